@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "hsmd/base/clock.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <time.h>
+
+deadline_t clock_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (deadline_t)now.tv_sec * 1000 + (deadline_t)now.tv_nsec / 1000000;
+}
+
+deadline_t deadline_in(unsigned ms)
+{
+    return clock_ms() + ms;
+}
+
+int deadline_left(deadline_t deadline)
+{
+    deadline_t now = clock_ms();
+    if (now >= deadline)
+        return 0;
+    return deadline - now > INT_MAX ? INT_MAX : (int)(deadline - now);
+}
+
+bool deadline_is_past(deadline_t deadline)
+{
+    return deadline_left(deadline) == 0;
+}
+
+void clock_stamp(char stamp[CLOCK_STAMP_SIZE])
+{
+    struct timespec now;
+    struct tm tm;
+    clock_gettime(CLOCK_REALTIME, &now);
+    gmtime_r(&now.tv_sec, &tm);
+    size_t n = strftime(stamp, CLOCK_STAMP_SIZE, "%Y-%m-%dT%H:%M:%S", &tm);
+    snprintf(stamp + n, CLOCK_STAMP_SIZE - n, ".%03dZ", (int)(now.tv_nsec / 1000000 % 1000));
+}

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "hsmd/base/conf.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+// libConfuse's error callback takes no context of ours, and the scanner under it is not
+// re-entrant either: the file being read on this thread has its detail here.
+static _Thread_local struct detail *current_detail;
+
+static void report_first(cfg_t *cfg, const char *fmt, va_list ap)
+{
+    if (!current_detail || current_detail->text[0])
+        return;
+    int n = 0;
+    if (cfg && cfg->filename)
+        n = snprintf(current_detail->text, sizeof current_detail->text, "%s:%d: ", cfg->filename,
+                     cfg->line);
+    if (n >= 0 && (size_t)n < sizeof current_detail->text)
+        vsnprintf(current_detail->text + n, sizeof current_detail->text - (size_t)n, fmt, ap);
+}
+
+enum err conf_load(const char *path, cfg_opt_t *opts, cfg_t **cfg, struct detail *detail)
+{
+    struct detail scratch = {0};
+    if (!detail)
+        detail = &scratch;
+    cfg_t *parsed = cfg_init(opts, CFGF_NONE);
+    if (!parsed)
+        return err_set(detail, ERR_TEMP, "%s: out of memory", path);
+    detail->text[0] = 0;
+    current_detail = detail;
+    cfg_set_error_function(parsed, report_first);
+    errno = 0;
+    int result = cfg_parse(parsed, path);
+    current_detail = NULL;
+    if (result == CFG_SUCCESS) {
+        *cfg = parsed;
+        return ERR_OK;
+    }
+    cfg_free(parsed);
+    if (result == CFG_FILE_ERROR)
+        return err_errno(detail, ERR_PERM, "%s", path);
+    if (!detail->text[0])
+        return err_set(detail, ERR_PERM, "%s: cannot be parsed", path);
+    return ERR_PERM;
+}
+
+int conf_check_positive(cfg_t *cfg, cfg_opt_t *opt)
+{
+    long value = cfg_opt_getnint(opt, cfg_opt_size(opt) - 1);
+    if (value > 0)
+        return 0;
+    cfg_error(cfg, "%s must be greater than 0, not %ld", cfg_opt_name(opt), value);
+    return -1;
+}

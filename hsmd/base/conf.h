@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+// Configuration files, read by libConfuse. An unknown key, a wrong type, a value out of range is an
+// error that names file and line; nothing is read later than at start.
+#pragma once
+
+#include <confuse.h>
+
+#include "hsmd/base/err.h"
+
+// Parses path by opts. On success *cfg is the caller's (cfg_free). The first thing wrong is in
+// detail, as "FILE:LINE: reason". Validation functions report with cfg_error.
+enum err conf_load(const char *path, cfg_opt_t *opts, cfg_t **cfg, struct detail *detail);
+
+// Validators for cfg_set_validate_func: a whole number above 0; a name (text_is_name) as title.
+int conf_check_positive(cfg_t *cfg, cfg_opt_t *opt);
