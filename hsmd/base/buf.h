@@ -19,8 +19,8 @@ bool bytes_equal(struct bytes a, struct bytes b);
 struct bytes bytes_of(const void *data, size_t len);
 struct bytes bytes_of_text(const char *text); // without the terminating 0
 
-// A growing buffer with a cap that its creator sets; nothing is put beyond it. The content is always
-// followed by a 0 byte that len does not count. Embedded: buf_init, buf_clear.
+// A growing buffer with a cap that its creator sets; nothing is put beyond it. The content is
+// always followed by a 0 byte that len does not count. Embedded: buf_init, buf_clear.
 struct buf {
     uint8_t *data; // owned; NULL while empty
     size_t len;

@@ -9,9 +9,9 @@
 
 typedef uint64_t deadline_t;
 
-deadline_t clock_ms(void);                  // now, monotonic
-deadline_t deadline_in(unsigned ms);        // now + ms
-int deadline_left(deadline_t deadline);     // milliseconds left, 0 if past; fits poll(2)
+deadline_t clock_ms(void);              // now, monotonic
+deadline_t deadline_in(unsigned ms);    // now + ms
+int deadline_left(deadline_t deadline); // milliseconds left, 0 if past; fits poll(2)
 bool deadline_is_past(deadline_t deadline);
 
 // The wall clock as RFC 3339 UTC with milliseconds, "2026-11-21T22:54:14.123Z".

@@ -7,8 +7,7 @@
 
 #include <stdbool.h>
 
-
-enum [[nodiscard]] err {
+enum [[nodiscard]] err{
     ERR_OK = 0,
     ERR_TEMP,   // may work later: token gone, daemon down, disk full, deadline passed
     ERR_PERM,   // will not work with this input: malformed, unsupported, too large
@@ -33,11 +32,12 @@ enum err err_set(struct detail *detail, enum err class, const char *fmt, ...)
 enum err err_prefix(struct detail *detail, enum err class, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
-// As err_set, with the newest reason on this thread's OpenSSL error queue appended; empties the queue.
+// As err_set, with the newest reason on this thread's OpenSSL error queue appended; empties the
+// queue.
 enum err err_openssl(struct detail *detail, enum err class, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
-// As err_set, with strerror(errno) appended. ENOSPC, EDQUOT, ENOMEM, EMFILE, ENFILE, EAGAIN, EIO and
-// EINTR make it ERR_TEMP whatever the class given.
+// As err_set, with strerror(errno) appended. ENOSPC, EDQUOT, ENOMEM, EMFILE, ENFILE, EAGAIN, EIO
+// and EINTR make it ERR_TEMP whatever the class given.
 enum err err_errno(struct detail *detail, enum err class, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));

@@ -73,8 +73,9 @@ enum err file_read_secret(const char *path, struct secret *out, struct detail *d
     if (err != ERR_OK)
         return err;
     if ((st.st_mode & 077) != 0 || (st.st_uid != geteuid() && st.st_uid != 0)) {
-        err = err_set(detail, ERR_PERM, "%s: mode %04o, owner %u: others may read it (chmod 0400 %s)",
-                      path, st.st_mode & 07777u, st.st_uid, path);
+        err =
+            err_set(detail, ERR_PERM, "%s: mode %04o, owner %u: others may read it (chmod 0400 %s)",
+                    path, st.st_mode & 07777u, st.st_uid, path);
         goto out;
     }
     secret_wipe(out);

@@ -4,13 +4,19 @@
 //     level event=sign key="gw-sign" peer="gw1" err="temp: token gone"
 //
 // error: an operator must act; warning: a message or request failed; notice: state changed;
-// info: one line a message; debug: off by default. Values are quoted and cut here, so untrusted text
-// may be passed as it is. Never pass a key, a PIN or a body.
+// info: one line a message; debug: off by default. Values are quoted and cut here, so untrusted
+// text may be passed as it is. Never pass a key, a PIN or a body.
 #pragma once
 
 #include <stdbool.h>
 
-enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARNING, LOG_LEVEL_NOTICE, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG };
+enum log_level {
+    LOG_LEVEL_ERROR,
+    LOG_LEVEL_WARNING,
+    LOG_LEVEL_NOTICE,
+    LOG_LEVEL_INFO,
+    LOG_LEVEL_DEBUG
+};
 
 enum log_sink {
     LOG_SINK_STDERR,  // lines, with a time stamp
@@ -22,7 +28,8 @@ enum log_sink {
 // ident must outlive the process's use of the log.
 void log_open(const char *ident, enum log_sink sink, enum log_level level);
 
-// "auto" is the journal if standard error is connected to it, else standard error. False: no such name.
+// "auto" is the journal if standard error is connected to it, else standard error. False: no such
+// name.
 bool log_sink_by_name(const char *name, enum log_sink *sink);
 bool log_level_by_name(const char *name, enum log_level *level);
 

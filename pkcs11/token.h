@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+// A PKCS#11 token and the keys in it. The only door to Cryptoki: no CK_ type leaves this folder.
+//
+// Thread-safe: every caller brings a session of its own out of the pool (token_session_get) and
+// uses it alone. A lost session, login, object handle or token is found by the first call that
+// meets it; the call restores what it can (session -> login -> object handle), tries once more, and
+// else returns ERR_TEMP. Every wait has a limit. What the token can do is asked of it, never
+// guessed from its name.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "hsmd/base/buf.h"
+#include "hsmd/base/clock.h"
+#include "hsmd/base/err.h"
+#include "hsmd/base/hash.h"
+#include "hsmd/base/secret.h"
+
+#define TOKEN_SESSIONS_MAX 64
+#define TOKEN_SIGNATURE_MAX 2048 // bytes of a signature: RSA-16384
+
+struct token_conf {
+    const char *name;   // ours, for messages
+    const char *module; // path of the PKCS#11 module
+    const char *label;  // of the token, or NULL
+    const char
+        *serial; // of the token, or NULL; one of both must be given and exactly one token match
+    const char *init_args; // pReserved of C_Initialize for modules that want it, or NULL
+    unsigned sessions;     // in the pool, 1 to TOKEN_SESSIONS_MAX
+    unsigned wait_ms;      // longest wait for a session of the pool
+};
+
+struct token;
+struct token_session;
+struct token_key;
+
+enum token_key_type { TOKEN_KEY_RSA, TOKEN_KEY_EC };
+
+struct token_key_info {
+    enum token_key_type type;
+    unsigned bits;           // of the modulus or the curve's field
+    const char *curve;       // "P-256", "P-384", "P-521"; NULL for RSA
+    struct bytes public_key; // DER SubjectPublicKeyInfo; lives as long as the key
+    bool extractable, sensitive, always_sensitive, never_extractable; // CKA_* of the private key
+    bool can_sign, can_decrypt, can_derive; // its CKA_SIGN, CKA_DECRYPT, CKA_DERIVE
+};
+
+struct token_info {
+    char label[33], serial[17], manufacturer[33], model[17];
+    bool rsa_raw, rsa_pkcs1, rsa_pss, rsa_oaep, ecdsa,
+        ecdh;                   // mechanisms it offers to the private half
+    unsigned long sessions_max; // 0: it does not say
+};
+
+// Loads and initialises the module (once a process and path, however many tokens use it), finds the
+// token. Does not log in. The detail names the step that failed: module, slot, token.
+enum err token_open(const struct token_conf *conf, struct token **token, struct detail *detail);
+void token_close(struct token *token); // no session may be out
+const struct token_info *token_describe(const struct token *token);
+
+// Logs in and fills the pool. The PIN is copied into locked memory if the token shall heal by
+// itself, and forgotten by token_close. ERR_DENIED: wrong PIN, or the token warns of its final try:
+// it is not tried again, ever, until token_login is called anew. ERR_TEMP: token gone.
+enum err token_login(struct token *token, const struct secret *pin, struct detail *detail);
+
+// Finds the private key by label and, if id.len, CKA_ID; exactly one must match. Reads its public
+// half and attributes. ERR_PERM: none, several, or of an unsupported type.
+enum err token_key_open(struct token *token, const char *label, struct bytes id,
+                        struct token_key **key, struct detail *detail);
+void token_key_close(struct token_key *key);
+const struct token_key_info *token_key_describe(const struct token_key *key);
+
+// A session of the pool, for one thread. ERR_TEMP: none free before the deadline or wait_ms, or the
+// token is gone.
+enum err token_session_get(struct token *token, deadline_t deadline, struct token_session **session,
+                           struct detail *detail);
+void token_session_put(struct token_session *session);
+
+enum token_scheme { TOKEN_RSA_PKCS1, TOKEN_RSA_PSS, TOKEN_ECDSA };
+
+// Signs a digest made with hash. salt: bytes, of PSS (MGF1 with the same hash). out:
+// TOKEN_SIGNATURE_MAX bytes; ECDSA as DER ECDSA-Sig-Value. ERR_PERM: the key or token cannot do it.
+enum err token_sign(struct token_session *session, struct token_key *key, enum token_scheme scheme,
+                    enum hash hash, unsigned salt, struct bytes digest, uint8_t *out,
+                    size_t *out_len, struct detail *detail);
+
+struct token_padding {
+    bool oaep;                // else PKCS#1 v1.5
+    enum hash hash, mgf_hash; // of OAEP
+    struct bytes label;       // of OAEP
+    size_t length;            // of v1.5: bytes expected, 0: unknown
+};
+
+// Decrypts an RSA key transport into out (at least the modulus' size in room).
+// v1.5 never fails for its padding (promise 5): bad padding, or another length than expected, gives
+// in the same time a synthetic secret, the same one every time for the same ciphertext and key, of
+// the expected length or, if that is unknown, of a pseudo-random one (as
+// draft-irtf-cfrg-rsa-guidance does it). ERR_PERM: wrong length of the ciphertext, ciphertext not
+// below the modulus, OAEP decoding failed (one error for every cause). Raw RSA and our own
+// constant-time unpadding where the token offers raw RSA, else the token's own mechanism.
+enum err token_unwrap(struct token_session *session, struct token_key *key,
+                      const struct token_padding *padding, struct bytes ciphertext,
+                      struct secret *out, struct detail *detail);
+
+// ECDH: the shared secret z (x coordinate) of the key and the peer's uncompressed point, which is
+// checked to lie on the curve. ERR_PERM: it does not, or the token cannot.
+enum err token_agree(struct token_session *session, struct token_key *key, struct bytes peer,
+                     bool cofactor, struct secret *z, struct detail *detail);
