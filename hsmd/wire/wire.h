@@ -5,9 +5,9 @@
 //     request  [version, operation, id, field...]
 //     reply    [version, class, id, field...]        fields only in a reply of class ok
 // The table of operations below is the one place that says which fields there are. Encoding goes
-// through msgpack-c; decoding through a strict cursor of ours: shortest or longer integer forms are
-// accepted, every other type, a missing, extra or trailing byte, a length over its cap is ERR_PERM.
-// No I/O here, no state, no allocation but in the output buffer.
+// through msgpack-c; decoding through a strict cursor of ours: shortest or longer forms of integers
+// and lengths are accepted, every other type, a missing, extra or trailing byte, a length over its
+// cap is ERR_PERM. No I/O here, no state, no allocation but in the output buffer.
 #pragma once
 
 #include <stddef.h>
@@ -25,6 +25,10 @@
 #define WIRE_LABEL_MAX 1024         // bytes of an OAEP label, or of ECC-CMS-SharedInfo
 #define WIRE_POINT_MAX 256          // bytes of a public point
 #define WIRE_SECRET_MAX 2048        // bytes of a key that leaves
+#define WIRE_SIGNATURE_MAX 2048     // bytes of a signature: RSA-16384
+#define WIRE_SALT_MAX 2048          // the number in salt: less than a modulus
+#define WIRE_BITS_MAX 16384         // the number in bits
+#define WIRE_PUBLIC_KEY_MAX 8192    // bytes of a SubjectPublicKeyInfo in DER
 #define WIRE_CERTIFICATES_MAX 32768 // bytes of a certificate chain in DER
 #define WIRE_LIST_MAX 256           // names in one reply of list
 
@@ -45,26 +49,41 @@
     X(WIRE_RSAES_OAEP, 17, "rsaes-oaep", WIRE_UNWRAP)   \
     X(WIRE_ECDH_X963, 32, "ecdh-x963", WIRE_AGREE)
 
+// What sign is given. attributes: DER of SignedAttributes as a SET OF (RFC 5652, 5.4), which hsmd
+// parses and hashes; digest: for keys of purpose general only.
+#define WIRE_FORMS(X)                      \
+    X(WIRE_ATTRIBUTES, 0, "attributes", 0) \
+    X(WIRE_DIGEST, 1, "digest", 0)
+
+#define WIRE_KEY_TYPES(X)        \
+    X(WIRE_KEY_RSA, 1, "rsa", 0) \
+    X(WIRE_KEY_EC, 2, "ec", 0)
+
+#define WIRE_PURPOSES(X)                         \
+    X(WIRE_SMIME_SIGN, 1, "smime-sign", 0)       \
+    X(WIRE_SMIME_DECRYPT, 2, "smime-decrypt", 0) \
+    X(WIRE_GENERAL, 3, "general", 0)
+
+#define WIRE_STATES(X)                 \
+    X(WIRE_ENABLED, 1, "enabled", 0)   \
+    X(WIRE_DISABLED, 2, "disabled", 0) \
+    X(WIRE_RETIRED, 3, "retired", 0)
+
 #define X(symbol, number, name, rest) symbol = number,
 enum wire_operation { WIRE_OPERATIONS(X) };
 enum wire_algorithm { WIRE_ALGORITHMS(X) };
+enum wire_form { WIRE_FORMS(X) };
+enum wire_key_type { WIRE_KEY_TYPES(X) };
+enum wire_purpose { WIRE_PURPOSES(X) };
+enum wire_state { WIRE_STATES(X) };
 #undef X
-
-// What sign is given.
-enum wire_form {
-    WIRE_ATTRIBUTES = 0, // DER of SignedAttributes as a SET OF (RFC 5652, 5.4); hsmd hashes them
-    WIRE_DIGEST = 1,     // a digest; keys of purpose general only
-};
-
-enum wire_key_type { WIRE_KEY_RSA = 1, WIRE_KEY_EC = 2 };
-enum wire_purpose { WIRE_SMIME_SIGN = 1, WIRE_SMIME_DECRYPT = 2, WIRE_GENERAL = 3 };
-enum wire_state { WIRE_ENABLED = 1, WIRE_DISABLED = 2, WIRE_RETIRED = 3 };
 
 // NULL, or 0, if there is no such one.
 const char *wire_operation_name(enum wire_operation operation);
 const char *wire_algorithm_name(enum wire_algorithm algorithm);
 enum wire_operation wire_operation_by_name(const char *name);
 enum wire_algorithm wire_algorithm_by_name(const char *name);
+enum wire_operation wire_algorithm_operation(enum wire_algorithm algorithm);
 const char *
 wire_purpose_name(enum wire_purpose purpose); // "smime-sign", "smime-decrypt", "general"
 enum wire_purpose wire_purpose_by_name(const char *name);
@@ -72,7 +91,8 @@ const char *wire_state_name(enum wire_state state); // "enabled", "disabled", "r
 enum wire_state wire_state_by_name(const char *name);
 
 // The fields in the order of the wire. Bytes are borrowed: from the caller when encoding, from the
-// frame when decoding.
+// frame when decoding. Names are as text_is_name says; data, ciphertext, peer, signature and
+// public_key are never empty, the other binaries may be.
 struct wire_sign {
     struct bytes key;              // str
     enum wire_algorithm algorithm; // uint
@@ -99,7 +119,7 @@ struct wire_agree {
     bool cofactor;                 // uint 0 or 1; cofactor ECDH
     struct bytes peer;             // bin; the other's point, uncompressed
     struct bytes info;             // bin; SharedInfo
-    unsigned length;               // uint; bytes of key to derive
+    unsigned length;               // uint; bytes of key to derive, 1 or more
 };
 
 struct wire_list {
@@ -147,15 +167,18 @@ struct wire_reply {
     };
 };
 
-// Append one frame. ERR_PERM: a field over its cap, or the frame over the buffer's.
+// Append one frame, or nothing. ERR_PERM: a field over its cap or not one of its table, or the
+// frame over the buffer's cap; ERR_TEMP: out of memory; ERR_BUG: no such operation. The buffer
+// grows at most once, before a byte is written: a secret is copied to one place only.
 enum err wire_encode_request(const struct wire_request *request, struct buf *out);
 // operation: of the request that is answered.
 enum err wire_encode_reply(enum wire_operation operation, const struct wire_reply *reply,
                            struct buf *out);
 
 // Strict. On ERR_PERM, request->id is the id if that much could be read, else 0; nothing else is
-// set. Checks shape, caps, and that every number is one of its table and goes with the operation;
-// what a key may do is not known here.
+// set. Checks shape, caps, that every number is one of its table and goes with the operation, and
+// that what belongs to one algorithm only (salt, OAEP's fields) comes with that one; what a key may
+// do is not known here.
 enum err wire_decode_request(struct bytes frame, struct wire_request *request,
                              struct detail *detail);
 // On ERR_PERM reply->id as above.
