@@ -19,14 +19,15 @@
 
 struct client_conf {
     // Comma-separated ZeroMQ endpoints, ipc:///path or tcp://host:port, tried in order from the
-    // last good one.
+    // last good one. An IPv6 address stands in brackets.
     const char *endpoints;
     const char *server_key_file; // hsmd's public CURVE key, Z85, one line
     const char *public_key_file; // ours
     const char *secret_key_file; // ours; mode 0400 or 0600
     unsigned timeout_ms;         // of a call; 0: CLIENT_TIMEOUT_MS
-    unsigned
-        sockets_max; // of the pool; 0: CLIENT_SOCKETS_MAX. More callers wait, within their deadline
+    // Calls at a time, and connections of the process; 0: CLIENT_SOCKETS_MAX. More callers wait,
+    // within their deadline.
+    unsigned sockets_max;
 };
 
 #define CLIENT_TIMEOUT_MS 10000
@@ -42,6 +43,7 @@ void client_close(struct client *client);
 // One request, one reply. request->id is chosen here. The reply's bytes point into frame, which the
 // caller owns (cap WIRE_FRAME_MAX) and wipes if it held a secret. ERR_OK: hsmd answered ok.
 // ERR_TEMP: no answer before the deadline (the detail tells "cannot reach", "does not answer" from
-// "refused this client's key"), or hsmd says temp. ERR_DENIED, ERR_PERM, ERR_BUG: hsmd says so.
+// "refused this client's key", for each endpoint), or hsmd says temp. ERR_DENIED, ERR_PERM,
+// ERR_BUG: hsmd says so.
 enum err client_call(struct client *client, struct wire_request *request, struct buf *frame,
                      struct wire_reply *reply, struct detail *detail);
