@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+# What tools/build, test, sandbox and demo share. Sourced; sets ROOT and BUILD.
+
+ROOT=$(dirname "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")")
+# The build whose programs are used; the tests point it at their own.
+BUILD=${SEALGATE_BUILD:-$ROOT/build/dev}
+
+die() {
+    echo "${0##*/}: $*" >&2
+    exit 1
+}
+
+# Files made as root through sudo belong to who called it, or that person's next build fails.
+give_back() { # PATH...
+    if [[ -n ${SUDO_UID:-} && $(id -u) -eq 0 ]]; then
+        chown -R "$SUDO_UID:${SUDO_GID:-$SUDO_UID}" "$@"
+    fi
+}
+
+# Waits up to SECONDS for a command to succeed.
+wait_for() { # SECONDS COMMAND...
+    local until=$((SECONDS + $1))
+    shift
+    until "$@"; do
+        [[ $SECONDS -lt $until ]] || return 1
+        sleep 0.1
+    done
+}
+
+# Is the process of that pid file there, and is it that program?
+is_running() { # PIDFILE PROGRAM
+    local pid
+    pid=$(cat "$1" 2>/dev/null) && [[ $pid =~ ^[0-9]+$ ]] || return 1
+    [[ $(readlink "/proc/$pid/exe") == */"$2"* ]]
+}
+
+# Ends it: asks, waits, insists.
+stop_process() { # PIDFILE PROGRAM
+    if is_running "$1" "$2"; then
+        local pid
+        pid=$(cat "$1")
+        kill "$pid" 2>/dev/null || true
+        if ! wait_for 10 not_running "$1" "$2"; then
+            kill -9 "$pid" 2>/dev/null || true
+            wait_for 5 not_running "$1" "$2" || die "$2 (process $pid) does not end"
+        fi
+    fi
+    rm -f "$1"
+}
+not_running() {
+    ! is_running "$@"
+}
+
+# Starts a daemon that stays in the foreground by itself, detached, and notes its process id.
+start_process() { # PIDFILE LOG COMMAND...
+    local pidfile=$1 log=$2
+    shift 2
+    setsid "$@" </dev/null >>"$log" 2>&1 &
+    echo $! >"$pidfile"
+}
