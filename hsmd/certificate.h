@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+// The certificates beside a key: loaded, and checked to belong to it and to be of use for its
+// purpose, so that the mistake shows when hsmd starts and not in a recipient's mail client.
+#pragma once
+
+#include "hsmd/base/buf.h"
+#include "hsmd/base/err.h"
+#include "hsmd/wire/wire.h"
+#include "pkcs11/token.h"
+
+// Appends the DER of every certificate of a PEM file. ERR_PERM: none in it, or one is broken.
+enum err certificate_load(const char *path, struct buf *der, struct detail *detail);
+
+// certificates: DER, the key's own first. ERR_PERM: it has another public key, or its key usage
+// (RFC 8550, 4.4.2) rules the purpose out. A flaw that some recipients mind and others not is put
+// in warning, ERR_OK; else warning is left empty.
+enum err certificate_check(struct bytes certificates, const struct token_key_info *info,
+                           enum wire_purpose purpose, struct detail *warning,
+                           struct detail *detail);

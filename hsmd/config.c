@@ -1,0 +1,346 @@
+// SPDX-License-Identifier: Apache-2.0
+// Two steps: libConfuse parses, and checks each value where it stands (config_check.c), so that the
+// message has the line; then the sections are copied into arrays and checked against each other.
+#include "hsmd/config.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "hsmd/base/alloc.h"
+#include "hsmd/base/conf.h"
+#include "hsmd/config_check.h"
+#include "pkcs11/token.h"
+
+#define TEXT(text_name, default_text, check)                                                   \
+    {                                                                                          \
+        .name = text_name, .type = CFGT_STR, .def = {.string = default_text}, .validcb = check \
+    }
+#define LIST(list_name, check)                                                            \
+    {                                                                                     \
+        .name = list_name, .type = CFGT_STR, .flags = CFGF_LIST, .def = {.parsed = "{}"}, \
+        .validcb = check                                                                  \
+    }
+#define NUMBER(number_name, default_number, check)                                                 \
+    {                                                                                              \
+        .name = number_name, .type = CFGT_INT, .def = {.number = default_number}, .validcb = check \
+    }
+#define SECTION(section_name, options, section_flags)                                  \
+    {                                                                                  \
+        .name = section_name, .type = CFGT_SEC, .flags = CFGF_MULTI | (section_flags), \
+        .subopts = options, .validcb = config_check_title                              \
+    }
+
+static cfg_opt_t token_options[] = {
+    TEXT("module", NULL, config_check_text),
+    TEXT("label", NULL, config_check_text),
+    TEXT("serial", NULL, NULL),
+    TEXT("pin-file", NULL, NULL),
+    TEXT("pin-credential", NULL, config_check_name),
+    NUMBER("sessions", 4, config_check_sessions),
+    TEXT("init-args", NULL, NULL),
+    CFG_END(),
+};
+
+static cfg_opt_t key_options[] = {
+    TEXT("token", NULL, config_check_name),
+    TEXT("label", NULL, config_check_text),
+    TEXT("id", NULL, config_check_id),
+    TEXT("purpose", NULL, config_check_purpose),
+    TEXT("state", "enabled", config_check_state),
+    LIST("algorithms", config_check_algorithms),
+    TEXT("certificate-file", NULL, NULL),
+    CFG_END(),
+};
+
+static cfg_opt_t client_options[] = {
+    TEXT("public-key", NULL, config_check_public_key),
+    TEXT("public-key-file", NULL, config_check_text),
+    CFG_END(),
+};
+
+static cfg_opt_t grant_options[] = {
+    TEXT("client", NULL, config_check_name),
+    TEXT("key", NULL, config_check_name),
+    LIST("operations", config_check_operations),
+    LIST("algorithms", config_check_algorithms),
+    CFG_END(),
+};
+
+static cfg_opt_t options[] = {
+    LIST("listen", config_check_listen),
+    TEXT("server-key-file", NULL, config_check_text),
+    TEXT("state-directory", NULL, config_check_text),
+    TEXT("audit-log", NULL, NULL),
+    TEXT("log", "auto", config_check_log),
+    TEXT("log-level", "notice", config_check_log_level),
+    NUMBER("request-timeout", 10000, config_check_timeout),
+    SECTION("token", token_options, CFGF_TITLE | CFGF_NO_TITLE_DUPES),
+    SECTION("key", key_options, CFGF_TITLE | CFGF_NO_TITLE_DUPES),
+    SECTION("client", client_options, CFGF_TITLE | CFGF_NO_TITLE_DUPES),
+    SECTION("grant", grant_options, 0),
+    CFG_END(),
+};
+
+const cfg_opt_t *config_options(void)
+{
+    return options;
+}
+
+// A section's own words for where it is.
+static enum err complain(const cfg_t *section, struct detail *detail, const char *problem)
+{
+    const char *title = cfg_title((cfg_t *)section);
+    return err_set(detail, ERR_PERM, "%s:%d: %s%s%s: %s", section->filename, section->line,
+                   section->name, title ? " " : "", title ? title : "", problem);
+}
+
+// NULL and "" mean the same: not given.
+static const char *optional(cfg_t *cfg, const char *option)
+{
+    const char *text = cfg_getstr(cfg, option);
+    return text && *text ? text : NULL;
+}
+
+// A path of the file, seen from the file's directory. NULL stays NULL.
+static enum err resolve(struct config *config, const char *path, const char **out)
+{
+    *out = path;
+    const char *slash = strrchr(config->path, '/');
+    if (!path || path[0] == '/' || !slash)
+        return ERR_OK;
+    size_t directory = (size_t)(slash - config->path) + 1;
+    size_t size = directory + strlen(path) + 1;
+    char **paths = mem_realloc(config->paths, (config->path_count + 1) * sizeof *paths);
+    if (!paths)
+        return ERR_TEMP;
+    config->paths = paths;
+    char *joined = mem_calloc(size, 1);
+    if (!joined)
+        return ERR_TEMP;
+    snprintf(joined, size, "%.*s%s", (int)directory, config->path, path);
+    paths[config->path_count++] = joined;
+    *out = joined;
+    return ERR_OK;
+}
+
+static uint64_t set_of(cfg_t *cfg, const char *option, unsigned (*number)(const char *name))
+{
+    uint64_t set = 0;
+    for (unsigned i = 0; i < cfg_size(cfg, option); i++)
+        set |= REGISTRY_SET(number(cfg_getnstr(cfg, option, i)));
+    return set;
+}
+
+static unsigned operation_number(const char *name)
+{
+    return wire_operation_by_name(name);
+}
+
+static unsigned algorithm_number(const char *name)
+{
+    return wire_algorithm_by_name(name);
+}
+
+static uint64_t algorithms_of(cfg_t *cfg)
+{
+    uint64_t set = set_of(cfg, "algorithms", algorithm_number);
+    return set ? set : REGISTRY_ALL;
+}
+
+static enum err take_token(struct config *config, cfg_t *cfg, struct detail *detail)
+{
+    struct config_token *token = &config->tokens[config->token_count++];
+    *token = (struct config_token){
+        .name = cfg_title(cfg),
+        .module = optional(cfg, "module"),
+        .label = optional(cfg, "label"),
+        .serial = optional(cfg, "serial"),
+        .init_args = optional(cfg, "init-args"),
+        .pin_credential = optional(cfg, "pin-credential"),
+        .sessions = (unsigned)cfg_getint(cfg, "sessions"),
+    };
+    if (!token->module)
+        return complain(cfg, detail, "module is missing");
+    if (!token->label && !token->serial)
+        return complain(cfg, detail, "label or serial must be given");
+    if (!optional(cfg, "pin-file") == !token->pin_credential)
+        return complain(cfg, detail, "either pin-file or pin-credential must be given");
+    return resolve(config, optional(cfg, "pin-file"), &token->pin_file);
+}
+
+static bool has_token(const struct config *config, const char *name)
+{
+    for (size_t i = 0; i < config->token_count; i++) {
+        if (strcmp(config->tokens[i].name, name) == 0)
+            return true;
+    }
+    return false;
+}
+
+static enum err take_key(struct config *config, cfg_t *cfg, struct detail *detail)
+{
+    struct config_key *key = &config->keys[config->key_count++];
+    *key = (struct config_key){
+        .name = cfg_title(cfg),
+        .token = optional(cfg, "token"),
+        .label = optional(cfg, "label"),
+        .state = wire_state_by_name(cfg_getstr(cfg, "state")),
+        .algorithms = algorithms_of(cfg),
+    };
+    const char *purpose = optional(cfg, "purpose");
+    if (!key->token || !has_token(config, key->token))
+        return complain(cfg, detail, "token must name a token section");
+    if (!key->label)
+        return complain(cfg, detail, "label is missing");
+    if (!purpose)
+        return complain(cfg, detail, "purpose is missing");
+    key->purpose = wire_purpose_by_name(purpose);
+    key->id_len = config_parse_id(optional(cfg, "id"), key->id);
+    return resolve(config, optional(cfg, "certificate-file"), &key->certificate_file);
+}
+
+static enum err take_client(struct config *config, cfg_t *cfg, struct detail *detail)
+{
+    struct config_client *client = &config->clients[config->client_count++];
+    const char *public_key = optional(cfg, "public-key");
+    const char *path = NULL;
+    client->name = cfg_title(cfg);
+    if (!public_key == !optional(cfg, "public-key-file"))
+        return complain(cfg, detail, "either public-key or public-key-file must be given");
+    if (public_key) {
+        snprintf(client->public_key, sizeof client->public_key, "%s", public_key);
+        return ERR_OK;
+    }
+    enum err err = resolve(config, optional(cfg, "public-key-file"), &path);
+    if (err != ERR_OK)
+        return err;
+    err = config_read_public_key(path, client->public_key, detail);
+    if (err == ERR_OK)
+        return ERR_OK;
+    struct detail reason = *detail;
+    return complain(cfg, detail, reason.text);
+}
+
+static enum err take_grant(struct config *config, cfg_t *cfg, struct detail *detail)
+{
+    struct config_grant *grant = &config->grants[config->grant_count++];
+    *grant = (struct config_grant){
+        .client = optional(cfg, "client"),
+        .key = optional(cfg, "key"),
+        .operations = set_of(cfg, "operations", operation_number),
+        .algorithms = algorithms_of(cfg),
+    };
+    bool has_client = false;
+    bool has_key = false;
+    for (size_t i = 0; i < config->client_count && grant->client; i++)
+        has_client = has_client || strcmp(config->clients[i].name, grant->client) == 0;
+    for (size_t i = 0; i < config->key_count && grant->key; i++)
+        has_key = has_key || strcmp(config->keys[i].name, grant->key) == 0;
+    if (!has_client)
+        return complain(cfg, detail, "client must name a client section");
+    if (!has_key)
+        return complain(cfg, detail, "key must name a key section");
+    if (!grant->operations)
+        return complain(cfg, detail, "operations must list at least one");
+    return ERR_OK;
+}
+
+static enum err take_sections(struct config *config, struct detail *detail)
+{
+    // In this order: each may name those before it.
+    const struct {
+        const char *section;
+        void **array;
+        size_t size;
+        enum err (*take)(struct config *config, cfg_t *cfg, struct detail *detail);
+    } kinds[] = {
+        {"token", (void **)&config->tokens, sizeof *config->tokens, take_token},
+        {"key", (void **)&config->keys, sizeof *config->keys, take_key},
+        {"client", (void **)&config->clients, sizeof *config->clients, take_client},
+        {"grant", (void **)&config->grants, sizeof *config->grants, take_grant},
+    };
+    for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
+        unsigned count = cfg_size(config->parsed, kinds[k].section);
+        void *array = mem_calloc(count, kinds[k].size);
+        if (!array)
+            return err_set(detail, ERR_TEMP, "out of memory");
+        *kinds[k].array = array;
+        for (unsigned i = 0; i < count; i++) {
+            cfg_t *section = cfg_getnsec(config->parsed, kinds[k].section, i);
+            enum err err = kinds[k].take(config, section, detail);
+            if (err != ERR_OK)
+                return err;
+        }
+    }
+    if (config->token_count == 0 || config->key_count == 0)
+        return err_set(detail, ERR_PERM, "%s: at least one token and one key must be there",
+                       config->path);
+    return ERR_OK;
+}
+
+static enum err take_globals(struct config *config, struct detail *detail)
+{
+    cfg_t *cfg = config->parsed;
+    config->listen_count = cfg_size(cfg, "listen");
+    if (config->listen_count == 0)
+        return err_set(detail, ERR_PERM, "%s: listen is missing", config->path);
+    for (size_t i = 0; i < config->listen_count; i++)
+        config->listen[i] = cfg_getnstr(cfg, "listen", (unsigned)i);
+    const char *key_file = optional(cfg, "server-key-file");
+    const char *state = optional(cfg, "state-directory");
+    if (!key_file || !state)
+        return err_set(detail, ERR_PERM, "%s: %s is missing", config->path,
+                       key_file ? "state-directory" : "server-key-file");
+    (void)log_sink_by_name(cfg_getstr(cfg, "log"), &config->log_sink); // checked by its callback
+    (void)log_level_by_name(cfg_getstr(cfg, "log-level"), &config->log_level);
+    config->request_timeout = (unsigned)cfg_getint(cfg, "request-timeout");
+    enum err err = resolve(config, key_file, &config->server_key_file);
+    if (err == ERR_OK)
+        err = resolve(config, state, &config->state_directory);
+    if (err != ERR_OK || optional(cfg, "audit-log"))
+        return err == ERR_OK ? resolve(config, optional(cfg, "audit-log"), &config->audit_log)
+                             : err;
+    char audit_log[4096];
+    if ((size_t)snprintf(audit_log, sizeof audit_log, "%s/audit.log", state) >= sizeof audit_log)
+        return err_set(detail, ERR_PERM, "%s: state-directory is too long", config->path);
+    cfg_setstr(cfg, "audit-log", audit_log);
+    return resolve(config, cfg_getstr(cfg, "audit-log"), &config->audit_log);
+}
+
+enum err config_load(const char *path, struct config **out, struct detail *detail)
+{
+    struct detail scratch = {0};
+    if (!detail)
+        detail = &scratch;
+    struct config *config = mem_calloc(1, sizeof *config);
+    if (!config)
+        return err_set(detail, ERR_TEMP, "out of memory");
+    config->path = path;
+    enum err err = conf_load(path, options, &config->parsed, detail);
+    if (err == ERR_OK)
+        err = take_globals(config, detail);
+    if (err == ERR_OK)
+        err = take_sections(config, detail);
+    if (err != ERR_OK) {
+        config_free(config);
+        return err;
+    }
+    *out = config;
+    return ERR_OK;
+}
+
+void config_free(struct config *config)
+{
+    if (!config)
+        return;
+    if (config->parsed)
+        cfg_free(config->parsed);
+    for (size_t i = 0; i < config->path_count; i++)
+        mem_free(config->paths[i]);
+    mem_free(config->paths);
+    mem_free(config->tokens);
+    mem_free(config->keys);
+    mem_free(config->clients);
+    mem_free(config->grants);
+    mem_free(config);
+}

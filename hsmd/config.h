@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+// hsmd.conf(5), read once at start into a constant struct. Values are checked here one by one and
+// against each other; what they point to (files, tokens, keys) is checked by those who open it.
+#pragma once
+
+#include <confuse.h>
+
+#include "hsmd/base/buf.h"
+#include "hsmd/base/err.h"
+#include "hsmd/base/log.h"
+#include "hsmd/registry.h"
+
+#define CONFIG_ENDPOINTS_MAX 8
+#define CONFIG_ID_MAX 64
+
+struct config_token {
+    const char *name;
+    const char *module;
+    const char *label;          // or NULL
+    const char *serial;         // or NULL
+    const char *init_args;      // or NULL
+    const char *pin_file;       // or NULL
+    const char *pin_credential; // or NULL; one of both is there
+    unsigned sessions;
+};
+
+struct config_key {
+    const char *name;
+    const char *token;
+    const char *label;
+    uint8_t id[CONFIG_ID_MAX]; // CKA_ID
+    size_t id_len;             // 0: any
+    enum wire_purpose purpose;
+    enum wire_state state;
+    uint64_t algorithms;          // set of enum wire_algorithm; REGISTRY_ALL if none is listed
+    const char *certificate_file; // or NULL
+};
+
+struct config_client {
+    const char *name;
+    char public_key[REGISTRY_PUBLIC_KEY_SIZE];
+};
+
+struct config_grant {
+    const char *client;
+    const char *key;
+    uint64_t operations; // set of enum wire_operation, never empty
+    uint64_t algorithms; // set; REGISTRY_ALL if none is listed
+};
+
+// Everything belongs to the struct and lives until config_free. Paths are absolute, or relative to
+// the working directory as the path of the file was.
+struct config {
+    const char *path;
+    const char *listen[CONFIG_ENDPOINTS_MAX];
+    size_t listen_count;
+    const char *server_key_file;
+    const char *state_directory;
+    const char *audit_log;
+    enum log_sink log_sink;
+    enum log_level log_level;
+    unsigned request_timeout; // ms
+    struct config_token *tokens;
+    size_t token_count;
+    struct config_key *keys;
+    size_t key_count;
+    struct config_client *clients;
+    size_t client_count;
+    struct config_grant *grants;
+    size_t grant_count;
+    cfg_t *parsed; // what most of the texts above point into
+    char **paths;  // and the others
+    size_t path_count;
+};
+
+// ERR_PERM: the detail is "FILE:LINE: reason".
+enum err config_load(const char *path, struct config **config, struct detail *detail);
+void config_free(struct config *config);
+
+// The table of options, for the test that compares it with hsmd.conf(5). Ends with CFG_END.
+const cfg_opt_t *config_options(void);

@@ -1,0 +1,298 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "hsmd/core.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "hsmd/attributes.h"
+#include "hsmd/base/log.h"
+#include "hsmd/base/text.h"
+#include "hsmd/core_check.h"
+#include "hsmd/kdf.h"
+
+// A request on its way.
+struct call {
+    const struct core *core;
+    struct core_worker *worker;
+    deadline_t deadline;
+    const struct registry_client *client;
+    const struct registry_key *key; // NULL until found
+    struct wire_request request;
+    struct wire_reply reply;
+    struct audit_record record;
+    uint8_t hashed[HASH_SIZE_MAX]; // what record.ciphertext points to
+    bool is_used;                  // the key was asked to do it
+    struct detail detail;
+};
+
+enum err core_worker_init(struct core_worker *worker, struct detail *detail)
+{
+    *worker = (struct core_worker){0};
+    enum err err = secret_init(&worker->secret, WIRE_SECRET_MAX, detail);
+    if (err == ERR_OK)
+        err = secret_init(&worker->z, WIRE_SECRET_MAX, detail);
+    if (err != ERR_OK)
+        core_worker_clear(worker);
+    return err;
+}
+
+void core_worker_clear(struct core_worker *worker)
+{
+    secret_clear(&worker->secret);
+    secret_clear(&worker->z);
+}
+
+void core_reply_wipe(struct buf *reply)
+{
+    if (reply->data)
+        explicit_bzero(reply->data, reply->room);
+    reply->len = 0;
+}
+
+// The key by name, if the client has a grant for what it asks. That there is no such key is told
+// to nobody who has no business with it.
+static enum err find_key(struct call *call, struct bytes name, enum wire_algorithm algorithm)
+{
+    const struct registry *registry = call->core->registry;
+    call->record.key = name;
+    call->record.algorithm = wire_algorithm_name(algorithm);
+    const struct registry_key *key = registry_key_by_name(registry, name);
+    if (!key)
+        return err_set(&call->detail, ERR_DENIED, "no such key");
+    enum err err =
+        registry_authorise(registry, call->client, key, call->request.operation, algorithm);
+    if (err != ERR_OK)
+        return err_set(&call->detail, err, "no grant");
+    if (!key->store)
+        return err_set(&call->detail, ERR_TEMP, "the key is not in its token");
+    call->key = key;
+    return ERR_OK;
+}
+
+static const struct token_key_info *key_info(const struct call *call)
+{
+    return call->core->keystore->describe(call->key->store);
+}
+
+static enum token_scheme scheme_of(enum wire_algorithm algorithm)
+{
+    if (algorithm == WIRE_RSA_PSS)
+        return TOKEN_RSA_PSS;
+    return algorithm == WIRE_ECDSA ? TOKEN_ECDSA : TOKEN_RSA_PKCS1;
+}
+
+// What goes into the signature: the digest given, or that of the attributes, once they are seen to
+// be attributes.
+static enum err digest_to_sign(struct call *call, const struct wire_sign *request, uint8_t *room,
+                               struct bytes *digest)
+{
+    if (request->form == WIRE_DIGEST) {
+        *digest = request->data;
+        call->record.message_digest = request->data;
+        return ERR_OK;
+    }
+    struct attributes attributes;
+    enum err err =
+        attributes_parse(request->data, request->hash, time(NULL), &attributes, &call->detail);
+    if (err != ERR_OK)
+        return err;
+    call->record.message_digest = attributes.message_digest;
+    err = hash_digest(request->hash, request->data, room);
+    if (err != ERR_OK)
+        return err_set(&call->detail, err, "cannot hash");
+    *digest = bytes_of(room, hash_size(request->hash));
+    return ERR_OK;
+}
+
+static enum err handle_sign(struct call *call)
+{
+    const struct wire_sign *request = &call->request.sign;
+    uint8_t hashed[HASH_SIZE_MAX];
+    struct bytes digest;
+    size_t len = 0;
+    call->record.hash = hash_name(request->hash);
+    enum err err = find_key(call, request->key, request->algorithm);
+    if (err == ERR_OK)
+        err = core_check_sign(call->key, key_info(call), request, &call->detail);
+    if (err == ERR_OK)
+        err = digest_to_sign(call, request, hashed, &digest);
+    if (err != ERR_OK)
+        return err;
+    call->is_used = true;
+    err = call->core->keystore->sign(call->key->store, scheme_of(request->algorithm), request->hash,
+                                     request->salt, digest, call->deadline, call->worker->signature,
+                                     &len, &call->detail);
+    call->reply.signature = bytes_of(call->worker->signature, len);
+    return err;
+}
+
+static enum err handle_unwrap(struct call *call)
+{
+    const struct wire_unwrap *request = &call->request.unwrap;
+    const struct token_padding padding = {.oaep = request->algorithm == WIRE_RSAES_OAEP,
+                                          .hash = request->hash,
+                                          .mgf_hash = request->mgf_hash,
+                                          .label = request->label,
+                                          .length = request->length};
+    enum err err = find_key(call, request->key, request->algorithm);
+    if (err == ERR_OK)
+        err = core_check_unwrap(call->key, key_info(call), request, &call->detail);
+    if (err == ERR_OK && hash_digest(HASH_SHA256, request->ciphertext, call->hashed) != ERR_OK)
+        err = err_set(&call->detail, ERR_TEMP, "cannot hash");
+    if (err != ERR_OK)
+        return err;
+    call->record.ciphertext = bytes_of(call->hashed, hash_size(HASH_SHA256));
+    call->is_used = true;
+    err = call->core->keystore->unwrap(call->key->store, &padding, request->ciphertext,
+                                       call->deadline, &call->worker->secret, &call->detail);
+    call->reply.secret = bytes_of(call->worker->secret.data, call->worker->secret.len);
+    return err;
+}
+
+static enum err handle_agree(struct call *call)
+{
+    const struct wire_agree *request = &call->request.agree;
+    struct core_worker *worker = call->worker;
+    call->record.hash = hash_name(request->hash);
+    enum err err = find_key(call, request->key, request->algorithm);
+    if (err == ERR_OK)
+        err = core_check_agree(call->key, key_info(call), request, &call->detail);
+    if (err != ERR_OK)
+        return err;
+    call->is_used = true;
+    err = call->core->keystore->agree(call->key->store, request->peer, request->cofactor,
+                                      call->deadline, &worker->z, &call->detail);
+    if (err == ERR_OK) {
+        err = kdf_x963(request->hash, bytes_of(worker->z.data, worker->z.len), request->info,
+                       request->length, &worker->secret);
+        if (err != ERR_OK)
+            err = err_set(&call->detail, err, "key derivation");
+    }
+    secret_wipe(&worker->z);
+    call->reply.secret = bytes_of(worker->secret.data, worker->secret.len);
+    return err;
+}
+
+static enum err handle_list(struct call *call)
+{
+    call->reply.list.count =
+        registry_list(call->core->registry, call->client, call->request.list.after,
+                      call->reply.list.names, WIRE_LIST_MAX);
+    return ERR_OK;
+}
+
+static enum err handle_describe(struct call *call)
+{
+    enum err err = find_key(call, call->request.describe.key, (enum wire_algorithm)0);
+    if (err != ERR_OK)
+        return err;
+    const struct token_key_info *info = key_info(call);
+    call->reply.description = (struct wire_description){
+        .name = bytes_of_text(call->key->name),
+        .type = info->type == TOKEN_KEY_RSA ? WIRE_KEY_RSA : WIRE_KEY_EC,
+        .purpose = call->key->purpose,
+        .state = call->key->state,
+        .bits = info->bits,
+        .public_key = info->public_key,
+        .certificates = call->key->certificates,
+    };
+    return ERR_OK;
+}
+
+static enum err dispatch(struct call *call)
+{
+    switch (call->request.operation) {
+    case WIRE_SIGN:
+        return handle_sign(call);
+    case WIRE_UNWRAP:
+        return handle_unwrap(call);
+    case WIRE_AGREE:
+        return handle_agree(call);
+    case WIRE_LIST:
+        return handle_list(call);
+    case WIRE_DESCRIBE:
+        return handle_describe(call);
+    }
+    return err_set(&call->detail, ERR_BUG, "operation %d without a handler",
+                   (int)call->request.operation);
+}
+
+// Every use and every refusal is written down; that a client has looked at the list is not.
+static enum err write_down(struct call *call, enum err err)
+{
+    struct detail detail;
+    if (err == ERR_OK && !call->is_used)
+        return ERR_OK;
+    call->record.event = call->is_used ? AUDIT_USE : AUDIT_REFUSE;
+    call->record.client = call->client->name;
+    call->record.operation = wire_operation_name(call->request.operation);
+    call->record.has_id = true;
+    call->record.id = call->request.id;
+    call->record.result = err_name(err);
+    call->record.reason = err == ERR_OK ? NULL : call->detail.text;
+    if (audit_write(call->core->audit, &call->record, &detail) == ERR_OK)
+        return err;
+    call->detail = detail;
+    return ERR_TEMP;
+}
+
+static void log_call(const struct call *call, enum err err)
+{
+    enum log_level level = err == ERR_OK ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING;
+    const char *operation = wire_operation_name(call->request.operation);
+    char id[24];
+    char key[WIRE_NAME_MAX + 1];
+    char reason[sizeof call->detail.text + 8];
+    snprintf(id, sizeof id, "%" PRIu64, call->request.id);
+    snprintf(key, sizeof key, "%.*s", (int)call->record.key.len,
+             call->record.key.len ? (const char *)call->record.key.data : "");
+    snprintf(reason, sizeof reason, "%s: %s", err_name(err), call->detail.text);
+    log_event(level, operation ? operation : "request", "key", *key ? key : NULL, "peer",
+              call->client->name, "algorithm", call->record.algorithm, "id", id, "err",
+              err == ERR_OK ? NULL : reason, NULL);
+}
+
+// Encodes the answer; what cannot be encoded is our bug, and is answered as such.
+static void answer(struct call *call, enum err class, struct buf *reply)
+{
+    call->reply.class = class;
+    call->reply.id = call->request.id;
+    enum err err = wire_encode_reply(call->request.operation, &call->reply, reply);
+    if (err == ERR_OK)
+        return;
+    log_error("reply", "peer", call->client->name, "err", "cannot be encoded");
+    core_reply_wipe(reply);
+    call->reply =
+        (struct wire_reply){.class = err == ERR_TEMP ? ERR_TEMP : ERR_BUG, .id = call->request.id};
+    (void)wire_encode_reply(call->request.operation, &call->reply,
+                            reply); // or the client times out
+}
+
+bool core_handle(const struct core *core, struct core_worker *worker, const char *peer,
+                 struct bytes frame, deadline_t deadline, struct buf *reply)
+{
+    struct call call = {.core = core, .worker = worker, .deadline = deadline};
+    call.client = peer ? registry_client_by_public_key(core->registry, peer) : NULL;
+    if (!call.client)
+        return false;
+    enum err err = wire_decode_request(frame, &call.request, &call.detail);
+    if (err == ERR_OK)
+        err = dispatch(&call);
+    err = write_down(&call, err);
+    log_call(&call, err);
+    answer(&call, err, reply);
+    secret_wipe(&worker->secret);
+    return true;
+}
+
+void core_refuse(struct bytes frame, enum err class, struct buf *reply)
+{
+    struct wire_request request = {0};
+    if (wire_decode_request(frame, &request, NULL) != ERR_OK)
+        class = ERR_PERM;
+    struct wire_reply refusal = {.class = class, .id = request.id};
+    if (wire_encode_reply(request.operation, &refusal, reply) != ERR_OK)
+        buf_reset(reply);
+}

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+// The custodian as a function from request frame to reply frame. No sockets, no threads of its own;
+// any number of threads may be in core_handle, each with a core_worker of its own.
+//
+// Every request goes the same way: decode, who asks, may they, does it suit the key, do it, write
+// it down, answer. The reply tells the class alone; the log and the audit log have the reason,
+// under the request's id.
+#pragma once
+
+#include "hsmd/audit.h"
+#include "hsmd/base/buf.h"
+#include "hsmd/base/clock.h"
+#include "hsmd/base/err.h"
+#include "hsmd/base/secret.h"
+#include "hsmd/keystore.h"
+#include "hsmd/registry.h"
+
+struct core {
+    const struct registry *registry;
+    const struct keystore_ops *keystore;
+    struct audit *audit;
+};
+
+// What a thread needs over and over.
+struct core_worker {
+    struct secret secret; // that leaves: an unwrapped or a derived key
+    struct secret z;      // that never does
+    uint8_t signature[TOKEN_SIGNATURE_MAX];
+};
+
+enum err core_worker_init(struct core_worker *worker, struct detail *detail);
+void core_worker_clear(struct core_worker *worker); // a zeroed struct is fine
+
+// peer: who sent the frame, as the CURVE handshake proved it (Z85), or NULL if it did not.
+// Puts the reply into reply, an empty buffer with cap WIRE_FRAME_MAX that the caller wipes
+// (core_reply_wipe) when it is sent. False: no answer at all, the peer is unknown.
+bool core_handle(const struct core *core, struct core_worker *worker, const char *peer,
+                 struct bytes frame, deadline_t deadline, struct buf *reply);
+
+// The reply to a frame that core_handle does not get to see, or not in time. Puts nothing if memory
+// is short.
+void core_refuse(struct bytes frame, enum err class, struct buf *reply);
+
+void core_reply_wipe(struct buf *reply);

@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "hsmd/daemon.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "hsmd/base/alloc.h"
+#include "hsmd/certificate.h"
+#include "hsmd/keystore_token.h"
+#include "hsmd/registry_conf.h"
+#include "hsmd/server.h"
+#include "hsmd/server_key.h"
+
+#define SECRET_FILE_MAX 256
+
+struct daemon {
+    const struct config *config;
+    struct registry *registry;
+    struct keystore *keystore;
+    struct audit *audit;
+    struct core core;
+    struct server *server;
+};
+
+static enum err check_state_directory(const char *path, struct detail *detail)
+{
+    struct stat st;
+    if (stat(path, &st) != 0)
+        return err_errno(detail, ERR_PERM, "state directory: %s", path);
+    if (!S_ISDIR(st.st_mode))
+        return err_set(detail, ERR_PERM, "state directory: %s: not a directory", path);
+    if ((st.st_mode & 077) != 0 || (st.st_uid != geteuid() && geteuid() != 0))
+        return err_set(detail, ERR_PERM,
+                       "state directory: %s: mode %04o, owner %u: others may enter it (chmod 0700)",
+                       path, st.st_mode & 07777u, st.st_uid);
+    return ERR_OK;
+}
+
+static enum err load_server_key(const struct config *config, struct secret *key,
+                                struct detail *detail)
+{
+    char public_key[REGISTRY_PUBLIC_KEY_SIZE];
+    enum err err = secret_init(key, SECRET_FILE_MAX, detail);
+    if (err == ERR_OK)
+        err = server_key_load(config->server_key_file, key, public_key, detail);
+    if (err == ERR_OK)
+        return ERR_OK;
+    secret_clear(key);
+    return err_prefix(detail, err, "server key");
+}
+
+// The PIN that -t can see: a systemd credential is there only when systemd has started us.
+static enum err check_token(const struct config_token *token, struct detail *detail)
+{
+    struct secret pin = {0};
+    if (access(token->module, R_OK) != 0)
+        return err_errno(detail, ERR_PERM, "token %s: module: %s", token->name, token->module);
+    if (!token->pin_file)
+        return ERR_OK;
+    enum err err = secret_init(&pin, SECRET_FILE_MAX, detail);
+    if (err == ERR_OK)
+        err = keystore_read_pin(token, &pin, detail);
+    secret_clear(&pin);
+    return err == ERR_OK ? ERR_OK : err_prefix(detail, err, "token %s: PIN", token->name);
+}
+
+enum err daemon_check(const struct config *config, struct detail *detail)
+{
+    struct secret key = {0};
+    struct registry *registry = NULL;
+    enum err err = load_server_key(config, &key, detail);
+    secret_clear(&key);
+    if (err == ERR_OK && access(config->state_directory, F_OK) == 0)
+        err = check_state_directory(config->state_directory, detail);
+    for (size_t i = 0; i < config->token_count && err == ERR_OK; i++)
+        err = check_token(&config->tokens[i], detail);
+    if (err == ERR_OK)
+        err = registry_from_config(config, &registry, detail);
+    registry_free(registry);
+    return err;
+}
+
+static enum err make_state_directory(const char *path, struct detail *detail)
+{
+    if (mkdir(path, 0700) != 0 && errno != EEXIST)
+        return err_errno(detail, ERR_PERM, "state directory: %s", path);
+    return check_state_directory(path, detail);
+}
+
+// Puts the token's keys under the registry's names, each with a look at its certificate.
+static enum err bind_key(struct daemon *daemon, size_t index, struct detail *detail)
+{
+    struct detail warning = {0};
+    const struct config_key *from = &daemon->config->keys[index];
+    struct keystore_key *store = keystore_find_key(daemon->keystore, index);
+    enum err err = registry_bind_key(daemon->registry, from->name, store, detail);
+    const struct registry_key *key =
+        registry_key_by_name(daemon->registry, bytes_of_text(from->name));
+    if (err == ERR_OK && key->certificates.len)
+        err = certificate_check(key->certificates, keystore_token_ops.describe(store),
+                                from->purpose, &warning, detail);
+    if (err != ERR_OK)
+        return err_prefix(detail, err, "key %s: certificate", from->name);
+    if (warning.text[0])
+        log_warning("start", "key", from->name, "err", warning.text);
+    return ERR_OK;
+}
+
+static enum err open_keys(struct daemon *daemon, struct detail *detail)
+{
+    enum err err = registry_from_config(daemon->config, &daemon->registry, detail);
+    if (err == ERR_OK)
+        err = keystore_open(daemon->config, &daemon->keystore, detail);
+    for (size_t i = 0; i < daemon->config->key_count && err == ERR_OK; i++)
+        err = bind_key(daemon, i, detail);
+    return err;
+}
+
+static enum err open_audit(struct daemon *daemon, struct detail *detail)
+{
+    enum err err = audit_open(daemon->config->audit_log, &daemon->audit, detail);
+    if (err == ERR_OK)
+        err = audit_write(daemon->audit, &(struct audit_record){.event = AUDIT_START}, detail);
+    return err == ERR_OK ? ERR_OK : err_prefix(detail, err, "audit log");
+}
+
+// A worker for each session that the tokens give us.
+static enum err open_server(struct daemon *daemon, const struct secret *key, struct detail *detail)
+{
+    const struct config *config = daemon->config;
+    unsigned workers = 0;
+    for (size_t i = 0; i < config->token_count; i++)
+        workers += config->tokens[i].sessions;
+    daemon->core = (struct core){
+        .registry = daemon->registry, .keystore = &keystore_token_ops, .audit = daemon->audit};
+    const struct server_conf conf = {.endpoints = config->listen,
+                                     .endpoint_count = config->listen_count,
+                                     .server_key = key,
+                                     .core = &daemon->core,
+                                     .workers = workers,
+                                     .timeout_ms = config->request_timeout};
+    return server_open(&conf, &daemon->server, detail);
+}
+
+enum err daemon_start(const struct config *config, struct daemon **out, struct detail *detail)
+{
+    struct secret key = {0};
+    struct daemon *daemon = mem_calloc(1, sizeof *daemon);
+    if (!daemon)
+        return err_set(detail, ERR_TEMP, "out of memory");
+    daemon->config = config;
+    enum err err = make_state_directory(config->state_directory, detail);
+    if (err == ERR_OK)
+        err = load_server_key(config, &key, detail);
+    if (err == ERR_OK)
+        err = open_keys(daemon, detail);
+    if (err == ERR_OK)
+        err = open_audit(daemon, detail);
+    if (err == ERR_OK)
+        err = open_server(daemon, &key, detail);
+    secret_clear(&key);
+    if (err != ERR_OK) {
+        (void)daemon_stop(daemon, NULL); // nothing is at work yet
+        return err;
+    }
+    *out = daemon;
+    return ERR_OK;
+}
+
+void daemon_reopen_logs(struct daemon *daemon)
+{
+    struct detail detail;
+    if (audit_reopen(daemon->audit, &detail) != ERR_OK)
+        log_error("audit", "state", "not reopened, going on with the old file", "err", detail.text);
+}
+
+enum err daemon_stop(struct daemon *daemon, struct detail *detail)
+{
+    if (!daemon)
+        return ERR_OK;
+    enum err err = server_close(daemon->server, detail);
+    if (daemon->audit) {
+        struct detail reason;
+        if (audit_write(daemon->audit, &(struct audit_record){.event = AUDIT_STOP}, &reason) !=
+            ERR_OK)
+            log_error("stop", "err", reason.text);
+    }
+    if (err != ERR_OK)
+        return err; // whoever hangs still uses the rest
+    audit_close(daemon->audit);
+    keystore_close(daemon->keystore);
+    registry_free(daemon->registry);
+    mem_free(daemon);
+    return ERR_OK;
+}

@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+// hsmd(8).
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#include <openssl/crypto.h>
+#include <systemd/sd-daemon.h>
+
+#include "hsmd/base/log.h"
+#include "hsmd/base/secret.h"
+#include "hsmd/daemon.h"
+#include "hsmd/server_key.h"
+
+#define DEFAULT_CONFIG "/etc/hsmd/hsmd.conf"
+
+static const char usage[] = "usage: hsmd [-t] [-c FILE] [--ready-fd N]\n"
+                            "       hsmd keygen PREFIX\n"
+                            "       hsmd --help | --version\n";
+
+struct options {
+    const char *config;
+    bool only_check;
+    int ready_fd; // -1: none
+};
+
+static int exit_status(enum err err)
+{
+    switch (err) {
+    case ERR_OK:
+        return EXIT_SUCCESS;
+    case ERR_TEMP:
+        return EX_TEMPFAIL;
+    case ERR_PERM:
+        return EX_CONFIG;
+    case ERR_DENIED:
+        return EX_NOPERM;
+    case ERR_BUG:
+        break;
+    }
+    return EX_SOFTWARE;
+}
+
+// To the terminal whole, and to the log if that is somewhere else.
+static int complain(enum err err, const char *what, const struct detail *detail,
+                    const struct config *config)
+{
+    fprintf(stderr, "hsmd: %s: %s\n", what, detail->text);
+    if (config && config->log_sink == LOG_SINK_SYSLOG)
+        log_error("start", "err", detail->text);
+    return exit_status(err);
+}
+
+static void tell_ready(const struct options *options)
+{
+    if (options->ready_fd >= 0) {
+        if (write(options->ready_fd, "ready\n", 6) != 6)
+            log_warning("start", "err", "nobody reads the ready descriptor");
+        close(options->ready_fd);
+    }
+    sd_notify(0, "READY=1");
+    log_notice("start", "state", "serving");
+}
+
+// Serves until a signal says stop. The signals are blocked in every thread and taken here.
+static enum err serve(const struct config *config, const struct options *options,
+                      struct detail *detail)
+{
+    struct daemon *daemon = NULL;
+    sigset_t signals;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGHUP);
+    sigprocmask(SIG_BLOCK, &signals, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); // a limit of file size is a full disk: an error, not our end
+    enum err err = daemon_start(config, &daemon, detail);
+    if (err != ERR_OK)
+        return err;
+    tell_ready(options);
+    int number = 0;
+    while (sigwait(&signals, &number) != 0 || number == SIGHUP) {
+        if (number == SIGHUP)
+            daemon_reopen_logs(daemon);
+    }
+    sd_notify(0, "STOPPING=1");
+    log_notice("stop", "state", "stopping", "signal", strsignal(number));
+    err = daemon_stop(daemon, detail);
+    if (err != ERR_OK) {
+        log_warning("stop", "err", detail->text);
+        _exit(EXIT_SUCCESS); // a module that hangs must not be asked to clean up
+    }
+    return ERR_OK;
+}
+
+static int run(const struct options *options)
+{
+    struct detail detail = {0};
+    struct config *config = NULL;
+    enum err err = config_load(options->config, &config, &detail);
+    if (err != ERR_OK)
+        return complain(err, "configuration", &detail, NULL);
+    log_open("hsmd", config->log_sink, config->log_level);
+    if (options->only_check) {
+        err = daemon_check(config, &detail);
+        if (err == ERR_OK)
+            printf("%s: good\n", options->config);
+    } else {
+        err = serve(config, options, &detail);
+    }
+    int status = err == ERR_OK
+                     ? EXIT_SUCCESS
+                     : complain(err, options->only_check ? options->config : "cannot start",
+                                &detail, config);
+    config_free(config);
+    return status;
+}
+
+static int generate(const char *prefix)
+{
+    struct detail detail = {0};
+    enum err err = server_key_generate(prefix, &detail);
+    return err == ERR_OK ? EXIT_SUCCESS : complain(err, "keygen", &detail, NULL);
+}
+
+static bool parse_descriptor(const char *text, int *out)
+{
+    char *end = NULL;
+    errno = 0;
+    long value = strtol(text, &end, 10);
+    if (errno || end == text || *end || value < 0 || value > 1 << 20)
+        return false;
+    *out = (int)value;
+    return true;
+}
+
+int main(int argc, char **argv)
+{
+    enum { OPTION_READY_FD = 256, OPTION_VERSION };
+    static const struct option long_options[] = {
+        {"check", no_argument, NULL, 't'},
+        {"config", required_argument, NULL, 'c'},
+        {"help", no_argument, NULL, 'h'},
+        {"ready-fd", required_argument, NULL, OPTION_READY_FD},
+        {"version", no_argument, NULL, OPTION_VERSION},
+        {0},
+    };
+    struct options options = {.config = DEFAULT_CONFIG, .ready_fd = -1};
+    struct detail detail = {0};
+    enum err err = secret_harden_process(&detail);
+    if (err != ERR_OK)
+        return complain(err, "cannot start", &detail, NULL);
+    // Nobody's openssl.cnf may load a provider here, hsmd.so least of all: it would ask ourselves.
+    OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG, NULL);
+    for (int option; (option = getopt_long(argc, argv, "c:ht", long_options, NULL)) != -1;) {
+        switch (option) {
+        case 'c':
+            options.config = optarg;
+            break;
+        case 't':
+            options.only_check = true;
+            break;
+        case 'h':
+            fputs(usage, stdout);
+            return EXIT_SUCCESS;
+        case OPTION_VERSION:
+            puts("hsmd " SEALGATE_VERSION);
+            return EXIT_SUCCESS;
+        case OPTION_READY_FD:
+            if (parse_descriptor(optarg, &options.ready_fd))
+                break;
+            fprintf(stderr, "hsmd: --ready-fd: \"%s\" is no descriptor\n", optarg);
+            return EX_USAGE;
+        default:
+            fputs(usage, stderr);
+            return EX_USAGE;
+        }
+    }
+    if (argc - optind == 2 && strcmp(argv[optind], "keygen") == 0)
+        return generate(argv[optind + 1]);
+    if (argc != optind) {
+        fputs(usage, stderr);
+        return EX_USAGE;
+    }
+    return run(&options);
+}

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+// Who may do what with which key: the one seam between the custodian's core and wherever keys,
+// clients and grants are kept.
+//
+// A registry is filled (registry_add_*, registry_bind_key), and from then on only read, by any
+// number of threads. Whoever fills it from a changing store makes a new one and swaps it in: what
+// is looked up in one registry fits together, and lives as long as it does. Deny by default: what
+// no grant allows is refused.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "hsmd/base/buf.h"
+#include "hsmd/base/err.h"
+#include "hsmd/base/text.h"
+#include "hsmd/wire/wire.h"
+
+#define REGISTRY_PUBLIC_KEY_SIZE 41 // a Z85 CURVE key with its 0
+
+// Sets of operations and of algorithms: bit n stands for the wire's number n.
+#define REGISTRY_SET(number) (UINT64_C(1) << (number))
+#define REGISTRY_ALL UINT64_MAX
+
+struct keystore_key;
+
+struct registry_key {
+    char name[TEXT_NAME_MAX + 1];
+    enum wire_purpose purpose;
+    enum wire_state state;
+    uint64_t algorithms;        // set; what the purpose and the type rule out stays ruled out
+    struct bytes certificates;  // DER one after the other, the key's own first; or empty
+    struct keystore_key *store; // borrowed; NULL until bound
+};
+
+struct registry_client {
+    char name[TEXT_NAME_MAX + 1];
+    char public_key[REGISTRY_PUBLIC_KEY_SIZE];
+};
+
+struct registry;
+
+enum err registry_new(struct registry **registry);
+void registry_free(struct registry *registry);
+
+// Filling. Each copies what it is given. ERR_PERM: no name, no key, a duplicate, a reference to
+// what is not there; ERR_TEMP: out of memory.
+enum err registry_add_key(struct registry *registry, const struct registry_key *key,
+                          struct detail *detail);
+enum err registry_add_client(struct registry *registry, const struct registry_client *client,
+                             struct detail *detail);
+// Several grants of one client and key add up.
+enum err registry_add_grant(struct registry *registry, const char *client, const char *key,
+                            uint64_t operations, uint64_t algorithms, struct detail *detail);
+enum err registry_bind_key(struct registry *registry, const char *key, struct keystore_key *store,
+                           struct detail *detail);
+
+// Looking up. NULL: no such one.
+const struct registry_client *registry_client_by_public_key(const struct registry *registry,
+                                                            const char *public_key);
+const struct registry_key *registry_key_by_name(const struct registry *registry, struct bytes name);
+
+// May this client have this operation with this algorithm done with this key? ERR_DENIED: no.
+// For WIRE_DESCRIBE the algorithm is not looked at, and any grant will do.
+enum err registry_authorise(const struct registry *registry, const struct registry_client *client,
+                            const struct registry_key *key, enum wire_operation operation,
+                            enum wire_algorithm algorithm);
+
+// Names of keys the client has any grant for, in byte order, greater than after; how many.
+size_t registry_list(const struct registry *registry, const struct registry_client *client,
+                     struct bytes after, struct bytes *names, size_t max);
+
+// 40 characters that are the Z85 of 32 bytes.
+bool registry_is_public_key(const char *text);

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "hsmd/registry_conf.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "hsmd/certificate.h"
+
+static enum err add_keys(const struct config *config, struct registry *registry,
+                         struct detail *detail)
+{
+    for (size_t i = 0; i < config->key_count; i++) {
+        const struct config_key *from = &config->keys[i];
+        struct registry_key key = {
+            .purpose = from->purpose, .state = from->state, .algorithms = from->algorithms};
+        struct buf certificates;
+        buf_init(&certificates, WIRE_CERTIFICATES_MAX);
+        snprintf(key.name, sizeof key.name, "%s", from->name);
+        enum err err = ERR_OK;
+        if (from->certificate_file)
+            err = certificate_load(from->certificate_file, &certificates, detail);
+        if (err != ERR_OK)
+            err = err_prefix(detail, err, "key %s", from->name);
+        key.certificates = buf_bytes(&certificates);
+        if (err == ERR_OK)
+            err = registry_add_key(registry, &key, detail);
+        buf_clear(&certificates);
+        if (err != ERR_OK)
+            return err;
+    }
+    return ERR_OK;
+}
+
+static enum err add_clients(const struct config *config, struct registry *registry,
+                            struct detail *detail)
+{
+    for (size_t i = 0; i < config->client_count; i++) {
+        struct registry_client client;
+        snprintf(client.name, sizeof client.name, "%s", config->clients[i].name);
+        memcpy(client.public_key, config->clients[i].public_key, sizeof client.public_key);
+        enum err err = registry_add_client(registry, &client, detail);
+        if (err != ERR_OK)
+            return err;
+    }
+    return ERR_OK;
+}
+
+enum err registry_from_config(const struct config *config, struct registry **out,
+                              struct detail *detail)
+{
+    struct registry *registry = NULL;
+    enum err err = registry_new(&registry);
+    if (err != ERR_OK)
+        return err_set(detail, err, "out of memory");
+    err = add_keys(config, registry, detail);
+    if (err == ERR_OK)
+        err = add_clients(config, registry, detail);
+    for (size_t i = 0; i < config->grant_count && err == ERR_OK; i++) {
+        const struct config_grant *grant = &config->grants[i];
+        err = registry_add_grant(registry, grant->client, grant->key, grant->operations,
+                                 grant->algorithms, detail);
+    }
+    if (err != ERR_OK) {
+        registry_free(registry);
+        return err;
+    }
+    *out = registry;
+    return ERR_OK;
+}

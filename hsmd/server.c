@@ -1,0 +1,399 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "hsmd/server.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "hsmd/base/alloc.h"
+#include "hsmd/base/log.h"
+#include "hsmd/queue.h"
+#include "hsmd/wire/wire.h"
+#include "hsmd/zap.h"
+
+#define RECEIVE_BURST 256    // messages taken before replies are looked after again
+#define LINGER_MS 1000       // for the last replies
+#define HANDSHAKE_MS 5000    // for a peer to prove who it is
+#define HIGH_WATER_MARK 1024 // messages of one peer, each way
+#define BACKLOG 1024         // connections waiting to be accepted
+#define IPC_PREFIX "ipc://"
+
+struct worker {
+    struct server *server;
+    pthread_t thread;
+    bool is_running;
+    struct core_worker core;
+};
+
+struct server {
+    void *zmq;
+    void *router;
+    struct zap *zap;
+    struct queue *queue;
+    const struct core *core;
+    unsigned timeout_ms;
+    int stop; // eventfd
+    atomic_bool is_stopping;
+    pthread_t thread; // owns router, and what follows
+    bool has_thread;
+    struct job *oldest, *youngest; // not answered yet, by deadline
+    size_t out;                    // jobs that workers have or wait for
+    struct worker *workers;
+    unsigned worker_count;
+};
+
+// What a reply is sent from; wiped when ZeroMQ has encrypted it.
+static void free_reply(void *data, void *hint)
+{
+    struct buf reply = {.data = data, .room = (size_t)hint};
+    core_reply_wipe(&reply);
+    mem_free(data);
+}
+
+// Hands the reply's memory over to ZeroMQ. A peer that has gone away, or does not read, is no
+// reason to wait: the reply is dropped.
+static void send_reply(struct server *server, zmq_msg_t *route, struct buf *reply)
+{
+    zmq_msg_t body;
+    if (!reply->len)
+        return;
+    if (zmq_msg_init_data(&body, reply->data, reply->len, free_reply, (void *)reply->room) != 0)
+        return;
+    buf_init(reply, reply->max); // it is the message's now
+    if (zmq_msg_send(route, server->router, ZMQ_SNDMORE | ZMQ_DONTWAIT) < 0 ||
+        zmq_msg_send(&body, server->router, ZMQ_DONTWAIT) < 0)
+        zmq_msg_close(&body);
+}
+
+static void refuse(struct server *server, zmq_msg_t *route, zmq_msg_t *frame, enum err class)
+{
+    struct buf reply;
+    buf_init(&reply, WIRE_FRAME_MAX);
+    core_refuse(bytes_of(zmq_msg_data(frame), zmq_msg_size(frame)), class, &reply);
+    send_reply(server, route, &reply);
+    buf_clear(&reply);
+}
+
+static void remember(struct server *server, struct job *job)
+{
+    job->younger = NULL;
+    job->older = server->youngest;
+    if (server->youngest)
+        server->youngest->younger = job;
+    else
+        server->oldest = job;
+    server->youngest = job;
+}
+
+static void forget(struct server *server, struct job *job)
+{
+    if (job->older)
+        job->older->younger = job->younger;
+    else
+        server->oldest = job->younger;
+    if (job->younger)
+        job->younger->older = job->older;
+    else
+        server->youngest = job->older;
+}
+
+static void accept_request(struct server *server, zmq_msg_t *route, zmq_msg_t *frame)
+{
+    const char *peer = zap_peer(frame);
+    if (!peer)
+        return;
+    struct job *job = atomic_load(&server->is_stopping) ? NULL : queue_take(server->queue);
+    if (!job) {
+        refuse(server, route, frame, ERR_TEMP);
+        return;
+    }
+    memcpy(job->peer, peer, sizeof job->peer);
+    zmq_msg_move(&job->route, route);
+    zmq_msg_move(&job->frame, frame);
+    job->deadline = deadline_in(server->timeout_ms);
+    remember(server, job);
+    server->out++;
+    queue_push(server->queue, job);
+}
+
+// One message of exactly two parts, else it is answered as malformed. False: there is none.
+static bool receive(struct server *server)
+{
+    zmq_msg_t parts[2];
+    zmq_msg_t more;
+    size_t count = 0;
+    zmq_msg_init(&parts[0]);
+    zmq_msg_init(&parts[1]);
+    zmq_msg_init(&more);
+    for (bool has_more = true; has_more; count++) {
+        zmq_msg_t *part = count < 2 ? &parts[count] : &more;
+        if (zmq_msg_recv(part, server->router, ZMQ_DONTWAIT) < 0)
+            break;
+        has_more = zmq_msg_more(part);
+    }
+    if (count == 2)
+        accept_request(server, &parts[0], &parts[1]);
+    else if (count > 2 && zap_peer(&parts[1]))
+        refuse(server, &parts[0], &more, ERR_PERM);
+    zmq_msg_close(&parts[0]);
+    zmq_msg_close(&parts[1]);
+    zmq_msg_close(&more);
+    return count > 0;
+}
+
+static void send_done(struct server *server)
+{
+    struct job *next = NULL;
+    for (struct job *job = queue_collect(server->queue); job; job = next) {
+        next = job->next;
+        if (!job->is_answered) {
+            forget(server, job);
+            if (job->is_skipped)
+                refuse(server, &job->route, &job->frame, ERR_TEMP);
+            else
+                send_reply(server, &job->route, &job->reply);
+        }
+        queue_release(server->queue, job);
+        server->out--;
+    }
+}
+
+static void answer_late(struct server *server)
+{
+    for (struct job *job = server->oldest; job && deadline_is_past(job->deadline);
+         job = server->oldest) {
+        forget(server, job);
+        job->is_answered = true;
+        log_warning("request", "err", "temp: not done at its deadline");
+        // A worker reads the frame at this moment too, and nobody writes it.
+        refuse(server, &job->route, &job->frame, ERR_TEMP);
+    }
+}
+
+static void *serve(void *argument)
+{
+    struct server *server = argument;
+    deadline_t drained_by = 0;
+    zmq_pollitem_t items[] = {{.socket = server->router, .events = ZMQ_POLLIN},
+                              {.fd = queue_fd(server->queue), .events = ZMQ_POLLIN},
+                              {.fd = server->stop, .events = ZMQ_POLLIN}};
+    for (;;) {
+        bool is_draining = drained_by != 0;
+        deadline_t until = is_draining ? drained_by : UINT64_MAX;
+        if (server->oldest && server->oldest->deadline < until)
+            until = server->oldest->deadline;
+        int wait = until == UINT64_MAX ? -1 : deadline_left(until);
+        if (zmq_poll(items, is_draining ? 2 : 3, wait) < 0 && zmq_errno() != EINTR) {
+            log_error("server", "err", zmq_strerror(zmq_errno()));
+            kill(getpid(), SIGTERM);
+            break;
+        }
+        if (items[1].revents)
+            send_done(server);
+        for (int i = 0; items[0].revents && i < RECEIVE_BURST && receive(server); i++)
+            ;
+        answer_late(server);
+        if (!is_draining && items[2].revents)
+            drained_by = deadline_in(SERVER_DRAIN_MS);
+        if (drained_by && (!server->out || deadline_is_past(drained_by)))
+            break;
+    }
+    return NULL;
+}
+
+static void *work(void *argument)
+{
+    struct worker *worker = argument;
+    struct server *server = worker->server;
+    for (struct job *job; (job = queue_pop(server->queue)) != NULL;) {
+        struct bytes frame = bytes_of(zmq_msg_data(&job->frame), zmq_msg_size(&job->frame));
+        job->is_skipped = deadline_is_past(job->deadline);
+        if (!job->is_skipped)
+            (void)core_handle(server->core, &worker->core, job->peer, frame, job->deadline,
+                              &job->reply);
+        queue_finish(server->queue, job);
+    }
+    return NULL;
+}
+
+static bool is_allowed(void *context, const char *domain, const char *public_key)
+{
+    const struct server *server = context;
+    return strcmp(domain, ZAP_DOMAIN_DATA) == 0 &&
+           registry_client_by_public_key(server->core->registry, public_key) != NULL;
+}
+
+static enum err set_limits(void *router, struct detail *detail)
+{
+    const int64_t frame_max = WIRE_FRAME_MAX;
+    const struct {
+        int option;
+        int value;
+    } numbers[] = {
+        {ZMQ_RCVHWM, HIGH_WATER_MARK},
+        {ZMQ_SNDHWM, HIGH_WATER_MARK},
+        {ZMQ_HANDSHAKE_IVL, HANDSHAKE_MS},
+        {ZMQ_LINGER, LINGER_MS},
+        {ZMQ_BACKLOG, BACKLOG},
+        {ZMQ_TCP_KEEPALIVE, 1},
+        {ZMQ_IPV6, 1},
+    };
+    bool ok = zmq_setsockopt(router, ZMQ_MAXMSGSIZE, &frame_max, sizeof frame_max) == 0;
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers && ok; i++)
+        ok = zmq_setsockopt(router, numbers[i].option, &numbers[i].value, sizeof(int)) == 0;
+    return ok ? ERR_OK
+              : err_set(detail, ERR_PERM, "cannot set up the socket: %s",
+                        zmq_strerror(zmq_errno()));
+}
+
+// An ipc socket is guarded by its own mode and by its directory: nobody else may replace it.
+static enum err check_directory(const char *endpoint, struct detail *detail)
+{
+    struct stat st;
+    char *directory = mem_strdup(endpoint + strlen(IPC_PREFIX));
+    if (!directory)
+        return err_set(detail, ERR_TEMP, "out of memory");
+    enum err err = ERR_OK;
+    *strrchr(directory, '/') = 0;
+    const char *path = *directory ? directory : "/";
+    if (stat(path, &st) != 0)
+        err = err_errno(detail, ERR_PERM, "endpoint %s: %s", endpoint, path);
+    else if (st.st_mode & S_IWOTH)
+        err = err_set(detail, ERR_PERM, "endpoint %s: everyone may write to its directory (%s)",
+                      endpoint, path);
+    mem_free(directory);
+    return err;
+}
+
+static enum err bind_endpoint(void *router, const char *endpoint, struct detail *detail)
+{
+    bool is_ipc = strncmp(endpoint, IPC_PREFIX, strlen(IPC_PREFIX)) == 0;
+    enum err err = is_ipc ? check_directory(endpoint, detail) : ERR_OK;
+    if (err != ERR_OK)
+        return err;
+    mode_t before = umask(0117); // bind(2) is called in this thread
+    int result = zmq_bind(router, endpoint);
+    int reason = zmq_errno();
+    umask(before);
+    return result == 0
+               ? ERR_OK
+               : err_set(detail, ERR_PERM, "endpoint %s: %s", endpoint, zmq_strerror(reason));
+}
+
+// In this order: the handler is there before any socket that needs it.
+static enum err open_sockets(struct server *server, const struct server_conf *conf,
+                             struct detail *detail)
+{
+    server->zmq = zmq_ctx_new();
+    if (!server->zmq)
+        return err_set(detail, ERR_TEMP, "ZeroMQ: %s", zmq_strerror(zmq_errno()));
+    enum err err = zap_open(server->zmq, is_allowed, server, &server->zap, detail);
+    if (err != ERR_OK)
+        return err;
+    server->router = zmq_socket(server->zmq, ZMQ_ROUTER);
+    if (!server->router)
+        return err_set(detail, ERR_TEMP, "ZeroMQ: %s", zmq_strerror(zmq_errno()));
+    err = set_limits(server->router, detail);
+    if (err == ERR_OK)
+        err = zap_secure(server->router, ZAP_DOMAIN_DATA, conf->server_key, detail);
+    for (size_t i = 0; i < conf->endpoint_count && err == ERR_OK; i++)
+        err = bind_endpoint(server->router, conf->endpoints[i], detail);
+    return err;
+}
+
+static enum err start_threads(struct server *server, struct detail *detail)
+{
+    for (unsigned i = 0; i < server->worker_count; i++) {
+        struct worker *worker = &server->workers[i];
+        worker->server = server;
+        enum err err = core_worker_init(&worker->core, detail);
+        if (err != ERR_OK)
+            return err;
+        worker->is_running = pthread_create(&worker->thread, NULL, work, worker) == 0;
+        if (!worker->is_running)
+            return err_set(detail, ERR_TEMP, "cannot start a thread");
+    }
+    server->has_thread = pthread_create(&server->thread, NULL, serve, server) == 0;
+    return server->has_thread ? ERR_OK : err_set(detail, ERR_TEMP, "cannot start a thread");
+}
+
+enum err server_open(const struct server_conf *conf, struct server **out, struct detail *detail)
+{
+    sigset_t all;
+    sigset_t before;
+    struct server *server = mem_calloc(1, sizeof *server);
+    struct worker *workers = mem_calloc(conf->workers, sizeof *workers);
+    if (!server || !workers || conf->workers == 0) {
+        mem_free(server);
+        mem_free(workers);
+        return err_set(detail, ERR_TEMP, "out of memory");
+    }
+    *server = (struct server){.core = conf->core,
+                              .timeout_ms = conf->timeout_ms,
+                              .workers = workers,
+                              .worker_count = conf->workers,
+                              .stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    enum err err = server->stop >= 0 ? queue_new(SERVER_QUEUE_MAX, &server->queue, detail)
+                                     : err_errno(detail, ERR_TEMP, "eventfd");
+    if (err == ERR_OK)
+        err = open_sockets(server, conf, detail);
+    if (err == ERR_OK)
+        err = start_threads(server, detail);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (err != ERR_OK) {
+        (void)server_close(server, NULL);
+        return err;
+    }
+    *out = server;
+    return ERR_OK;
+}
+
+static void join_threads(struct server *server)
+{
+    for (unsigned i = 0; i < server->worker_count; i++) {
+        if (server->workers[i].is_running)
+            pthread_join(server->workers[i].thread, NULL);
+        core_worker_clear(&server->workers[i].core);
+    }
+}
+
+enum err server_close(struct server *server, struct detail *detail)
+{
+    uint64_t one = 1;
+    if (!server)
+        return ERR_OK;
+    atomic_store(&server->is_stopping, true);
+    while (server->has_thread && write(server->stop, &one, sizeof one) < 0 && errno == EINTR)
+        ;
+    if (server->has_thread)
+        pthread_join(server->thread, NULL);
+    if (server->queue)
+        queue_stop(server->queue);
+    if (server->out)
+        return err_set(detail, ERR_TEMP, "%zu requests are stuck in the token", server->out);
+    join_threads(server);
+    if (server->router)
+        zmq_close(server->router);
+    zap_close(server->zap);
+    while (server->zmq && zmq_ctx_term(server->zmq) != 0 && zmq_errno() == EINTR)
+        ;
+    queue_free(server->queue);
+    if (server->stop >= 0)
+        close(server->stop);
+    mem_free(server->workers);
+    mem_free(server);
+    return ERR_OK;
+}
+
+void server_end_zap(struct server *server)
+{
+    zap_close(server->zap);
+    server->zap = NULL;
+}
