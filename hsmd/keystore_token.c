@@ -122,13 +122,13 @@ static enum err log_in(struct token *token, const struct config_token *conf, str
     enum err err = secret_init(&pin, PIN_MAX, detail);
     if (err == ERR_OK)
         err = keystore_read_pin(conf, &pin, detail);
-    if (err != ERR_OK) {
-        secret_clear(&pin);
-        return err_prefix(detail, err, "PIN");
-    }
-    err = token_login(token, &pin, detail);
+    if (err != ERR_OK)
+        err = err_prefix(detail, err, "token %s: PIN", conf->name);
+    else
+        err =
+            token_login(token, &pin, detail); // its details name the token, and so does token_open
     secret_clear(&pin);
-    return err == ERR_OK ? ERR_OK : err_prefix(detail, err, "login");
+    return err;
 }
 
 static enum err open_token(const struct config_token *from, struct token **token,
@@ -142,9 +142,7 @@ static enum err open_token(const struct config_token *from, struct token **token
                                     .sessions = from->sessions,
                                     .wait_ms = SESSION_WAIT_MS};
     enum err err = token_open(&conf, token, detail);
-    if (err == ERR_OK)
-        err = log_in(*token, from, detail);
-    return err == ERR_OK ? ERR_OK : err_prefix(detail, err, "token %s", from->name);
+    return err == ERR_OK ? log_in(*token, from, detail) : err;
 }
 
 static struct token *token_by_name(const struct keystore *keystore, const struct config *config,

@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/support/memstore.h"
+
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <openssl/core_names.h>
+#include <openssl/rsa.h>
+#include <openssl/x509.h>
+
+#include "pkcs11/padding.h"
+
+struct keystore_key {
+    EVP_PKEY *pkey;
+    uint8_t *public_key;
+    struct token_key_info info;
+    uint8_t seed[PADDING_SEED_SIZE];
+    atomic_int broken;
+    atomic_uint delay_ms;
+};
+
+static atomic_uint used;
+
+static void require(bool ok, const char *what)
+{
+    if (ok)
+        return;
+    fprintf(stderr, "memstore: %s\n", what);
+    exit(1);
+}
+
+struct keystore_key *memstore_key_new(EVP_PKEY *pkey)
+{
+    struct keystore_key *key = calloc(1, sizeof *key);
+    require(key && pkey, "no key");
+    int len = i2d_PUBKEY(pkey, &key->public_key);
+    require(len > 0, "no public key");
+    bool is_rsa = EVP_PKEY_is_a(pkey, "RSA");
+    key->pkey = pkey;
+    key->info = (struct token_key_info){
+        .type = is_rsa ? TOKEN_KEY_RSA : TOKEN_KEY_EC,
+        .bits = (unsigned)EVP_PKEY_get_bits(pkey),
+        .curve = is_rsa ? NULL : "P-256",
+        .public_key = bytes_of(key->public_key, (size_t)len),
+        .sensitive = true,
+        .always_sensitive = true,
+        .never_extractable = true,
+        .can_sign = true,
+        .can_decrypt = is_rsa,
+        .can_derive = !is_rsa,
+    };
+    memset(key->seed, 0x5e, sizeof key->seed);
+    return key;
+}
+
+struct keystore_key *memstore_key_generate(const char *kind)
+{
+    if (strncmp(kind, "RSA-", 4) == 0)
+        return memstore_key_new(EVP_PKEY_Q_keygen(NULL, NULL, "RSA", (size_t)atoi(kind + 4)));
+    return memstore_key_new(EVP_PKEY_Q_keygen(NULL, NULL, "EC", kind));
+}
+
+void memstore_key_free(struct keystore_key *key)
+{
+    if (!key)
+        return;
+    EVP_PKEY_free(key->pkey);
+    OPENSSL_free(key->public_key);
+    free(key);
+}
+
+EVP_PKEY *memstore_key_pkey(const struct keystore_key *key)
+{
+    return key->pkey;
+}
+
+void memstore_key_break(struct keystore_key *key, enum err err, unsigned delay_ms)
+{
+    atomic_store(&key->broken, err);
+    atomic_store(&key->delay_ms, delay_ms);
+}
+
+unsigned memstore_used(void)
+{
+    return atomic_load(&used);
+}
+
+// What every operation begins with.
+static enum err enter(struct keystore_key *key, struct detail *detail)
+{
+    unsigned delay_ms = atomic_load(&key->delay_ms);
+    enum err err = (enum err)atomic_load(&key->broken);
+    atomic_fetch_add(&used, 1);
+    if (delay_ms)
+        usleep(delay_ms * 1000);
+    return err == ERR_OK ? ERR_OK : err_set(detail, err, "broken by the test");
+}
+
+static bool set_scheme(EVP_PKEY_CTX *ctx, enum token_scheme scheme, enum hash hash, unsigned salt)
+{
+    const EVP_MD *md = EVP_get_digestbyname(hash_name(hash));
+    if (scheme == TOKEN_ECDSA)
+        return true;
+    if (scheme == TOKEN_RSA_PSS)
+        return EVP_PKEY_CTX_set_rsa_padding(ctx, RSA_PKCS1_PSS_PADDING) > 0 &&
+               EVP_PKEY_CTX_set_signature_md(ctx, md) > 0 &&
+               EVP_PKEY_CTX_set_rsa_pss_saltlen(ctx, (int)salt) > 0;
+    return EVP_PKEY_CTX_set_rsa_padding(ctx, RSA_PKCS1_PADDING) > 0 &&
+           EVP_PKEY_CTX_set_signature_md(ctx, md) > 0;
+}
+
+static enum err sign(struct keystore_key *key, enum token_scheme scheme, enum hash hash,
+                     unsigned salt, struct bytes digest, deadline_t deadline, uint8_t *out,
+                     size_t *out_len, struct detail *detail)
+{
+    (void)deadline;
+    enum err err = enter(key, detail);
+    if (err != ERR_OK)
+        return err;
+    size_t len = TOKEN_SIGNATURE_MAX;
+    EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new(key->pkey, NULL);
+    bool ok = ctx && EVP_PKEY_sign_init(ctx) > 0 && set_scheme(ctx, scheme, hash, salt) &&
+              EVP_PKEY_sign(ctx, out, &len, digest.data, digest.len) > 0;
+    EVP_PKEY_CTX_free(ctx);
+    if (!ok)
+        return err_openssl(detail, ERR_PERM, "sign");
+    *out_len = len;
+    return ERR_OK;
+}
+
+static enum err unwrap(struct keystore_key *key, const struct token_padding *padding,
+                       struct bytes ciphertext, deadline_t deadline, struct secret *out,
+                       struct detail *detail)
+{
+    (void)deadline;
+    enum err err = enter(key, detail);
+    if (err != ERR_OK)
+        return err;
+    uint8_t block[TOKEN_SIGNATURE_MAX];
+    uint8_t seed[PADDING_SEED_SIZE];
+    size_t len = sizeof block;
+    EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new(key->pkey, NULL);
+    bool ok = ctx && EVP_PKEY_decrypt_init(ctx) > 0 &&
+              EVP_PKEY_CTX_set_rsa_padding(ctx, RSA_NO_PADDING) > 0 &&
+              EVP_PKEY_decrypt(ctx, block, &len, ciphertext.data, ciphertext.len) > 0;
+    EVP_PKEY_CTX_free(ctx);
+    if (!ok)
+        return err_openssl(detail, ERR_PERM, "decrypt");
+    struct bytes raw = bytes_of(block, len);
+    if (padding->oaep)
+        err = padding_remove_oaep(raw, padding->hash, padding->mgf_hash, padding->label, out);
+    else if ((err = padding_seed(key->seed, ciphertext, seed)) == ERR_OK)
+        err = padding_remove_pkcs1(raw, seed, padding->length, out);
+    return err == ERR_OK ? ERR_OK : err_set(detail, err, "cannot be decrypted");
+}
+
+static enum err agree(struct keystore_key *key, struct bytes peer, bool cofactor,
+                      deadline_t deadline, struct secret *z, struct detail *detail)
+{
+    (void)deadline;
+    (void)cofactor; // the curves here have cofactor 1
+    enum err err = enter(key, detail);
+    if (err != ERR_OK)
+        return err;
+    size_t len = z->room;
+    EVP_PKEY *other = EVP_PKEY_new();
+    EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new(key->pkey, NULL);
+    bool ok = other && ctx && EVP_PKEY_copy_parameters(other, key->pkey) > 0 &&
+              EVP_PKEY_set1_encoded_public_key(other, peer.data, peer.len) > 0 &&
+              EVP_PKEY_derive_init(ctx) > 0 && EVP_PKEY_derive_set_peer(ctx, other) > 0 &&
+              EVP_PKEY_derive(ctx, z->data, &len) > 0;
+    EVP_PKEY_CTX_free(ctx);
+    EVP_PKEY_free(other);
+    if (!ok)
+        return err_openssl(detail, ERR_PERM, "derive");
+    z->len = len;
+    return ERR_OK;
+}
+
+static const struct token_key_info *describe(const struct keystore_key *key)
+{
+    return &key->info;
+}
+
+const struct keystore_ops memstore_ops = {
+    .sign = sign,
+    .unwrap = unwrap,
+    .agree = agree,
+    .describe = describe,
+};
