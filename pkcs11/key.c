@@ -1,0 +1,322 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "pkcs11/internal.h"
+
+#include <string.h>
+
+#include <openssl/core_names.h>
+#include <openssl/evp.h>
+#include <openssl/x509.h>
+
+#include "hsmd/base/alloc.h"
+#include "hsmd/base/text.h"
+
+static const struct curve {
+    const char *group, *name;
+    int nid;
+} curves[] = {
+    {SN_X9_62_prime256v1, "P-256", NID_X9_62_prime256v1},
+    {SN_secp384r1, "P-384", NID_secp384r1},
+    {SN_secp521r1, "P-521", NID_secp521r1},
+};
+
+static enum err find_private(struct token_session *session, const struct token_key *key,
+                             CK_OBJECT_HANDLE *handle, struct detail *detail)
+{
+    CK_OBJECT_CLASS class = CKO_PRIVATE_KEY;
+    CK_OBJECT_HANDLE found[2];
+    CK_ULONG count = 0;
+    CK_ATTRIBUTE match[] = {
+        {CKA_CLASS, &class, sizeof class},
+        {CKA_LABEL, key->label, strlen(key->label)},
+        {CKA_ID, (void *)key->id, key->id_len},
+    };
+    enum err err = object_find(session, match, key->id_len ? 3 : 2, found, 2, &count, detail);
+    if (err)
+        return err;
+    if (count != 1)
+        return err_set(detail, ERR_PERM,
+                       count ? "more than one private key matches" : "no such private key");
+    *handle = found[0];
+    return ERR_OK;
+}
+
+// The key's own CKA_ID, by which its public half is found.
+static enum err read_id(struct token_session *session, CK_OBJECT_HANDLE handle,
+                        struct token_key *key, struct detail *detail)
+{
+    struct buf id;
+    buf_init(&id, sizeof key->id);
+    enum err err = object_bytes(session, handle, CKA_ID, &id, detail);
+    if (!err) {
+        memcpy(key->id, buf_text(&id), id.len);
+        key->id_len = id.len;
+    }
+    buf_clear(&id);
+    return err;
+}
+
+static enum err read_flags(struct token_session *session, CK_OBJECT_HANDLE handle,
+                           struct token_key_info *info, struct detail *detail)
+{
+    bool ask_every_time = false;
+    // What a token does not say is taken as the worse of the two.
+    const struct {
+        CK_ATTRIBUTE_TYPE type;
+        bool if_absent, *value;
+    } flags[] = {
+        {CKA_EXTRACTABLE, true, &info->extractable},
+        {CKA_SENSITIVE, false, &info->sensitive},
+        {CKA_ALWAYS_SENSITIVE, false, &info->always_sensitive},
+        {CKA_NEVER_EXTRACTABLE, false, &info->never_extractable},
+        {CKA_SIGN, false, &info->can_sign},
+        {CKA_DECRYPT, false, &info->can_decrypt},
+        {CKA_DERIVE, false, &info->can_derive},
+        {CKA_ALWAYS_AUTHENTICATE, false, &ask_every_time},
+    };
+    for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
+        enum err err =
+            object_bool(session, handle, flags[i].type, flags[i].if_absent, flags[i].value, detail);
+        if (err)
+            return err;
+    }
+    if (ask_every_time)
+        return err_set(detail, ERR_PERM,
+                       "it wants the PIN anew for every use (CKA_ALWAYS_AUTHENTICATE), which is "
+                       "not supported");
+    return ERR_OK;
+}
+
+static enum err take_rsa(struct token_key *key, EVP_PKEY *pkey, struct detail *detail)
+{
+    BIGNUM *n = NULL;
+    key->info.type = TOKEN_KEY_RSA;
+    key->info.bits = (unsigned)EVP_PKEY_get_bits(pkey);
+    key->size = (key->info.bits + 7) / 8;
+    if (key->size < 64 || key->size > PADDING_BLOCK_MAX)
+        return err_set(detail, ERR_PERM, "a modulus of %u bits is not supported", key->info.bits);
+    key->modulus = mem_calloc(1, key->size);
+    if (!key->modulus || !EVP_PKEY_get_bn_param(pkey, OSSL_PKEY_PARAM_RSA_N, &n))
+        return err_openssl(detail, ERR_TEMP, "out of memory");
+    BN_bn2binpad(n, key->modulus, (int)key->size);
+    BN_free(n);
+    return ERR_OK;
+}
+
+static enum err take_ec(struct token_key *key, EVP_PKEY *pkey, struct detail *detail)
+{
+    char group[64] = "";
+    key->info.type = TOKEN_KEY_EC;
+    key->info.bits = (unsigned)EVP_PKEY_get_bits(pkey);
+    key->size = (key->info.bits + 7) / 8;
+    (void)EVP_PKEY_get_group_name(pkey, group, sizeof group, NULL);
+    for (size_t i = 0; i < sizeof curves / sizeof *curves; i++) {
+        if (strcmp(curves[i].group, group) != 0)
+            continue;
+        key->info.curve = curves[i].name;
+        key->group = EC_GROUP_new_by_curve_name(curves[i].nid);
+        if (!key->group)
+            return err_openssl(detail, ERR_TEMP, "out of memory");
+        return ERR_OK;
+    }
+    return err_set(detail, ERR_PERM, "the curve %s is not supported", *group ? group : "it is on");
+}
+
+static enum err encode_public(EVP_PKEY *pkey, uint8_t **spki, size_t *spki_len,
+                              struct detail *detail)
+{
+    unsigned char *der = NULL;
+    if (EVP_PKEY_is_a(pkey, "EC"))
+        (void)EVP_PKEY_set_utf8_string_param(pkey, OSSL_PKEY_PARAM_EC_POINT_CONVERSION_FORMAT,
+                                             "uncompressed");
+    int len = i2d_PUBKEY(pkey, &der);
+    if (len <= 0)
+        return err_openssl(detail, ERR_TEMP, "cannot encode its public key");
+    *spki = mem_calloc(1, (size_t)len);
+    if (*spki) {
+        memcpy(*spki, der, (size_t)len);
+        *spki_len = (size_t)len;
+    }
+    OPENSSL_free(der);
+    return *spki ? ERR_OK : err_set(detail, ERR_TEMP, "out of memory");
+}
+
+static enum err read_public(struct token_session *session, CK_OBJECT_HANDLE handle,
+                            const struct token_key *key, EVP_PKEY **pkey, struct detail *detail)
+{
+    CK_KEY_TYPE type;
+    enum err err = object_ulong(session, handle, CKA_KEY_TYPE, &type, detail);
+    if (err)
+        return err;
+    if (type != CKK_RSA && type != CKK_EC)
+        return err_set(detail, ERR_PERM, "only RSA and EC keys are supported");
+    err = public_read(session, handle, type, key, pkey, detail);
+    if (!err && !EVP_PKEY_is_a(*pkey, type == CKK_RSA ? "RSA" : "EC")) {
+        EVP_PKEY_free(*pkey);
+        err = err_set(detail, ERR_PERM, "its public half is of another type");
+    }
+    return err;
+}
+
+// Everything token_key_open wants to know.
+static enum err read_key(struct token_session *session, struct token_key *key,
+                         struct detail *detail)
+{
+    CK_OBJECT_HANDLE handle;
+    EVP_PKEY *pkey = NULL;
+    uint64_t generation = token_generation(key->token).objects;
+    enum err err = find_private(session, key, &handle, detail);
+    if (!err && key->id_len == 0)
+        err = read_id(session, handle, key, detail);
+    if (!err)
+        err = read_flags(session, handle, &key->info, detail);
+    if (!err)
+        err = read_public(session, handle, key, &pkey, detail);
+    if (err)
+        return err;
+    if (EVP_PKEY_is_a(pkey, "RSA"))
+        err = take_rsa(key, pkey, detail);
+    else
+        err = take_ec(key, pkey, detail);
+    if (!err)
+        err = encode_public(pkey, &key->spki, &key->info.public_key.len, detail);
+    EVP_PKEY_free(pkey);
+    if (err)
+        return err;
+    key->info.public_key.data = key->spki;
+    key->handle = handle;
+    key->generation = generation;
+    key->is_found = true;
+    return ERR_OK;
+}
+
+static void forget(struct token_key *key)
+{
+    mem_free(key->spki);
+    mem_free(key->modulus);
+    EC_GROUP_free(key->group);
+    key->spki = key->modulus = NULL;
+    key->group = NULL;
+    key->info = (struct token_key_info){0};
+}
+
+enum err token_key_open(struct token *token, const char *label, struct bytes id,
+                        struct token_key **key, struct detail *detail)
+{
+    char quoted[TEXT_QUOTED_SIZE];
+    struct token_session *session = NULL;
+    struct token_key *new = mem_calloc(1, sizeof *new);
+    char *copy = new ? mem_strdup(label) : NULL;
+    enum err err = ERR_TEMP;
+    if (!copy || id.len > sizeof new->id) {
+        mem_free(new);
+        mem_free(copy);
+        return err_set(detail, copy ? ERR_PERM : ERR_TEMP, "token %s: %s", token->name,
+                       copy ? "CKA_ID is too long" : "out of memory");
+    }
+    new->token = token;
+    new->label = copy;
+    pthread_mutex_init(&new->lock, NULL);
+    for (int attempt = 0; attempt < 2 && err == ERR_TEMP; attempt++) {
+        forget(new);
+        if (id.len > 0)
+            memcpy(new->id, id.data, id.len);
+        new->id_len = id.len;
+        err = token_session_get(token, deadline_in(token->wait_ms), &session, detail);
+        if (err)
+            break; // it has tried twice itself
+        err = read_key(session, new, detail);
+        if (!err && new->info.type == TOKEN_KEY_RSA &&new->info.can_decrypt)
+            err = unwrap_make_seed(session, new, detail);
+        token_session_put(session);
+    }
+    if (err) {
+        err = err_prefix(detail, err, "key \"%s\"",
+                         text_quote(label, strlen(label), quoted, sizeof quoted));
+        token_key_close(new);
+        return err;
+    }
+    *key = new;
+    return ERR_OK;
+}
+
+void token_key_close(struct token_key *key)
+{
+    if (!key)
+        return;
+    forget(key);
+    explicit_bzero(key->seed_secret, sizeof key->seed_secret);
+    pthread_mutex_destroy(&key->lock);
+    mem_free(key->label);
+    mem_free(key);
+}
+
+const struct token_key_info *token_key_describe(const struct token_key *key)
+{
+    return &key->info;
+}
+
+// Finds the private key again, and makes sure that it is still the same one.
+static enum err find_again(struct token_session *session, struct token_key *key,
+                           CK_OBJECT_HANDLE *handle, struct detail *detail)
+{
+    EVP_PKEY *pkey = NULL;
+    uint8_t *spki = NULL;
+    size_t len = 0;
+    enum err err = find_private(session, key, handle, detail);
+    if (!err)
+        err = read_public(session, *handle, key, &pkey, detail);
+    if (!err)
+        err = encode_public(pkey, &spki, &len, detail);
+    if (!err && !bytes_equal(bytes_of(spki, len), key->info.public_key))
+        err = err_set(detail, ERR_TEMP, "another key took its place");
+    EVP_PKEY_free(pkey);
+    mem_free(spki);
+    return err;
+}
+
+static enum err current_handle(struct token_session *session, struct token_key *key,
+                               CK_OBJECT_HANDLE *handle, struct detail *detail)
+{
+    uint64_t generation = token_generation(key->token).objects;
+    pthread_mutex_lock(&key->lock);
+    if (session->is_object_lost)
+        key->is_found = false;
+    session->is_object_lost = false;
+    bool is_found = key->is_found && key->generation == generation;
+    *handle = key->handle;
+    pthread_mutex_unlock(&key->lock);
+    if (is_found)
+        return ERR_OK;
+    enum err err = find_again(session, key, handle, detail);
+    if (err) // it was there once: a matter of the token, not of the request
+        return err_prefix(detail, ERR_TEMP, "key \"%s\"", key->label);
+    pthread_mutex_lock(&key->lock);
+    key->handle = *handle;
+    key->generation = generation;
+    key->is_found = true;
+    pthread_mutex_unlock(&key->lock);
+    return ERR_OK;
+}
+
+enum err key_run(struct token_session *session, struct token_key *key, key_use_fn use, void *arg,
+                 struct detail *detail)
+{
+    struct token *token = key->token;
+    CK_OBJECT_HANDLE handle;
+    enum err err = ERR_TEMP;
+    if (session->token != token)
+        return err_set(detail, ERR_BUG, "a session of another token");
+    for (int attempt = 0; attempt < 2 && err == ERR_TEMP; attempt++) {
+        err = session_restore(session, detail);
+        if (err)
+            continue;
+        struct generation before = token_generation(token);
+        err = current_handle(session, key, &handle, detail);
+        if (!err)
+            err = use(session, key, handle, arg, detail);
+        struct generation after = token_generation(token);
+        if (!err && (before.sessions != after.sessions || before.objects != after.objects))
+            err = err_set(detail, ERR_TEMP, "token %s: it was restored meanwhile", token->name);
+    }
+    return err;
+}

@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the return values of Cryptoki mean for us.
+#pragma once
+
+#include <stdbool.h>
+
+#include <p11-kit/pkcs11.h>
+
+// What has to be restored before the same call can succeed.
+enum damage {
+    DAMAGE_NONE,    // nothing: the call was refused as such, and would be again
+    DAMAGE_OBJECT,  // object handles
+    DAMAGE_LOGIN,   // the login (and with it the handles of private objects)
+    DAMAGE_SESSION, // this session; also the answer to every failure we know nothing better for
+    DAMAGE_TOKEN,   // everything: the token, and with it all sessions
+};
+
+enum damage rv_damage(CK_RV rv);
+// The module no longer knows the session: its handle must not even be closed.
+bool rv_is_session_gone(CK_RV rv);
+const char *rv_name(CK_RV rv); // "CKR_DEVICE_REMOVED"

@@ -1,0 +1,314 @@
+// SPDX-License-Identifier: Apache-2.0
+// The pool of sessions, and how it heals.
+//
+// Nothing watches the token; damage is found by the call that meets it. session_fail notes what the
+// return value says is lost, session_restore brings back what was noted, and key_run (key.c) tries
+// once more. A token that was pulled out ends every session at once: the generation is raised, and
+// sessions of an older one count as closed. They are not closed one by one, since a module may give
+// the same number to a new session. C_CloseAllSessions leaves nothing behind instead.
+#include "pkcs11/internal.h"
+
+#include <errno.h>
+#include <string.h>
+#include <time.h>
+
+static bool is_current(struct token_session *session)
+{
+    return session->is_open && session->generation == session->token->generation.sessions;
+}
+
+struct generation token_generation(struct token *token)
+{
+    pthread_mutex_lock(&token->lock);
+    struct generation generation = token->generation;
+    pthread_mutex_unlock(&token->lock);
+    return generation;
+}
+
+// Waits for token->changed, with the lock held. False: the deadline is past.
+static bool wait_changed(struct token *token, deadline_t deadline)
+{
+    struct timespec until = {.tv_sec = (time_t)(deadline / 1000),
+                             .tv_nsec = (long)(deadline % 1000) * 1000000};
+    return pthread_cond_timedwait(&token->changed, &token->lock, &until) != ETIMEDOUT;
+}
+
+void session_drop(struct token_session *session)
+{
+    struct token *token = session->token;
+    pthread_mutex_lock(&token->lock);
+    bool close = is_current(session);
+    session->is_open = false;
+    pthread_mutex_unlock(&token->lock);
+    if (close)
+        token->fn->C_CloseSession(session->handle);
+}
+
+enum err session_fail(struct token_session *session, CK_RV rv, const char *function,
+                      struct detail *detail)
+{
+    struct token *token = session->token;
+    enum damage damage = rv_damage(rv);
+    pthread_mutex_lock(&token->lock);
+    bool is_news = session->generation == token->generation.sessions; // not of an older token
+    if (damage == DAMAGE_TOKEN && is_news)
+        token->is_lost = true;
+    if (damage == DAMAGE_LOGIN && is_news)
+        token->is_logged_in = false;
+    if (rv_is_session_gone(rv))
+        session->is_open = false;
+    pthread_mutex_unlock(&token->lock);
+    if (damage == DAMAGE_SESSION)
+        session_drop(session);
+    if (damage == DAMAGE_OBJECT)
+        session->is_object_lost = true;
+    return err_set(detail, damage == DAMAGE_NONE ? ERR_PERM : ERR_TEMP, "token %s: %s: %s",
+                   token->name, function, rv_name(rv));
+}
+
+static enum err find_again(struct token *token, struct detail *detail)
+{
+    pthread_mutex_lock(&token->lock);
+    token->generation.sessions++;
+    token->generation.objects++;
+    token->is_lost = false;
+    token->is_logged_in = false;
+    pthread_mutex_unlock(&token->lock);
+    token->fn->C_CloseAllSessions(token->slot);
+    CK_SLOT_ID slot;
+    enum err err = token_find_slot(token, &slot, detail);
+    if (!err) {
+        token->slot = slot;
+        return ERR_OK;
+    }
+    pthread_mutex_lock(&token->lock);
+    token->is_lost = true;
+    pthread_mutex_unlock(&token->lock);
+    return ERR_TEMP;
+}
+
+static enum err open_session(struct token_session *session, struct detail *detail)
+{
+    struct token *token = session->token;
+    CK_SESSION_HANDLE handle = CK_INVALID_HANDLE;
+    session->generation = token_generation(token).sessions;
+    CK_RV rv = token->fn->C_OpenSession(token->slot, CKF_SERIAL_SESSION, NULL, NULL, &handle);
+    session->is_count_hit = rv == CKR_SESSION_COUNT;
+    if (rv != CKR_OK)
+        return session_fail(session, rv, "C_OpenSession", detail);
+    session->handle = handle;
+    session->is_open = true;
+    return ERR_OK;
+}
+
+static enum err refuse_pin(struct token *token, struct detail *detail, const char *why)
+{
+    token->is_pin_refused = true;
+    token->has_pin = false;
+    secret_wipe(&token->pin);
+    return err_set(detail, ERR_DENIED, "token %s: %s", token->name, why);
+}
+
+static enum err log_in(struct token_session *session, struct detail *detail)
+{
+    const CK_FLAGS warned = CKF_USER_PIN_FINAL_TRY | CKF_USER_PIN_LOCKED;
+    struct token *token = session->token;
+    CK_TOKEN_INFO info;
+    if (token->is_pin_refused)
+        return err_set(detail, ERR_DENIED,
+                       "token %s: the PIN was refused before and is not tried again", token->name);
+    if (!token->has_pin)
+        return err_set(detail, ERR_DENIED, "token %s: not logged in", token->name);
+    CK_RV rv = token->fn->C_GetTokenInfo(token->slot, &info);
+    if (rv != CKR_OK)
+        return session_fail(session, rv, "C_GetTokenInfo", detail);
+    if (info.flags & CKF_USER_PIN_LOCKED)
+        return refuse_pin(token, detail, "the PIN is locked");
+    if (info.flags & CKF_USER_PIN_FINAL_TRY)
+        return refuse_pin(token, detail,
+                          "only one try of the PIN is left before it is locked; not tried. Log in "
+                          "once with the right PIN by other means");
+    rv = token->fn->C_Login(session->handle, CKU_USER, token->pin.data, token->pin.len);
+    switch (rv) {
+    case CKR_OK:
+    case CKR_USER_ALREADY_LOGGED_IN:
+        return ERR_OK;
+    case CKR_PIN_INCORRECT:
+    case CKR_PIN_INVALID:
+    case CKR_PIN_LEN_RANGE:
+        return refuse_pin(token, detail, "wrong PIN");
+    case CKR_PIN_EXPIRED:
+        return refuse_pin(token, detail, "the PIN has expired");
+    case CKR_PIN_LOCKED:
+        return refuse_pin(token, detail, "the PIN is locked");
+    default:
+        break;
+    }
+    // A token that calls a wrong PIN something else must not be asked again either.
+    CK_TOKEN_INFO after;
+    if (token->fn->C_GetTokenInfo(token->slot, &after) == CKR_OK &&
+        (after.flags & ~info.flags & (warned | CKF_USER_PIN_COUNT_LOW)))
+        return refuse_pin(token, detail, "wrong PIN");
+    enum err err = session_fail(session, rv, "C_Login", detail);
+    return err == ERR_PERM ? ERR_DENIED : err;
+}
+
+// A session is born logged in or not as the others are; and closing the last one logs out.
+static enum err check_login(struct token_session *session, struct detail *detail)
+{
+    struct token *token = session->token;
+    CK_SESSION_INFO info;
+    if (!token->needs_login)
+        return ERR_OK;
+    CK_RV rv = token->fn->C_GetSessionInfo(session->handle, &info);
+    if (rv != CKR_OK)
+        return session_fail(session, rv, "C_GetSessionInfo", detail);
+    bool is_user = info.state == CKS_RO_USER_FUNCTIONS || info.state == CKS_RW_USER_FUNCTIONS;
+    enum err err = is_user ? ERR_OK : log_in(session, detail);
+    if (err)
+        return err;
+    pthread_mutex_lock(&token->lock);
+    if (!is_user || !token->is_logged_in)
+        token->generation.objects++;
+    token->is_logged_in = true;
+    pthread_mutex_unlock(&token->lock);
+    return ERR_OK;
+}
+
+static bool is_ready(struct token_session *session) // with the lock held
+{
+    struct token *token = session->token;
+    return !token->is_lost && is_current(session) && (token->is_logged_in || !token->needs_login);
+}
+
+enum err session_heal_begin(struct token *token, deadline_t deadline, struct detail *detail)
+{
+    enum err err = ERR_OK;
+    pthread_mutex_lock(&token->lock);
+    while (token->is_healing && !err) {
+        if (!wait_changed(token, deadline))
+            err = err_set(detail, ERR_TEMP, "token %s: did not come back in time", token->name);
+    }
+    if (!err)
+        token->is_healing = true;
+    pthread_mutex_unlock(&token->lock);
+    return err;
+}
+
+void session_heal_end(struct token *token)
+{
+    pthread_mutex_lock(&token->lock);
+    token->is_healing = false;
+    pthread_cond_broadcast(&token->changed);
+    pthread_mutex_unlock(&token->lock);
+}
+
+enum err session_restore(struct token_session *session, struct detail *detail)
+{
+    struct token *token = session->token;
+    pthread_mutex_lock(&token->lock);
+    bool ready = is_ready(session);
+    pthread_mutex_unlock(&token->lock);
+    if (ready)
+        return ERR_OK;
+    enum err err = session_heal_begin(token, session->deadline, detail);
+    if (err)
+        return err;
+    pthread_mutex_lock(&token->lock);
+    ready = is_ready(session); // another one may have done it
+    bool is_lost = token->is_lost;
+    bool is_open = is_current(session);
+    pthread_mutex_unlock(&token->lock);
+    if (!ready) {
+        if (is_lost)
+            err = find_again(token, detail);
+        if (!err && (is_lost || !is_open))
+            err = open_session(session, detail);
+        if (!err)
+            err = check_login(session, detail);
+    }
+    session_heal_end(token);
+    return err;
+}
+
+// A free session, an open one if there is; only_open: none other. With the lock held.
+static struct token_session *take(struct token *token, bool only_open, bool *is_any_open)
+{
+    struct token_session *closed = NULL;
+    *is_any_open = false;
+    for (unsigned i = 0; i < token->session_count; i++) {
+        struct token_session *session = &token->sessions[i];
+        bool open = is_current(session);
+        *is_any_open = *is_any_open || open;
+        if (session->is_out)
+            continue;
+        if (open)
+            return session;
+        closed = session;
+    }
+    return only_open ? NULL : closed;
+}
+
+static enum err take_in_time(struct token *token, deadline_t deadline, bool only_open,
+                             struct token_session **session, struct detail *detail)
+{
+    enum err err = ERR_OK;
+    struct token_session *found;
+    bool is_any_open;
+    pthread_mutex_lock(&token->lock);
+    while (!(found = take(token, only_open, &is_any_open))) {
+        if (only_open && !is_any_open)
+            err = err_set(detail, ERR_TEMP, "token %s: it has no session left for us", token->name);
+        else if (!wait_changed(token, deadline))
+            err = err_set(detail, ERR_TEMP, "token %s: all sessions are busy", token->name);
+        if (err)
+            break;
+    }
+    if (!err) {
+        found->is_out = true;
+        found->deadline = deadline;
+        *session = found;
+    }
+    pthread_mutex_unlock(&token->lock);
+    return err;
+}
+
+enum err token_session_get(struct token *token, deadline_t deadline, struct token_session **session,
+                           struct detail *detail)
+{
+    deadline_t limit = deadline_in(token->wait_ms);
+    struct token_session *found;
+    bool only_open = false;
+    if (deadline < limit)
+        limit = deadline;
+    enum err err = ERR_TEMP;
+    for (int attempt = 0; attempt < 2 && err == ERR_TEMP;) {
+        err = take_in_time(token, limit, only_open, &found, detail);
+        if (err)
+            return err;
+        err = session_restore(found, detail);
+        if (!err)
+            break;
+        bool is_count_hit = found->is_count_hit;
+        token_session_put(found);
+        if (is_count_hit && !only_open)
+            only_open = true; // the token has no more: wait for one that is in use
+        else
+            attempt++;
+    }
+    if (!err)
+        *session = found;
+    return err;
+}
+
+void token_session_put(struct token_session *session)
+{
+    if (!session)
+        return;
+    struct token *token = session->token;
+    secret_wipe(&session->scratch);
+    pthread_mutex_lock(&token->lock);
+    session->is_out = false;
+    pthread_cond_broadcast(&token->changed);
+    pthread_mutex_unlock(&token->lock);
+}
