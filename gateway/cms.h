@@ -7,6 +7,7 @@
 
 #include <openssl/x509.h>
 
+#include "gateway/certificate.h"
 #include "gateway/spool.h"
 #include "gateway/trust.h"
 #include "hsmd/base/buf.h"
@@ -96,18 +97,23 @@ enum cms_verdict {
 
 struct cms_verification {
     enum cms_verdict verdict;
-    X509 *signer;        // owned; NULL if unknown. The first good one, else the first
-    time_t signing_time; // 0: not there
+    X509 *signer;                 // owned; NULL if unknown. The first good one, else the first
+    enum certificate_match match; // how the signer's certificate covers from; a good signature of
+                                  // somebody else is good, so look at this too
+    time_t signing_time;          // 0: not there
     enum hash hash;
     STACK_OF(X509) * certificates; // owned; all that came along
     char reason[200];
 };
 
 // Verifies SignedData. content: of a detached one; else empty, and the eContent goes to out (may be
-// NULL for detached). Multiple SignerInfos: good if one by an address match of from is good (from
-// may be NULL: any). Checks cmsAlgorithmProtection (RFC 6211) and signingCertificateV2 when there.
-// now: time for chain checks. Returns ERR_PERM only for what is not SignedData at all; a bad
-// signature is a verdict.
+// NULL for detached) whatever the verdict, as far as it can be read. Multiple SignerInfos: a good
+// one whose certificate covers from (normalised; NULL: any) speaks for all, else another good one,
+// else the first. Signed attributes must be there; checks cmsAlgorithmProtection (RFC 6211) and
+// signingCertificateV2 when there. SHA-1 is CMS_UNSUPPORTED ("weak: ..."). now: time for chain
+// checks. trust: NULL trusts nobody. Returns ERR_PERM only for what is not SignedData at all,
+// ERR_TEMP for our own troubles; a bad signature is a verdict. verification needs
+// cms_verification_clear in any case.
 enum err cms_verify(struct bytes object, struct bytes content, const struct trust *trust,
                     STACK_OF(X509) * extra, const char *from, time_t now, struct spool *out,
                     struct cms_verification *verification, struct detail *detail);
