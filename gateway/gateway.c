@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "gateway/gateway.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "gateway/certificate.h"
+#include "hsmd/base/alloc.h"
+
+// What a message may grow to: three layers, each in base64, and signatures.
+#define GROWTH_FACTOR 3
+#define GROWTH_ROOM (1 << 20)
+
+static enum err open_identities(struct gateway *gateway, struct detail *detail)
+{
+    const struct conf *conf = gateway->conf;
+    gateway->identities = mem_calloc(conf->identity_count + 1, sizeof *gateway->identities);
+    if (!gateway->identities)
+        return err_set(detail, ERR_TEMP, "out of memory");
+    for (size_t i = 0; i < conf->identity_count; i++) {
+        enum err err =
+            identity_open(&conf->identities[i].identity, &gateway->identities[i], detail);
+        if (err)
+            return err_prefix(detail, err, "identity %s", conf->identities[i].identity.name);
+    }
+    return ERR_OK;
+}
+
+enum err gateway_open(const struct conf *conf, struct gateway **gateway, struct detail *detail)
+{
+    struct gateway *opened = mem_calloc(1, sizeof *opened);
+    if (!opened)
+        return err_set(detail, ERR_TEMP, "out of memory");
+    opened->conf = conf;
+    opened->spool = (struct spool_conf){.directory = conf->spool_directory,
+                                        .memory_max = conf->spool_memory,
+                                        .max = conf->message_max * GROWTH_FACTOR + GROWTH_ROOM};
+    pthread_mutex_init(&opened->store_mutex, NULL);
+    enum err err = ERR_OK;
+    if (conf->trust_anchors)
+        err = trust_load(conf->trust_anchors, &opened->trust, detail);
+    if (!err)
+        err = certstore_open(conf->store, &opened->store, detail);
+    if (!err)
+        err = open_identities(opened, detail);
+    if (err) {
+        gateway_close(opened);
+        return err;
+    }
+    *gateway = opened;
+    return ERR_OK;
+}
+
+void gateway_close(struct gateway *gateway)
+{
+    if (!gateway)
+        return;
+    for (size_t i = 0; gateway->identities && i < gateway->conf->identity_count; i++)
+        identity_close(gateway->identities[i]);
+    mem_free(gateway->identities);
+    certstore_close(gateway->store);
+    trust_free(gateway->trust);
+    pthread_mutex_destroy(&gateway->store_mutex);
+    mem_free(gateway);
+}
+
+enum err gateway_find_certificates(struct gateway *gateway, const char *address, time_t at,
+                                   STACK_OF(X509) * *certs, struct detail *detail)
+{
+    pthread_mutex_lock(&gateway->store_mutex);
+    enum err err = certstore_find(gateway->store, address, at, certs, detail);
+    pthread_mutex_unlock(&gateway->store_mutex);
+    return err;
+}
+
+struct check {
+    void (*tell)(void *ctx, bool is_error, const char *line);
+    void *ctx;
+    size_t errors;
+};
+
+static void tell(struct check *check, bool is_error, const char *name, const char *what)
+{
+    char line[600];
+    snprintf(line, sizeof line, "%s: %s", name, what);
+    check->tell(check->ctx, is_error, line);
+    check->errors += is_error ? 1 : 0;
+}
+
+static void check_identity(struct check *check, const struct conf_identity *conf, const X509 *cert)
+{
+    char name[100];
+    struct detail detail = {0};
+    snprintf(name, sizeof name, "identity %.64s", conf->identity.name);
+    if (!cert) {
+        tell(check, false, name, "the certificate comes from hsmd and is not checked here");
+        return;
+    }
+    if (conf->can_sign && certificate_check_own_signing(cert, &detail))
+        tell(check, true, name, detail.text);
+    if (conf->can_decrypt && certificate_check_encryption(cert, &detail))
+        tell(check, true, name, detail.text);
+    if (certificate_is_expired(cert, time(NULL)))
+        tell(check, false, name, "the certificate has expired");
+    if (certificate_is_not_yet_valid(cert, time(NULL)))
+        tell(check, false, name, "the certificate is not valid yet");
+}
+
+size_t gateway_check(const struct gateway *gateway,
+                     void (*tell_line)(void *ctx, bool is_error, const char *line), void *ctx)
+{
+    const struct conf *conf = gateway->conf;
+    struct check check = {.tell = tell_line, .ctx = ctx};
+    bool has_encrypting = false;
+    for (size_t i = 0; i < conf->identity_count; i++)
+        check_identity(&check, &conf->identities[i], identity_certificate(gateway->identities[i]));
+    if (access(conf->spool_directory, W_OK | X_OK) != 0)
+        tell(&check, true, conf->spool_directory, "the spool directory cannot be written");
+    for (size_t i = 0; i < conf->profile_count; i++)
+        has_encrypting = has_encrypting || profile_encrypts(&conf->profiles[i]);
+    if (has_encrypting && !conf->reinject)
+        tell(&check, false, "reinject",
+             "not set: a message that needs several copies will be refused with 451");
+    return check.errors;
+}
