@@ -1,0 +1,539 @@
+// SPDX-License-Identifier: Apache-2.0
+// Who gets what: every client with every key by every operation, form and algorithm; then what is
+// particular to each operation.
+#include "hsmd/core.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+#include <openssl/core_names.h>
+#include <openssl/kdf.h>
+#include <openssl/rsa.h>
+
+#include "tests/support/custodian.h"
+
+static struct custodian custodian;
+static struct buf attributes; // good ones, SHA-256
+static struct buf frame;      // the newest reply
+static uint8_t point[65];     // a peer's public point
+static uint8_t wrapped_pkcs1[256];
+static uint8_t wrapped_oaep[256];
+static const char content_key[] = "0123456789abcdef";
+
+static void wrap(int padding, uint8_t *out)
+{
+    size_t len = 256;
+    EVP_PKEY *pkey = memstore_key_pkey(custodian.stores[CUSTODIAN_RSA]);
+    EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new(pkey, NULL);
+    assert_true(EVP_PKEY_encrypt_init(ctx) > 0);
+    assert_true(EVP_PKEY_CTX_set_rsa_padding(ctx, padding) > 0);
+    if (padding == RSA_PKCS1_OAEP_PADDING)
+        assert_true(EVP_PKEY_CTX_set_rsa_oaep_md(ctx, EVP_sha256()) > 0);
+    assert_true(EVP_PKEY_encrypt(ctx, out, &len, (const uint8_t *)content_key, 16) > 0);
+    EVP_PKEY_CTX_free(ctx);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    size_t len = 0;
+    custodian_setup(&custodian);
+    buf_init(&attributes, 4096);
+    buf_init(&frame, WIRE_FRAME_MAX);
+    custodian_attributes(HASH_SHA256, &attributes);
+    EVP_PKEY *peer = EVP_PKEY_Q_keygen(NULL, NULL, "EC", "P-256");
+    EVP_PKEY_get_octet_string_param(peer, OSSL_PKEY_PARAM_PUB_KEY, point, sizeof point, &len);
+    EVP_PKEY_free(peer);
+    assert_int_equal(len, sizeof point);
+    wrap(RSA_PKCS1_PADDING, wrapped_pkcs1);
+    wrap(RSA_PKCS1_OAEP_PADDING, wrapped_oaep);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    buf_clear(&attributes);
+    buf_clear(&frame);
+    custodian_teardown(&custodian);
+    return 0;
+}
+
+static struct wire_request make_sign(const char *key, enum wire_algorithm algorithm,
+                                     enum wire_form form)
+{
+    return (struct wire_request){.operation = WIRE_SIGN,
+                                 .id = 77,
+                                 .sign = {.key = bytes_of_text(key),
+                                          .algorithm = algorithm,
+                                          .hash = HASH_SHA256,
+                                          .salt = algorithm == WIRE_RSA_PSS ? 32 : 0,
+                                          .form = form,
+                                          .data = form == WIRE_DIGEST
+                                                      ? bytes_of(attributes.data, 32)
+                                                      : buf_bytes(&attributes)}};
+}
+
+static struct wire_request make_unwrap(const char *key, bool oaep)
+{
+    return (struct wire_request){
+        .operation = WIRE_UNWRAP,
+        .id = 78,
+        .unwrap = {.key = bytes_of_text(key),
+                   .algorithm = oaep ? WIRE_RSAES_OAEP : WIRE_RSAES_PKCS1,
+                   .hash = oaep ? HASH_SHA256 : HASH_NONE,
+                   .mgf_hash = oaep ? HASH_SHA256 : HASH_NONE,
+                   .length = oaep ? 0 : 16,
+                   .ciphertext = bytes_of(oaep ? wrapped_oaep : wrapped_pkcs1, 256)}};
+}
+
+static struct wire_request make_agree(const char *key)
+{
+    return (struct wire_request){.operation = WIRE_AGREE,
+                                 .id = 79,
+                                 .agree = {.key = bytes_of_text(key),
+                                           .algorithm = WIRE_ECDH_X963,
+                                           .hash = HASH_SHA256,
+                                           .peer = bytes_of(point, sizeof point),
+                                           .info = BYTES_LITERAL("info"),
+                                           .length = 32}};
+}
+
+// Class of the answer; -1: none.
+static int call(enum custodian_client client, const struct wire_request *request,
+                struct wire_reply *reply)
+{
+    struct wire_reply ignored;
+    if (!reply)
+        reply = &ignored;
+    return custodian_call(&custodian, client, request, reply, &frame) ? (int)reply->class : -1;
+}
+
+#define PURPOSE(purpose) (1u << (purpose))
+#define STATE(state) (1u << (state))
+#define CLIENT(client) (1u << (client))
+
+// What a request is good for: the matrix by its allowed cells. All else is refused.
+static const struct cell {
+    const char *name;
+    enum wire_algorithm algorithm;
+    enum wire_form form;
+    unsigned type;
+    unsigned purposes;
+    unsigned states;
+    unsigned clients; // CUSTODIAN_ONE is besides bound to one key
+} cells[] = {
+    {"pkcs1 of attributes", WIRE_RSA_PKCS1, WIRE_ATTRIBUTES, CUSTODIAN_RSA,
+     PURPOSE(WIRE_SMIME_SIGN), STATE(WIRE_ENABLED),
+     CLIENT(CUSTODIAN_ALL) | CLIENT(CUSTODIAN_SIGNER) | CLIENT(CUSTODIAN_ONE)},
+    {"pkcs1 of a digest", WIRE_RSA_PKCS1, WIRE_DIGEST, CUSTODIAN_RSA, PURPOSE(WIRE_GENERAL),
+     STATE(WIRE_ENABLED), CLIENT(CUSTODIAN_ALL) | CLIENT(CUSTODIAN_SIGNER)},
+    {"pss of attributes", WIRE_RSA_PSS, WIRE_ATTRIBUTES, CUSTODIAN_RSA, PURPOSE(WIRE_SMIME_SIGN),
+     STATE(WIRE_ENABLED),
+     CLIENT(CUSTODIAN_ALL) | CLIENT(CUSTODIAN_SIGNER) | CLIENT(CUSTODIAN_PSS) |
+         CLIENT(CUSTODIAN_ONE)},
+    {"pss of a digest", WIRE_RSA_PSS, WIRE_DIGEST, CUSTODIAN_RSA, PURPOSE(WIRE_GENERAL),
+     STATE(WIRE_ENABLED), CLIENT(CUSTODIAN_ALL) | CLIENT(CUSTODIAN_SIGNER) | CLIENT(CUSTODIAN_PSS)},
+    {"ecdsa of attributes", WIRE_ECDSA, WIRE_ATTRIBUTES, CUSTODIAN_EC, PURPOSE(WIRE_SMIME_SIGN),
+     STATE(WIRE_ENABLED), CLIENT(CUSTODIAN_ALL) | CLIENT(CUSTODIAN_SIGNER)},
+    {"ecdsa of a digest", WIRE_ECDSA, WIRE_DIGEST, CUSTODIAN_EC, PURPOSE(WIRE_GENERAL),
+     STATE(WIRE_ENABLED), CLIENT(CUSTODIAN_ALL) | CLIENT(CUSTODIAN_SIGNER)},
+    {"unwrap pkcs1", WIRE_RSAES_PKCS1, 0, CUSTODIAN_RSA,
+     PURPOSE(WIRE_SMIME_DECRYPT) | PURPOSE(WIRE_GENERAL), STATE(WIRE_ENABLED) | STATE(WIRE_RETIRED),
+     CLIENT(CUSTODIAN_ALL) | CLIENT(CUSTODIAN_OPENER)},
+    {"unwrap oaep", WIRE_RSAES_OAEP, 0, CUSTODIAN_RSA,
+     PURPOSE(WIRE_SMIME_DECRYPT) | PURPOSE(WIRE_GENERAL), STATE(WIRE_ENABLED) | STATE(WIRE_RETIRED),
+     CLIENT(CUSTODIAN_ALL) | CLIENT(CUSTODIAN_OPENER)},
+    {"agree", WIRE_ECDH_X963, 0, CUSTODIAN_EC, PURPOSE(WIRE_SMIME_DECRYPT) | PURPOSE(WIRE_GENERAL),
+     STATE(WIRE_ENABLED) | STATE(WIRE_RETIRED), CLIENT(CUSTODIAN_ALL) | CLIENT(CUSTODIAN_OPENER)},
+};
+
+static struct wire_request make(const struct cell *cell, const char *key)
+{
+    if (cell->algorithm == WIRE_RSAES_PKCS1 || cell->algorithm == WIRE_RSAES_OAEP)
+        return make_unwrap(key, cell->algorithm == WIRE_RSAES_OAEP);
+    if (cell->algorithm == WIRE_ECDH_X963)
+        return make_agree(key);
+    return make_sign(key, cell->algorithm, cell->form);
+}
+
+static bool check_signature(unsigned type, const struct cell *cell, struct bytes signature)
+{
+    uint8_t digest[HASH_SIZE_MAX];
+    struct bytes hashed = bytes_of(attributes.data, 32);
+    if (cell->form == WIRE_ATTRIBUTES) {
+        assert_int_equal(hash_digest(HASH_SHA256, buf_bytes(&attributes), digest), ERR_OK);
+        hashed = bytes_of(digest, 32);
+    }
+    EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new(memstore_key_pkey(custodian.stores[type]), NULL);
+    bool ok = EVP_PKEY_verify_init(ctx) > 0 &&
+              EVP_PKEY_CTX_set_signature_md(ctx, EVP_sha256()) > 0 &&
+              (cell->algorithm != WIRE_RSA_PSS ||
+               (EVP_PKEY_CTX_set_rsa_padding(ctx, RSA_PKCS1_PSS_PADDING) > 0 &&
+                EVP_PKEY_CTX_set_rsa_pss_saltlen(ctx, RSA_PSS_SALTLEN_DIGEST) > 0)) &&
+              EVP_PKEY_verify(ctx, signature.data, signature.len, hashed.data, hashed.len) == 1;
+    EVP_PKEY_CTX_free(ctx);
+    return ok;
+}
+
+static bool is_right_answer(const struct cell *cell, unsigned type, const struct wire_reply *reply)
+{
+    if (cell->algorithm == WIRE_ECDH_X963)
+        return reply->secret.len == 32;
+    if (cell->algorithm == WIRE_RSAES_PKCS1 || cell->algorithm == WIRE_RSAES_OAEP)
+        return bytes_equal(reply->secret, bytes_of(content_key, 16));
+    return check_signature(type, cell, reply->signature);
+}
+
+// One cell of the matrix: the answer, that the key was used or not, that one line says which.
+static bool check_cell(const struct cell *cell, unsigned client, unsigned type,
+                       enum wire_purpose purpose, enum wire_state state)
+{
+    char key[TEXT_NAME_MAX + 1];
+    char last[AUDIT_LINE_MAX];
+    struct wire_reply reply;
+    custodian_key_name(type, purpose, state, key);
+    bool is_granted = client != CUSTODIAN_ONE || strcmp(key, "rsa.smime-sign.enabled") == 0;
+    bool expected = is_granted && cell->type == type && (cell->purposes & PURPOSE(purpose)) &&
+                    (cell->states & STATE(state)) && (cell->clients & CLIENT(client));
+    struct wire_request request = make(cell, key);
+    unsigned used = memstore_used();
+    unsigned lines = custodian_audit_lines(&custodian, NULL, 0);
+    int class = call((enum custodian_client)client, &request, &reply);
+    used = memstore_used() - used;
+    lines = custodian_audit_lines(&custodian, last, sizeof last) - lines;
+    bool ok = false;
+    if (client == CUSTODIAN_STRANGER)
+        ok = class == -1 && used == 0 && lines == 0;
+    else if (expected)
+        ok = class == ERR_OK && used == 1 && lines == 1 && strstr(last, "\"event\":\"use\"") &&
+             strstr(last, "\"result\":\"ok\"") && is_right_answer(cell, type, &reply);
+    else
+        ok = (class == ERR_DENIED || class == ERR_PERM) && used == 0 && lines == 1 &&
+             strstr(last, "\"event\":\"refuse\"");
+    if (!ok)
+        print_error("%s, client %u, key %s: class %d, used %u, lines %u %s\n", cell->name, client,
+                    key, class, used, lines, last);
+    return ok;
+}
+
+static void test_matrix(void **state)
+{
+    (void)state;
+    unsigned failures = 0;
+    unsigned checked = 0;
+    for (unsigned client = 0; client < CUSTODIAN_CLIENTS; client++) {
+        // A log of its own, so that reading it over and over stays quick.
+        assert_int_equal(remove(custodian.audit_path), 0);
+        assert_int_equal(audit_reopen(custodian.audit, NULL), ERR_OK);
+        for (size_t c = 0; c < sizeof cells / sizeof *cells; c++) {
+            for (unsigned n = 0; n < CUSTODIAN_TYPES * 9; n++, checked++)
+                failures += !check_cell(&cells[c], client, n % 2,
+                                        (enum wire_purpose)(WIRE_SMIME_SIGN + n / 2 % 3),
+                                        (enum wire_state)(WIRE_ENABLED + n / 6));
+        }
+    }
+    assert_int_equal(failures, 0);
+    assert_int_equal(checked, CUSTODIAN_CLIENTS * 9 * 18);
+}
+
+static void test_key_list(void **state)
+{
+    (void)state;
+    struct wire_request request = make_sign("rsa.listed", WIRE_RSA_PKCS1, WIRE_DIGEST);
+    assert_int_equal(call(CUSTODIAN_ALL, &request, NULL), ERR_OK);
+    request = make_sign("rsa.listed", WIRE_RSA_PSS, WIRE_DIGEST);
+    assert_int_equal(call(CUSTODIAN_ALL, &request, NULL), ERR_DENIED);
+    request = make_unwrap("rsa.listed", true);
+    assert_int_equal(call(CUSTODIAN_ALL, &request, NULL), ERR_OK);
+    request = make_unwrap("rsa.listed", false);
+    assert_int_equal(call(CUSTODIAN_ALL, &request, NULL), ERR_DENIED);
+}
+
+// A key that is not there and one that is not granted look the same.
+static void test_no_such_key(void **state)
+{
+    (void)state;
+    struct wire_request request = make_sign("nothing", WIRE_RSA_PKCS1, WIRE_ATTRIBUTES);
+    assert_int_equal(call(CUSTODIAN_ALL, &request, NULL), ERR_DENIED);
+    struct buf other = frame;
+    buf_init(&frame, WIRE_FRAME_MAX);
+    request = make_sign("rsa.smime-sign.enabled", WIRE_RSA_PKCS1, WIRE_ATTRIBUTES);
+    assert_int_equal(call(CUSTODIAN_NONE, &request, NULL), ERR_DENIED);
+    assert_true(bytes_equal(buf_bytes(&frame), buf_bytes(&other)));
+    buf_clear(&other);
+}
+
+static void test_sign_details(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name, *key;
+        enum wire_algorithm algorithm;
+        enum hash hash;
+        unsigned salt;
+        enum wire_form form;
+        size_t digest_len; // of a digest
+        enum err expected;
+    } rows[] = {
+        {"digest too short", "rsa.general.enabled", WIRE_RSA_PKCS1, HASH_SHA256, 0, WIRE_DIGEST, 31,
+         ERR_PERM},
+        {"digest of another hash", "rsa.general.enabled", WIRE_RSA_PKCS1, HASH_SHA512, 0,
+         WIRE_DIGEST, 32, ERR_PERM},
+        {"sha1 digest, general", "rsa.general.enabled", WIRE_RSA_PKCS1, HASH_SHA1, 0, WIRE_DIGEST,
+         20, ERR_OK},
+        {"no hash", "rsa.general.enabled", WIRE_RSA_PKCS1, HASH_NONE, 0, WIRE_DIGEST, 32, ERR_PERM},
+        {"salt without pss", "rsa.general.enabled", WIRE_RSA_PKCS1, HASH_SHA256, 32, WIRE_DIGEST,
+         32, ERR_PERM},
+        {"pss, long salt, general", "rsa.general.enabled", WIRE_RSA_PSS, HASH_SHA256, 222,
+         WIRE_DIGEST, 32, ERR_OK},
+        {"pss, salt too long", "rsa.general.enabled", WIRE_RSA_PSS, HASH_SHA256, 223, WIRE_DIGEST,
+         32, ERR_PERM},
+        {"pss, salt 0, general", "rsa.general.enabled", WIRE_RSA_PSS, HASH_SHA256, 0, WIRE_DIGEST,
+         32, ERR_OK},
+        {"pss, salt 0, smime", "rsa.smime-sign.enabled", WIRE_RSA_PSS, HASH_SHA256, 0,
+         WIRE_ATTRIBUTES, 0, ERR_PERM},
+        {"pss, salt 20, smime", "rsa.smime-sign.enabled", WIRE_RSA_PSS, HASH_SHA256, 20,
+         WIRE_ATTRIBUTES, 0, ERR_PERM},
+        {"sha1, smime", "rsa.smime-sign.enabled", WIRE_RSA_PKCS1, HASH_SHA1, 0, WIRE_ATTRIBUTES, 0,
+         ERR_DENIED},
+        {"attributes of another hash", "rsa.smime-sign.enabled", WIRE_RSA_PKCS1, HASH_SHA384, 0,
+         WIRE_ATTRIBUTES, 0, ERR_PERM},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct wire_request request = make_sign(rows[i].key, rows[i].algorithm, rows[i].form);
+        request.sign.hash = rows[i].hash;
+        request.sign.salt = rows[i].salt;
+        if (rows[i].digest_len)
+            request.sign.data.len = rows[i].digest_len;
+        int class = call(CUSTODIAN_ALL, &request, NULL);
+        if (class != (int)rows[i].expected)
+            print_error("%s: %d\n", rows[i].name, class);
+        assert_int_equal(class, rows[i].expected);
+    }
+}
+
+// Something that is no SignedAttributes, though it is as long: promise 4.
+static void test_never_blind(void **state)
+{
+    (void)state;
+    unsigned used = memstore_used();
+    for (size_t i = 0; i < attributes.len; i++) {
+        struct wire_request request =
+            make_sign("rsa.smime-sign.enabled", WIRE_RSA_PKCS1, WIRE_ATTRIBUTES);
+        request.sign.data.len = i ? i : 1;
+        assert_int_equal(call(CUSTODIAN_ALL, &request, NULL), ERR_PERM);
+    }
+    assert_int_equal(memstore_used(), used);
+}
+
+static void test_unwrap_details(void **state)
+{
+    (void)state;
+    struct wire_reply reply;
+    struct wire_request request = make_unwrap("rsa.smime-decrypt.enabled", false);
+    request.unwrap.ciphertext.len = 255;
+    assert_int_equal(call(CUSTODIAN_ALL, &request, NULL), ERR_PERM);
+    request = make_unwrap("rsa.smime-decrypt.enabled", false);
+    request.unwrap.hash = HASH_SHA256;
+    assert_int_equal(call(CUSTODIAN_ALL, &request, NULL), ERR_PERM);
+    request = make_unwrap("rsa.smime-decrypt.enabled", true);
+    request.unwrap.mgf_hash = HASH_NONE;
+    assert_int_equal(call(CUSTODIAN_ALL, &request, NULL), ERR_PERM);
+    request = make_unwrap("rsa.smime-decrypt.enabled", false);
+    request.unwrap.length = 246;
+    assert_int_equal(call(CUSTODIAN_ALL, &request, NULL), ERR_PERM);
+    request = make_unwrap("rsa.smime-decrypt.enabled", true);
+    request.unwrap.label = BYTES_LITERAL("another");
+    assert_int_equal(call(CUSTODIAN_ALL, &request, NULL), ERR_PERM);
+    // Promise 5: whatever the padding, an answer of the same shape, the same for the same question.
+    request = make_unwrap("rsa.smime-decrypt.enabled", false);
+    uint8_t garbage[256];
+    memcpy(garbage, wrapped_pkcs1, sizeof garbage);
+    garbage[255] ^= 1;
+    request.unwrap.ciphertext = bytes_of(garbage, sizeof garbage);
+    assert_int_equal(call(CUSTODIAN_ALL, &request, &reply), ERR_OK);
+    assert_int_equal(reply.secret.len, 16);
+    uint8_t first[16];
+    memcpy(first, reply.secret.data, sizeof first);
+    assert_int_equal(call(CUSTODIAN_ALL, &request, &reply), ERR_OK);
+    assert_memory_equal(first, reply.secret.data, 16);
+}
+
+static void test_agree_value(void **state)
+{
+    (void)state;
+    uint8_t z[32];
+    uint8_t expected[40];
+    size_t len = sizeof z;
+    struct wire_reply reply;
+    struct wire_request request = make_agree("ec.smime-decrypt.enabled");
+    request.agree.length = sizeof expected;
+    assert_int_equal(call(CUSTODIAN_ALL, &request, &reply), ERR_OK);
+    EVP_PKEY *mine = memstore_key_pkey(custodian.stores[CUSTODIAN_EC]);
+    EVP_PKEY *peer = EVP_PKEY_new();
+    EVP_PKEY_copy_parameters(peer, mine);
+    EVP_PKEY_set1_encoded_public_key(peer, point, sizeof point);
+    EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new(mine, NULL);
+    assert_true(EVP_PKEY_derive_init(ctx) > 0 && EVP_PKEY_derive_set_peer(ctx, peer) > 0 &&
+                EVP_PKEY_derive(ctx, z, &len) > 0);
+    EVP_PKEY_CTX_free(ctx);
+    EVP_PKEY_free(peer);
+    EVP_KDF *kdf = EVP_KDF_fetch(NULL, "X963KDF", NULL);
+    EVP_KDF_CTX *kdf_ctx = EVP_KDF_CTX_new(kdf);
+    OSSL_PARAM params[] = {
+        OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST, "SHA256", 0),
+        OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_KEY, z, len),
+        OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_INFO, "info", 4),
+        OSSL_PARAM_construct_end(),
+    };
+    assert_int_equal(EVP_KDF_derive(kdf_ctx, expected, sizeof expected, params), 1);
+    EVP_KDF_CTX_free(kdf_ctx);
+    EVP_KDF_free(kdf);
+    assert_true(bytes_equal(reply.secret, bytes_of(expected, sizeof expected)));
+    point[64] ^= 1; // off the curve
+    assert_int_equal(call(CUSTODIAN_ALL, &request, NULL), ERR_PERM);
+    point[64] ^= 1;
+    request.agree.length = 0;
+    assert_int_not_equal(call(CUSTODIAN_ALL, &request, NULL), ERR_OK);
+}
+
+static void test_list(void **state)
+{
+    (void)state;
+    struct wire_reply reply;
+    struct wire_request request = {.operation = WIRE_LIST, .id = 1, .list = {BYTES_LITERAL("")}};
+    assert_int_equal(call(CUSTODIAN_ALL, &request, &reply), ERR_OK);
+    assert_int_equal(reply.list.count, 19);
+    assert_true(bytes_equal(reply.list.names[0], BYTES_LITERAL("ec.general.disabled")));
+    request.list.after = BYTES_LITERAL("rsa.smime-sign.enabled");
+    assert_int_equal(call(CUSTODIAN_ALL, &request, &reply), ERR_OK);
+    assert_int_equal(reply.list.count, 1);
+    assert_true(bytes_equal(reply.list.names[0], BYTES_LITERAL("rsa.smime-sign.retired")));
+    request.list.after = BYTES_LITERAL("");
+    assert_int_equal(call(CUSTODIAN_ONE, &request, &reply), ERR_OK);
+    assert_int_equal(reply.list.count, 1);
+    assert_int_equal(call(CUSTODIAN_NONE, &request, &reply), ERR_OK);
+    assert_int_equal(reply.list.count, 0);
+    assert_int_equal(call(CUSTODIAN_STRANGER, &request, &reply), -1);
+}
+
+static void test_describe(void **state)
+{
+    (void)state;
+    struct wire_reply reply;
+    struct wire_request request = {.operation = WIRE_DESCRIBE,
+                                   .id = 2,
+                                   .describe = {BYTES_LITERAL("ec.smime-decrypt.disabled")}};
+    const struct token_key_info *info = memstore_ops.describe(custodian.stores[CUSTODIAN_EC]);
+    assert_int_equal(call(CUSTODIAN_PSS, &request, &reply), ERR_OK);
+    assert_int_equal(reply.description.type, WIRE_KEY_EC);
+    assert_int_equal(reply.description.purpose, WIRE_SMIME_DECRYPT);
+    assert_int_equal(reply.description.state, WIRE_DISABLED);
+    assert_int_equal(reply.description.bits, 256);
+    assert_true(bytes_equal(reply.description.name, request.describe.key));
+    assert_true(bytes_equal(reply.description.public_key, info->public_key));
+    assert_true(bytes_equal(reply.description.certificates, BYTES_LITERAL("no real certificate")));
+    assert_int_equal(call(CUSTODIAN_ONE, &request, &reply), ERR_DENIED);
+    assert_int_equal(call(CUSTODIAN_NONE, &request, &reply), ERR_DENIED);
+}
+
+static void test_store_failures(void **state)
+{
+    (void)state;
+    char last[AUDIT_LINE_MAX];
+    struct wire_request request =
+        make_sign("rsa.smime-sign.enabled", WIRE_RSA_PKCS1, WIRE_ATTRIBUTES);
+    static const enum err classes[] = {ERR_TEMP, ERR_PERM, ERR_DENIED, ERR_BUG};
+    for (size_t i = 0; i < sizeof classes / sizeof *classes; i++) {
+        memstore_key_break(custodian.stores[CUSTODIAN_RSA], classes[i], 0);
+        assert_int_equal(call(CUSTODIAN_ALL, &request, NULL), classes[i]);
+        custodian_audit_lines(&custodian, last, sizeof last);
+        assert_non_null(strstr(last, "\"event\":\"use\""));
+        assert_non_null(strstr(last, "broken by the test"));
+        assert_non_null(strstr(last, err_name(classes[i])));
+    }
+    memstore_key_break(custodian.stores[CUSTODIAN_RSA], ERR_OK, 0);
+    assert_int_equal(call(CUSTODIAN_ALL, &request, NULL), ERR_OK);
+}
+
+static void test_audit_fields(void **state)
+{
+    (void)state;
+    char last[AUDIT_LINE_MAX];
+    struct wire_request request =
+        make_sign("rsa.smime-sign.enabled", WIRE_RSA_PSS, WIRE_ATTRIBUTES);
+    request.id = UINT64_MAX;
+    assert_int_equal(call(CUSTODIAN_PSS, &request, NULL), ERR_OK);
+    custodian_audit_lines(&custodian, last, sizeof last);
+    assert_non_null(strstr(
+        last,
+        "\"event\":\"use\",\"client\":\"pss\",\"key\":\"rsa.smime-sign.enabled\",\"operation\":"
+        "\"sign\",\"algorithm\":\"rsa-pss\",\"hash\":\"sha256\",\"id\":18446744073709551615,"
+        "\"result\":\"ok\",\"message_digest\":"
+        "\"d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1\",\"prev\":\""));
+    request = make_unwrap("rsa.general.retired", false);
+    assert_int_equal(call(CUSTODIAN_ALL, &request, NULL), ERR_OK);
+    custodian_audit_lines(&custodian, last, sizeof last);
+    uint8_t hashed[32];
+    char expected[100] = "\"ciphertext_sha256\":\"";
+    assert_int_equal(hash_digest(HASH_SHA256, request.unwrap.ciphertext, hashed), ERR_OK);
+    for (size_t i = 0; i < 32; i++)
+        snprintf(expected + strlen(expected), 3, "%02x", hashed[i]);
+    assert_non_null(strstr(last, expected));
+    assert_null(strstr(last, "0123456789abcdef0"));
+}
+
+// Promise 6, the short form; tests/fuzz/hsmd_core.c is the long one.
+static void test_malformed(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        struct bytes frame;
+        uint64_t id;
+    } rows[] = {
+        {"empty", {NULL, 0}, 0},
+        {"an array of nothing", {(const uint8_t *)"\x90", 1}, 0},
+        {"a map", {(const uint8_t *)"\x80", 1}, 0},
+        {"unknown operation", {(const uint8_t *)"\x93\x01\x63\x07", 4}, 7},
+        {"unknown version", {(const uint8_t *)"\x94\x02\x04\x07\xa0", 5}, 7},
+        {"list without its field", {(const uint8_t *)"\x93\x01\x04\x07", 4}, 7},
+        {"list with a trailing byte", {(const uint8_t *)"\x94\x01\x04\x07\xa0\x00", 6}, 7},
+        {"8 GiB in six bytes", {(const uint8_t *)"\xdd\x0f\xff\xff\xff\x01", 6}, 0},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct wire_reply reply;
+        buf_reset(&frame);
+        assert_true(core_handle(&custodian.core, &custodian.worker,
+                                custodian.public_keys[CUSTODIAN_ALL], rows[i].frame,
+                                deadline_in(1000), &frame));
+        assert_int_equal(wire_decode_reply(WIRE_LIST, buf_bytes(&frame), &reply, NULL), ERR_OK);
+        assert_int_equal(reply.class, ERR_PERM);
+        assert_int_equal(reply.id, rows[i].id);
+        buf_reset(&frame);
+        assert_false(core_handle(&custodian.core, &custodian.worker, NULL, rows[i].frame,
+                                 deadline_in(1000), &frame));
+        assert_int_equal(frame.len, 0);
+        core_refuse(rows[i].frame, ERR_TEMP, &frame);
+        assert_int_equal(wire_decode_reply(WIRE_LIST, buf_bytes(&frame), &reply, NULL), ERR_OK);
+        assert_int_equal(reply.class, ERR_PERM);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_matrix),       cmocka_unit_test(test_key_list),
+        cmocka_unit_test(test_no_such_key),  cmocka_unit_test(test_sign_details),
+        cmocka_unit_test(test_never_blind),  cmocka_unit_test(test_unwrap_details),
+        cmocka_unit_test(test_agree_value),  cmocka_unit_test(test_list),
+        cmocka_unit_test(test_describe),     cmocka_unit_test(test_store_failures),
+        cmocka_unit_test(test_audit_fields), cmocka_unit_test(test_malformed),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
