@@ -11,6 +11,9 @@
 static _Thread_local struct detail *current_detail;
 
 static void report_first(cfg_t *cfg, const char *fmt, va_list ap)
+    __attribute__((format(printf, 2, 0)));
+
+static void report_first(cfg_t *cfg, const char *fmt, va_list ap)
 {
     if (!current_detail || current_detail->text[0])
         return;
