@@ -31,7 +31,7 @@ struct token_session {
     bool is_out;         // (lock)
     atomic_bool is_open; // as far as this session knows; see also generation
     _Atomic uint64_t generation;
-    bool is_object_lost; // the key's handle was refused
+    bool is_object_lost; // the key's handle was refused: it or the login is gone
     bool is_count_hit;   // the token has no session left for us
     deadline_t deadline;
     struct secret scratch; // for a raw RSA block: PADDING_BLOCK_MAX bytes
@@ -97,6 +97,13 @@ enum err session_restore(struct token_session *session, struct detail *detail);
 // Returns ERR_PERM if the call was refused as such, else ERR_TEMP.
 enum err session_fail(struct token_session *session, CK_RV rv, const char *function,
                       struct detail *detail);
+
+// The same for the second step of an operation, which may still be active: no more of this session.
+enum err session_fail_midway(struct token_session *session, CK_RV rv, const char *function,
+                             struct detail *detail);
+
+// Private objects are not seen then.
+bool session_is_logged_out(struct token_session *session);
 
 // Gives up a session whose state is not known any more.
 void session_drop(struct token_session *session);

@@ -33,6 +33,8 @@ static enum err find_private(struct token_session *session, const struct token_k
     enum err err = object_find(session, match, key->id_len ? 3 : 2, found, 2, &count, detail);
     if (err)
         return err;
+    if (count == 0 && session_is_logged_out(session))
+        return session_fail(session, CKR_USER_NOT_LOGGED_IN, "C_FindObjects", detail);
     if (count != 1)
         return err_set(detail, ERR_PERM,
                        count ? "more than one private key matches" : "no such private key");

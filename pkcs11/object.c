@@ -20,9 +20,9 @@ enum err object_find(struct token_session *session, CK_ATTRIBUTE *match, CK_ULON
     } while (rv == CKR_OK && more > 0 && found < max);
     CK_RV final = fn->C_FindObjectsFinal(session->handle);
     if (rv != CKR_OK)
-        return session_fail(session, rv, "C_FindObjects", detail);
+        return session_fail_midway(session, rv, "C_FindObjects", detail);
     if (final != CKR_OK)
-        return session_fail(session, final, "C_FindObjectsFinal", detail);
+        return session_fail_midway(session, final, "C_FindObjectsFinal", detail);
     *count = found;
     return ERR_OK;
 }

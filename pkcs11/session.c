@@ -66,6 +66,14 @@ enum err session_fail(struct token_session *session, CK_RV rv, const char *funct
                    token->name, function, rv_name(rv));
 }
 
+enum err session_fail_midway(struct token_session *session, CK_RV rv, const char *function,
+                             struct detail *detail)
+{
+    if (rv_damage(rv) != DAMAGE_NONE && !rv_is_session_gone(rv))
+        session_drop(session);
+    return session_fail(session, rv, function, detail);
+}
+
 static enum err find_again(struct token *token, struct detail *detail)
 {
     pthread_mutex_lock(&token->lock);
@@ -153,6 +161,14 @@ static enum err log_in(struct token_session *session, struct detail *detail)
     return err == ERR_PERM ? ERR_DENIED : err;
 }
 
+bool session_is_logged_out(struct token_session *session)
+{
+    CK_SESSION_INFO info;
+    return session->token->needs_login &&
+           session->token->fn->C_GetSessionInfo(session->handle, &info) == CKR_OK &&
+           info.state != CKS_RO_USER_FUNCTIONS && info.state != CKS_RW_USER_FUNCTIONS;
+}
+
 // A session is born logged in or not as the others are; and closing the last one logs out.
 static enum err check_login(struct token_session *session, struct detail *detail)
 {
@@ -178,7 +194,8 @@ static enum err check_login(struct token_session *session, struct detail *detail
 static bool is_ready(struct token_session *session) // with the lock held
 {
     struct token *token = session->token;
-    return !token->is_lost && is_current(session) && (token->is_logged_in || !token->needs_login);
+    return !token->is_lost && is_current(session) && !session->is_object_lost &&
+           (token->is_logged_in || !token->needs_login);
 }
 
 enum err session_heal_begin(struct token *token, deadline_t deadline, struct detail *detail)

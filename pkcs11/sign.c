@@ -24,7 +24,7 @@ static enum err run(struct token_session *session, CK_OBJECT_HANDLE handle, CK_M
         return session_fail(session, rv, "C_SignInit", detail);
     rv = fn->C_Sign(session->handle, (CK_BYTE *)data.data, data.len, job->out, &len);
     if (rv != CKR_OK)
-        return session_fail(session, rv, "C_Sign", detail);
+        return session_fail_midway(session, rv, "C_Sign", detail);
     if (len != expected)
         return err_set(detail, ERR_TEMP, "token %s: a signature of %lu bytes instead of %zu",
                        session->token->name, len, expected);

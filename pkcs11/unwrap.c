@@ -34,7 +34,7 @@ enum err unwrap_raw(struct token_session *session, const struct token_key *key,
         return session_fail(session, rv, "C_DecryptInit", detail);
     rv = fn->C_Decrypt(session->handle, (CK_BYTE *)input, key->size, block, &len);
     if (rv != CKR_OK) {
-        enum err err = session_fail(session, rv, "C_Decrypt", detail);
+        enum err err = session_fail_midway(session, rv, "C_Decrypt", detail);
         return err == ERR_PERM ? ERR_TEMP : err; // any number below the modulus can be decrypted
     }
     if (len > key->size)
@@ -128,7 +128,7 @@ static enum err native(struct token_session *session, const struct token_key *ke
                        session->scratch.data, &len);
     *is_bad = is_padding_failure(rv);
     if (rv != CKR_OK && !*is_bad)
-        return session_fail(session, rv, "C_Decrypt", detail);
+        return session_fail_midway(session, rv, "C_Decrypt", detail);
     session->scratch.len = *is_bad ? 0 : len;
     return ERR_OK;
 }

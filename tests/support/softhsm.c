@@ -61,7 +61,12 @@ static CK_FUNCTION_LIST *module_load(void)
     if (!get)
         softhsm_die("no C_GetFunctionList");
     softhsm_check(get(&functions), "C_GetFunctionList");
-    softhsm_check(functions->C_Initialize(&args), "C_Initialize");
+    CK_RV rv = functions->C_Initialize(&args);
+    if (rv == CKR_CRYPTOKI_ALREADY_INITIALIZED) { // by the parent, before the fork
+        functions->C_Finalize(NULL);
+        rv = functions->C_Initialize(&args);
+    }
+    softhsm_check(rv, "C_Initialize");
     return functions;
 }
 

@@ -8,9 +8,9 @@
 //     softhsm_teardown(&hsm);                // removes the directory
 //
 // All of it happens in child processes, so this process has not loaded the module yet when the test
-// begins. Call these functions before it does: a SoftHSM that is initialised does not see new
-// tokens. On failure they say why on standard error and exit(1): a test cannot go on without its
-// token.
+// begins. Make tokens before it does: a SoftHSM that is initialised does not see new ones; new and
+// lost keys it sees. On failure they say why on standard error and exit(1): a test cannot go on
+// without its token.
 #pragma once
 
 #include <stdint.h>

@@ -21,9 +21,17 @@ struct token_conf fixture_conf(const char *module, unsigned sessions)
 
 void fixture_begin(unsigned keys, const char *module, unsigned sessions)
 {
+    fixture_begin_with(keys, &(struct softhsm_key){0}, module, sessions);
+}
+
+void fixture_begin_with(unsigned keys, const struct softhsm_key *further, const char *module,
+                        unsigned sessions)
+{
     struct detail detail = {0};
     softhsm_setup(&fixture.hsm, "sealgate test");
     softhsm_make_keys(&fixture.hsm, keys);
+    for (; further->label; further++)
+        softhsm_make_key(&fixture.hsm, further);
     struct token_conf conf = fixture_conf(module, sessions);
     assert_ok(secret_init(&fixture.pin, 64, &detail), &detail);
     assert_ok(secret_init(&fixture.out, 4096, &detail), &detail);

@@ -39,6 +39,9 @@ extern struct fixture fixture;
 // Makes the token with a set of keys (SOFTHSM_*), through module, and opens and logs in with that
 // many sessions. The group's teardown undoes it all.
 void fixture_begin(unsigned keys, const char *module, unsigned sessions);
+// As above, with further keys, up to one without a label.
+void fixture_begin_with(unsigned keys, const struct softhsm_key *further, const char *module,
+                        unsigned sessions);
 struct token_conf fixture_conf(const char *module, unsigned sessions);
 int fixture_end(void **state);
 

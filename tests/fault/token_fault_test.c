@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: Apache-2.0
+// A token that fails at every place in every way: never a wrong answer, and it works again when the
+// fault is over, without opening anything anew.
+#include "tests/token/fixture.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include <openssl/ec.h>
+#include <p11-kit/pkcs11.h>
+
+#include "tests/fault/shim.h"
+
+enum { POOL = 3 };
+
+static struct {
+    struct token_key *rsa, *ec;
+    EVP_PKEY *rsa_public, *ec_public;
+    uint8_t digest[32], wrapped[256], point[65], z[32];
+} known;
+
+static const uint8_t content_key[] = "a content-encryption key, secret";
+
+enum operation { SIGN, UNWRAP, AGREE, OPERATIONS };
+
+static const char *const operation_names[] = {"sign", "unwrap", "agree"};
+
+// Runs one operation with a session of the pool. The answer, if there is one, must be right.
+static enum err operate(enum operation operation, struct secret *out, struct detail *detail)
+{
+    uint8_t signature[TOKEN_SIGNATURE_MAX];
+    size_t len = 0;
+    struct token_session *session = NULL;
+    struct token_padding padding = {.length = sizeof content_key};
+    enum err err = token_session_get(fixture.token, deadline_in(20000), &session, detail);
+    if (err)
+        return err;
+    bool right = false;
+    switch (operation) {
+    case SIGN:
+        err = token_sign(session, known.rsa, TOKEN_RSA_PKCS1, HASH_SHA256, 0,
+                         bytes_of(known.digest, 32), signature, &len, detail);
+        right = !err && fixture_verify(known.rsa_public, TOKEN_RSA_PKCS1, HASH_SHA256, 0,
+                                       bytes_of(known.digest, 32), bytes_of(signature, len));
+        break;
+    case UNWRAP:
+        err = token_unwrap(session, known.rsa, &padding, bytes_of(known.wrapped, 256), out, detail);
+        right = !err && out->len == sizeof content_key &&
+                memcmp(out->data, content_key, sizeof content_key) == 0;
+        break;
+    default:
+        err = token_agree(session, known.ec, bytes_of(known.point, 65), false, out, detail);
+        right = !err && out->len == 32 && memcmp(out->data, known.z, 32) == 0;
+    }
+    token_session_put(session);
+    if (!err && !right)
+        fail_msg("%s: wrong answer", operation_names[operation]);
+    return err;
+}
+
+static void works_again(const char *after)
+{
+    for (enum operation i = 0; i < OPERATIONS; i++) {
+        struct detail detail = {0};
+        enum err err = operate(i, &fixture.out, &detail);
+        if (err)
+            fail_msg("%s after %s: %s", operation_names[i], after, detail.text);
+    }
+}
+
+static const struct {
+    CK_RV rv;
+    const char *name;
+} codes[] = {
+    {CKR_SESSION_HANDLE_INVALID, "SESSION_HANDLE_INVALID"},
+    {CKR_SESSION_CLOSED, "SESSION_CLOSED"},
+    {CKR_DEVICE_REMOVED, "DEVICE_REMOVED"},
+    {CKR_TOKEN_NOT_PRESENT, "TOKEN_NOT_PRESENT"},
+    {CKR_USER_NOT_LOGGED_IN, "USER_NOT_LOGGED_IN"},
+    {CKR_OBJECT_HANDLE_INVALID, "OBJECT_HANDLE_INVALID"},
+    {CKR_KEY_HANDLE_INVALID, "KEY_HANDLE_INVALID"},
+    {CKR_SESSION_COUNT, "SESSION_COUNT"},
+    {CKR_FUNCTION_FAILED, "FUNCTION_FAILED"},
+    {CKR_DEVICE_ERROR, "DEVICE_ERROR"},
+    {CKR_HOST_MEMORY, "HOST_MEMORY"},
+    {CKR_OPERATION_ACTIVE, "OPERATION_ACTIVE"},
+};
+
+static const char *const functions[] = {
+    "C_SignInit",         "C_Sign",           "C_DecryptInit",       "C_Decrypt",
+    "C_DeriveKey",        "C_DestroyObject",  "C_GetAttributeValue", "C_OpenSession",
+    "C_CloseSession",     "C_Login",          "C_FindObjectsInit",   "C_FindObjects",
+    "C_FindObjectsFinal", "C_GetSessionInfo", "C_GetTokenInfo",      "C_CloseAllSessions",
+};
+
+#define CODES (sizeof codes / sizeof *codes)
+#define FUNCTIONS (sizeof functions / sizeof *functions)
+
+// What happens beside the fault, so that the ways of healing are walked as well.
+enum trouble { QUIET, KILLED, LOGGED_OUT, TROUBLES };
+
+static void make_trouble(enum trouble trouble)
+{
+    if (trouble == KILLED)
+        shim_kill_sessions();
+    if (trouble == LOGGED_OUT)
+        shim_log_out();
+}
+
+static void heals_from_one_fault(void **state)
+{
+    (void)state;
+    for (size_t c = 0; c < CODES; c++) {
+        for (size_t f = 0; f < FUNCTIONS; f++) {
+            for (enum operation i = 0; i < OPERATIONS; i++) {
+                for (enum trouble t = 0; t < TROUBLES; t++) {
+                    struct detail detail = {0};
+                    make_trouble(t);
+                    shim_fail(functions[f], codes[c].rv, 1, 1);
+                    enum err err = operate(i, &fixture.out, &detail);
+                    // One thing broken is mended within the call; two may be too much for it.
+                    if (err != ERR_OK && (err != ERR_TEMP || t == QUIET))
+                        fail_msg("%s, one %s at %s: %s: %s", operation_names[i], codes[c].name,
+                                 functions[f], err_name(err), detail.text);
+                    shim_reset();
+                    assert_ok(operate(i, &fixture.out, &detail), &detail);
+                }
+            }
+        }
+    }
+    assert_true(shim_sessions() <= POOL);
+}
+
+static void lasting_faults_are_temporary(void **state)
+{
+    (void)state;
+    unsigned failed = 0;
+    for (size_t c = 0; c < CODES; c++) {
+        for (size_t f = 0; f < FUNCTIONS; f++) {
+            make_trouble(KILLED);
+            shim_fail(functions[f], codes[c].rv, 1, 0);
+            for (enum operation i = 0; i < OPERATIONS; i++) {
+                struct detail detail = {0};
+                enum err err = operate(i, &fixture.out, &detail);
+                if (err != ERR_OK && err != ERR_TEMP)
+                    fail_msg("%s, %s at %s: %s: %s", operation_names[i], codes[c].name,
+                             functions[f], err_name(err), detail.text);
+                failed += err == ERR_TEMP;
+            }
+            shim_reset();
+            works_again(functions[f]);
+        }
+    }
+    assert_true(failed > CODES * FUNCTIONS); // the faults were felt
+    assert_true(shim_sessions() <= POOL);
+}
+
+static void pulled_token_comes_back(void **state)
+{
+    (void)state;
+    for (size_t c = 0; c < CODES; c++) {
+        shim_pull(codes[c].rv);
+        for (enum operation i = 0; i < OPERATIONS; i++)
+            assert_err(operate(i, &fixture.out, NULL), ERR_TEMP);
+        shim_plug();
+        works_again("the token was out");
+    }
+    shim_kill_sessions();
+    works_again("all sessions died");
+    shim_log_out();
+    works_again("somebody logged out");
+}
+
+// As an operator would who puts another key in the place of the old one.
+static void destroy_key(void *functions_of, unsigned long session, void *arg)
+{
+    CK_FUNCTION_LIST *fn = functions_of;
+    const char *label = arg;
+    CK_ATTRIBUTE match = {CKA_LABEL, (void *)label, strlen(label)};
+    CK_OBJECT_HANDLE objects[8];
+    CK_ULONG count = 0;
+    if (fn->C_FindObjectsInit(session, &match, 1) || fn->C_FindObjects(session, objects, 8, &count))
+        exit(1);
+    fn->C_FindObjectsFinal(session);
+    for (CK_ULONG i = 0; i < count; i++)
+        fn->C_DestroyObject(session, objects[i]);
+}
+
+static void another_key_is_not_used(void **state)
+{
+    (void)state;
+    uint8_t digest[32] = {0}, out[TOKEN_SIGNATURE_MAX];
+    size_t len = 0;
+    struct token_key *key = fixture_key("swapped");
+    struct token_session *session = NULL;
+    struct detail detail = {0};
+    struct softhsm_key again = {.label = "swapped", .id = 21, .kind = "P-256"};
+    assert_ok(token_session_get(fixture.token, deadline_in(20000), &session, &detail), &detail);
+    assert_ok(token_sign(session, key, TOKEN_ECDSA, HASH_SHA256, 0, bytes_of(digest, 32), out, &len,
+                         &detail),
+              &detail);
+    token_session_put(session);
+    softhsm_in_child(&fixture.hsm, NULL, destroy_key, "swapped");
+    softhsm_make_key(&fixture.hsm, &again);
+    shim_kill_sessions();
+    assert_ok(token_session_get(fixture.token, deadline_in(20000), &session, &detail), &detail);
+    assert_err(token_sign(session, key, TOKEN_ECDSA, HASH_SHA256, 0, bytes_of(digest, 32), out,
+                          &len, &detail),
+               ERR_TEMP);
+    assert_non_null(strstr(detail.text, "another key"));
+    token_session_put(session);
+    token_key_close(key);
+}
+
+static int begin(void **state)
+{
+    (void)state;
+    static const struct softhsm_key further[] = {
+        {.label = "swapped", .id = 21, .kind = "P-256"},
+        {0},
+    };
+    struct detail detail = {0};
+    setenv("SHIM_MODULE", softhsm_module(), 1);
+    fixture_begin_with(SOFTHSM_RSA2048 | SOFTHSM_P256, further, SHIM_PATH, POOL);
+    token_session_put(fixture.session);
+    fixture.session = NULL;
+    known.rsa = fixture_key("rsa2048");
+    known.ec = fixture_key("p256");
+    known.rsa_public = softhsm_public_key(&fixture.hsm, "rsa2048");
+    known.ec_public = softhsm_public_key(&fixture.hsm, "p256");
+    assert_ok(hash_digest(HASH_SHA256, BYTES_LITERAL("attributes"), known.digest), &detail);
+    fixture_encrypt(known.rsa_public, HASH_NONE, HASH_NONE, bytes_of(NULL, 0),
+                    bytes_of(content_key, sizeof content_key), known.wrapped, 256);
+    EVP_PKEY *peer = EVP_EC_gen("P-256");
+    fixture_point(peer, known.point, sizeof known.point);
+    fixture_derive(peer, known.ec_public, known.z, sizeof known.z);
+    EVP_PKEY_free(peer);
+    return 0;
+}
+
+static int end(void **state)
+{
+    token_key_close(known.rsa);
+    token_key_close(known.ec);
+    EVP_PKEY_free(known.rsa_public);
+    EVP_PKEY_free(known.ec_public);
+    return fixture_end(state);
+}
+
+static int reset(void **state)
+{
+    (void)state;
+    shim_reset();
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_teardown(heals_from_one_fault, reset),
+        cmocka_unit_test_teardown(lasting_faults_are_temporary, reset),
+        cmocka_unit_test_teardown(pulled_token_comes_back, reset),
+        cmocka_unit_test_teardown(another_key_is_not_used, reset),
+    };
+    return cmocka_run_group_tests(tests, begin, end);
+}
