@@ -28,7 +28,11 @@ struct mime_facts {
     char reason[120];
 };
 
-// Never fails for the message's content; ERR_TEMP: out of memory, disk.
+// Once, before there are threads: GMime registers its types on first use, and not under a lock.
+void mime_init(void);
+
+// Never fails for the message's content; ERR_TEMP: out of memory, disk. Parts beyond the two limits
+// are not looked into.
 enum err mime_inspect(const struct message *message, struct mime_facts *facts,
                       struct detail *detail);
 
@@ -41,9 +45,11 @@ enum err mime_split_signed(const struct message *message, struct spool *content,
 enum err mime_decode_pkcs7(const struct message *message, struct spool *der, struct detail *detail);
 
 // The MIME entity of a message: its Content-* fields and its body, CRLF line ends, every part 7-bit
-// (8-bit and binary parts, and lines over 998 bytes, become quoted-printable or base64). Already
-// 7-bit content keeps its bytes. This is what gets signed or encrypted. ERR_PERM: broken beyond
-// use.
+// (8-bit and binary parts, and lines over 998 bytes, become quoted-printable or base64). This is
+// what gets signed or encrypted. Already 7-bit content keeps its bytes, but: parts with lines that
+// begin with "From " become quoted-printable, since mailboxes change such lines (RFC 8551, 3.1.3);
+// labels 8bit and binary become 7bit; a body without Content-Type gets one; the epilogue goes. What
+// is inside a multipart/signed keeps its bytes whatever they are. ERR_PERM: broken beyond use.
 enum err mime_make_entity(const struct message *message, struct spool *entity,
                           struct detail *detail);
 
