@@ -17,6 +17,7 @@
 #include "hsmd/zap.h"
 
 #define RECEIVE_BURST 256    // messages taken before replies are looked after again
+#define CURVE_OVERHEAD 64    // at least what encryption adds to a frame, which MAXMSGSIZE counts
 #define LINGER_MS 1000       // for the last replies
 #define HANDSHAKE_MS 5000    // for a peer to prove who it is
 #define HIGH_WATER_MARK 1024 // messages of one peer, each way
@@ -37,6 +38,8 @@ struct server {
     struct queue *queue;
     const struct core *core;
     unsigned timeout_ms;
+    const char *const *endpoints; // as many as are bound
+    size_t endpoint_count;
     int stop; // eventfd
     atomic_bool is_stopping;
     pthread_t thread; // owns router, and what follows
@@ -230,7 +233,7 @@ static bool is_allowed(void *context, const char *domain, const char *public_key
 
 static enum err set_limits(void *router, struct detail *detail)
 {
-    const int64_t frame_max = WIRE_FRAME_MAX;
+    const int64_t frame_max = WIRE_FRAME_MAX + CURVE_OVERHEAD;
     const struct {
         int option;
         int value;
@@ -249,6 +252,11 @@ static enum err set_limits(void *router, struct detail *detail)
     return ok ? ERR_OK
               : err_set(detail, ERR_PERM, "cannot set up the socket: %s",
                         zmq_strerror(zmq_errno()));
+}
+
+static bool is_ipc(const char *endpoint)
+{
+    return strncmp(endpoint, IPC_PREFIX, strlen(IPC_PREFIX)) == 0;
 }
 
 // An ipc socket is guarded by its own mode and by its directory: nobody else may replace it.
@@ -272,8 +280,7 @@ static enum err check_directory(const char *endpoint, struct detail *detail)
 
 static enum err bind_endpoint(void *router, const char *endpoint, struct detail *detail)
 {
-    bool is_ipc = strncmp(endpoint, IPC_PREFIX, strlen(IPC_PREFIX)) == 0;
-    enum err err = is_ipc ? check_directory(endpoint, detail) : ERR_OK;
+    enum err err = is_ipc(endpoint) ? check_directory(endpoint, detail) : ERR_OK;
     if (err != ERR_OK)
         return err;
     mode_t before = umask(0117); // bind(2) is called in this thread
@@ -301,8 +308,11 @@ static enum err open_sockets(struct server *server, const struct server_conf *co
     err = set_limits(server->router, detail);
     if (err == ERR_OK)
         err = zap_secure(server->router, ZAP_DOMAIN_DATA, conf->server_key, detail);
-    for (size_t i = 0; i < conf->endpoint_count && err == ERR_OK; i++)
+    server->endpoints = conf->endpoints;
+    for (size_t i = 0; i < conf->endpoint_count && err == ERR_OK; i++) {
         err = bind_endpoint(server->router, conf->endpoints[i], detail);
+        server->endpoint_count += err == ERR_OK;
+    }
     return err;
 }
 
@@ -355,6 +365,15 @@ enum err server_open(const struct server_conf *conf, struct server **out, struct
     return ERR_OK;
 }
 
+// libzmq leaves them behind.
+static void remove_sockets(const struct server *server)
+{
+    for (size_t i = 0; i < server->endpoint_count; i++) {
+        if (is_ipc(server->endpoints[i]))
+            unlink(server->endpoints[i] + strlen(IPC_PREFIX));
+    }
+}
+
 static void join_threads(struct server *server)
 {
     for (unsigned i = 0; i < server->worker_count; i++) {
@@ -369,6 +388,7 @@ enum err server_close(struct server *server, struct detail *detail)
     uint64_t one = 1;
     if (!server)
         return ERR_OK;
+    remove_sockets(server);
     atomic_store(&server->is_stopping, true);
     while (server->has_thread && write(server->stop, &one, sizeof one) < 0 && errno == EINTR)
         ;

@@ -15,7 +15,7 @@
 #define SERVER_DRAIN_MS 10000 // longest wait at a stop for those that are still there
 
 struct server_conf {
-    const char *const *endpoints;
+    const char *const *endpoints; // borrowed
     size_t endpoint_count;
     const struct secret *server_key; // Z85; only read while opening
     const struct core *core;         // borrowed

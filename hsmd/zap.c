@@ -225,7 +225,7 @@ enum err zap_secure(void *socket, const char *domain, const struct secret *serve
 const char *zap_peer(zmq_msg_t *message)
 {
     const char *peer = zmq_msg_gets(message, "User-Id");
-    const char *routing_id = zmq_msg_gets(message, "Routing-Id");
+    const char *routing_id = zmq_msg_gets(message, "Identity"); // its name in the handshake
     if (!peer || strlen(peer) != REGISTRY_PUBLIC_KEY_SIZE - 1 || (routing_id && *routing_id))
         return NULL;
     return peer;

@@ -93,8 +93,11 @@ void link_close(struct link *link)
 {
     if (!link)
         return;
-    if (link->socket)
+    if (link->socket) {
+        // An event with nobody to take it would block ZeroMQ's I/O thread until the context ends.
+        zmq_socket_monitor(link->socket, NULL, 0);
         zmq_close(link->socket);
+    }
     if (link->monitor)
         zmq_close(link->monitor);
     mem_free(link);

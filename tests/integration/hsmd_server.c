@@ -1,0 +1,333 @@
+// SPDX-License-Identifier: Apache-2.0
+// The server over real sockets, with keys in memory: whom it answers, what it answers when it
+// cannot do the work, and that nobody waits for ever.
+#include "hsmd/server.h"
+
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+#include <zmq.h>
+
+#include "hsmd/base/file.h"
+#include "hsmd/client/client.h"
+#include "tests/integration/hsmd_peer.h"
+#include "tests/support/custodian.h"
+
+#define TIMEOUT_MS 600
+#define WORKERS 2
+#define KEY "rsa.smime-sign.enabled"
+
+static struct custodian custodian;
+static char server_public[41];
+static char server_secret[41];
+static char endpoint[128];
+static const char *endpoints[] = {endpoint};
+static struct server *server;
+static struct buf attributes;
+static struct buf frame;
+static unsigned used_before;
+
+// Operations that came to the store in this test.
+static unsigned used(void)
+{
+    return memstore_used() - used_before;
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    struct secret key = {.data = (uint8_t *)server_secret, .len = 40, .room = 41};
+    custodian_setup(&custodian);
+    used_before = memstore_used();
+    buf_init(&attributes, 4096);
+    buf_init(&frame, WIRE_FRAME_MAX);
+    custodian_attributes(HASH_SHA256, &attributes);
+    assert_int_equal(zmq_curve_keypair(server_public, server_secret), 0);
+    snprintf(endpoint, sizeof endpoint, "ipc://%s/socket", custodian.dir);
+    const struct server_conf conf = {.endpoints = endpoints,
+                                     .endpoint_count = 1,
+                                     .server_key = &key,
+                                     .core = &custodian.core,
+                                     .workers = WORKERS,
+                                     .timeout_ms = TIMEOUT_MS};
+    struct detail detail = {0};
+    enum err err = server_open(&conf, &server, &detail);
+    assert_string_equal(detail.text, "");
+    return err == ERR_OK ? 0 : -1;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    struct stat st;
+    assert_int_equal(server_close(server, NULL), ERR_OK);
+    assert_int_not_equal(stat(endpoint + 6, &st), 0);
+    buf_clear(&attributes);
+    buf_clear(&frame);
+    custodian_teardown(&custodian);
+    return 0;
+}
+
+static void open_peer(struct peer *peer, enum custodian_client client, const char *routing_id)
+{
+    peer_open(peer, &(struct peer_conf){endpoint, server_public, custodian.public_keys[client],
+                                        custodian.secret_keys[client], routing_id});
+}
+
+static struct wire_request sign_request(uint64_t id)
+{
+    return (struct wire_request){.operation = WIRE_SIGN,
+                                 .id = id,
+                                 .sign = {.key = BYTES_LITERAL(KEY),
+                                          .algorithm = WIRE_RSA_PKCS1,
+                                          .hash = HASH_SHA256,
+                                          .form = WIRE_ATTRIBUTES,
+                                          .data = buf_bytes(&attributes)}};
+}
+
+static void send_request(struct peer *peer, const struct wire_request *request)
+{
+    struct buf encoded;
+    buf_init(&encoded, WIRE_FRAME_MAX);
+    assert_int_equal(wire_encode_request(request, &encoded), ERR_OK);
+    peer_send(peer, buf_bytes(&encoded), false);
+    buf_clear(&encoded);
+}
+
+// The class of the next reply; its id must be this.
+static enum err receive_class(struct peer *peer, uint64_t id)
+{
+    struct wire_reply reply;
+    assert_true(peer_receive(peer, PEER_WAIT_MS, &frame));
+    assert_int_equal(wire_decode_reply(WIRE_SIGN, buf_bytes(&frame), &reply, NULL), ERR_OK);
+    assert_int_equal(reply.id, id);
+    return reply.class;
+}
+
+static void test_modes(void **state)
+{
+    (void)state;
+    struct stat st;
+    assert_int_equal(stat(endpoint + 6, &st), 0);
+    assert_int_equal(st.st_mode & 0777, 0660);
+}
+
+static void test_strangers(void **state)
+{
+    (void)state;
+    struct peer peer;
+    struct wire_request request = sign_request(1);
+    open_peer(&peer, CUSTODIAN_STRANGER, NULL);
+    send_request(&peer, &request);
+    assert_false(peer_is_admitted(&peer));
+    assert_false(peer_receive(&peer, PEER_QUIET_MS, &frame));
+    peer_close(&peer);
+    // Known, but with a routing id of its own making: such a peer could take another's place.
+    open_peer(&peer, CUSTODIAN_ALL, "another's");
+    send_request(&peer, &request);
+    assert_true(peer_is_admitted(&peer));
+    assert_false(peer_receive(&peer, PEER_QUIET_MS, &frame));
+    peer_close(&peer);
+    assert_int_equal(used(), 0);
+    open_peer(&peer, CUSTODIAN_ALL, NULL);
+    send_request(&peer, &request);
+    assert_int_equal(receive_class(&peer, 1), ERR_OK);
+    peer_close(&peer);
+}
+
+static void test_malformed(void **state)
+{
+    (void)state;
+    static const uint8_t junk[] = {0xdd, 0x0f, 0xff, 0xff, 0xff, 0x01};
+    struct peer peer;
+    struct wire_request request = sign_request(9);
+    uint8_t *large = calloc(1, WIRE_FRAME_MAX + 100);
+    open_peer(&peer, CUSTODIAN_ALL, NULL);
+    peer_send(&peer, bytes_of(NULL, 0), false);
+    assert_int_equal(receive_class(&peer, 0), ERR_PERM);
+    peer_send(&peer, bytes_of(junk, sizeof junk), false);
+    assert_int_equal(receive_class(&peer, 0), ERR_PERM);
+    peer_send(&peer, bytes_of(large, WIRE_FRAME_MAX), false);
+    assert_int_equal(receive_class(&peer, 0), ERR_PERM);
+    for (int parts = 2; parts < 6; parts++) {
+        for (int i = 1; i < parts; i++)
+            peer_send(&peer, bytes_of(NULL, 0), true);
+        send_request(&peer, &request);
+        assert_int_equal(receive_class(&peer, 9), ERR_PERM);
+    }
+    send_request(&peer, &request);
+    assert_int_equal(receive_class(&peer, 9), ERR_OK);
+    assert_true(peer_is_admitted(&peer));
+    // Over the limit ZeroMQ ends the connection; hsmd goes on.
+    peer_send(&peer, bytes_of(large, WIRE_FRAME_MAX + 100), false);
+    assert_false(peer_is_admitted(&peer));
+    peer_close(&peer);
+    open_peer(&peer, CUSTODIAN_ALL, NULL);
+    send_request(&peer, &request);
+    assert_int_equal(receive_class(&peer, 9), ERR_OK);
+    peer_close(&peer);
+    free(large);
+}
+
+// The token hangs: the client has its answer at the deadline all the same, and what comes late from
+// the worker is not sent as the answer to something else.
+static void test_deadline(void **state)
+{
+    (void)state;
+    struct peer peer;
+    memstore_key_break(custodian.stores[CUSTODIAN_RSA], ERR_OK, 3 * TIMEOUT_MS);
+    open_peer(&peer, CUSTODIAN_ALL, NULL);
+    deadline_t start = clock_ms();
+    for (uint64_t id = 1; id <= 3 * WORKERS; id++) {
+        struct wire_request request = sign_request(id);
+        send_request(&peer, &request);
+    }
+    for (uint64_t id = 1; id <= 3 * WORKERS; id++)
+        assert_int_equal(receive_class(&peer, id), ERR_TEMP);
+    assert_true(clock_ms() - start >= TIMEOUT_MS);
+    // Long before the two that are in the token come back; the others are not begun any more.
+    memstore_key_break(custodian.stores[CUSTODIAN_RSA], ERR_OK, 0);
+    assert_false(peer_receive(&peer, 3 * TIMEOUT_MS, &frame));
+    assert_int_equal(used(), WORKERS);
+    struct wire_request request = sign_request(99);
+    send_request(&peer, &request);
+    assert_int_equal(receive_class(&peer, 99), ERR_OK);
+    peer_close(&peer);
+}
+
+// More than the queue holds: those over it are refused at once, not at their deadline.
+static void test_back_pressure(void **state)
+{
+    (void)state;
+    struct peer peer;
+    const unsigned over = 50;
+    unsigned early = 0;
+    memstore_key_break(custodian.stores[CUSTODIAN_RSA], ERR_OK, TIMEOUT_MS / 2);
+    open_peer(&peer, CUSTODIAN_ALL, NULL);
+    for (uint64_t id = 1; id <= SERVER_QUEUE_MAX + over; id++) {
+        struct wire_request request = sign_request(id);
+        send_request(&peer, &request);
+    }
+    for (unsigned i = 0; i < SERVER_QUEUE_MAX + over; i++) {
+        struct wire_reply reply;
+        assert_true(peer_receive(&peer, PEER_WAIT_MS, &frame));
+        assert_int_equal(wire_decode_reply(WIRE_SIGN, buf_bytes(&frame), &reply, NULL), ERR_OK);
+        assert_true(reply.class == ERR_TEMP || reply.class == ERR_OK);
+        early += reply.id > SERVER_QUEUE_MAX && i < over;
+    }
+    assert_int_equal(early, over); // the last asked were the first answered
+    memstore_key_break(custodian.stores[CUSTODIAN_RSA], ERR_OK, 0);
+    struct wire_request request = sign_request(5000);
+    send_request(&peer, &request);
+    assert_int_equal(receive_class(&peer, 5000), ERR_OK);
+    peer_close(&peer);
+}
+
+// A peer that is let in already stays, but new ones do not come in when the handler has died.
+static void test_zap_dies(void **state)
+{
+    (void)state;
+    struct peer before;
+    struct peer after;
+    struct wire_request request = sign_request(3);
+    open_peer(&before, CUSTODIAN_ALL, NULL);
+    assert_true(peer_is_admitted(&before));
+    server_end_zap(server);
+    open_peer(&after, CUSTODIAN_ALL, NULL);
+    assert_false(peer_is_admitted(&after));
+    send_request(&before, &request);
+    assert_int_equal(receive_class(&before, 3), ERR_OK);
+    peer_close(&after);
+    peer_close(&before);
+}
+
+#define CALLERS 8
+#define CALLS 40
+
+static struct client *shared_client;
+
+static void *call_many(void *argument)
+{
+    struct buf reply_frame;
+    struct wire_reply reply;
+    unsigned *good = argument;
+    buf_init(&reply_frame, WIRE_FRAME_MAX);
+    for (unsigned i = 0; i < CALLS; i++) {
+        struct wire_request request = sign_request(0);
+        buf_reset(&reply_frame);
+        if (client_call(shared_client, &request, &reply_frame, &reply, NULL) == ERR_OK &&
+            reply.signature.len == 256)
+            (*good)++;
+    }
+    buf_clear(&reply_frame);
+    return NULL;
+}
+
+static void write_key(char *path, size_t size, const char *name, const char *key, unsigned mode)
+{
+    snprintf(path, size, "%s/%s", custodian.dir, name);
+    assert_int_equal(file_write(path, bytes_of_text(key), mode, NULL), ERR_OK);
+}
+
+// Our own client, many threads at once.
+static void test_callers(void **state)
+{
+    (void)state;
+    char server_file[128];
+    char public_file[128];
+    char secret_file[128];
+    pthread_t threads[CALLERS];
+    unsigned good[CALLERS] = {0};
+    write_key(server_file, sizeof server_file, "server.pub", server_public, 0644);
+    write_key(public_file, sizeof public_file, "c.pub", custodian.public_keys[CUSTODIAN_ONE], 0644);
+    write_key(secret_file, sizeof secret_file, "c.key", custodian.secret_keys[CUSTODIAN_ONE], 0400);
+    const struct client_conf conf = {.endpoints = endpoint,
+                                     .server_key_file = server_file,
+                                     .public_key_file = public_file,
+                                     .secret_key_file = secret_file};
+    assert_int_equal(client_open(&conf, &shared_client, NULL), ERR_OK);
+    for (unsigned i = 0; i < CALLERS; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, call_many, &good[i]), 0);
+    for (unsigned i = 0; i < CALLERS; i++) {
+        pthread_join(threads[i], NULL);
+        assert_int_equal(good[i], CALLS);
+    }
+    client_close(shared_client);
+    unlink(server_file);
+    unlink(public_file);
+    unlink(secret_file);
+}
+
+// What is at work when hsmd stops is finished and answered.
+static void test_drain(void **state)
+{
+    struct peer peer;
+    memstore_key_break(custodian.stores[CUSTODIAN_RSA], ERR_OK, TIMEOUT_MS / 2);
+    open_peer(&peer, CUSTODIAN_ALL, NULL);
+    struct wire_request request = sign_request(8);
+    send_request(&peer, &request);
+    while (used() == 0)
+        usleep(1000);
+    assert_int_equal(server_close(server, NULL), ERR_OK);
+    server = NULL;
+    assert_int_equal(receive_class(&peer, 8), ERR_OK);
+    peer_close(&peer);
+    (void)state;
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(test_strangers),     TEST(test_modes),    TEST(test_malformed), TEST(test_deadline),
+        TEST(test_back_pressure), TEST(test_zap_dies), TEST(test_callers),   TEST(test_drain),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
