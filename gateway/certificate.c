@@ -167,6 +167,8 @@ enum err certificate_check_encryption(const X509 *cert, struct detail *detail)
     EVP_PKEY *key = X509_get0_pubkey(cert);
     bool is_ec = key && EVP_PKEY_is_a(key, "EC");
     uint32_t usage = key_usage(cert);
+    if (!is_ec && !(key && EVP_PKEY_is_a(key, "RSA")))
+        return err_set(detail, ERR_PERM, "unsupported: encrypting to a key that is not RSA or EC");
     if (usage == UINT32_MAX)
         return err_set(detail, ERR_PERM, "no key usage");
     if (!(usage & (is_ec ? KU_KEY_AGREEMENT : KU_KEY_ENCIPHERMENT)))

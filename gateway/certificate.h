@@ -35,7 +35,7 @@ enum err certificate_check_own_signing(const X509 *cert,
                                        struct detail *detail); // F22: if keyUsage is there, both
 enum err certificate_check_encryption(
     const X509 *cert,
-    struct detail *detail); // F23: keyUsage there, keyEncipherment (EC: keyAgreement)
+    struct detail *detail); // F23: keyUsage there, keyEncipherment (EC: keyAgreement); RSA or EC
 bool certificate_is_expired(const X509 *cert, time_t at);
 bool certificate_is_not_yet_valid(const X509 *cert, time_t at);
 
