@@ -8,7 +8,8 @@
 
 enum edit_kind {
     EDIT_CHANGE_HEADER, // the index-th field of that name (from 1) gets value; NULL deletes it
-    EDIT_INSERT_HEADER, // at position index (0: top)
+    EDIT_INSERT_HEADER, // so that it becomes field index of the whole header; field 0 is the MTA's
+                        // own Received field, which a milter is not shown. As smfi_insheader counts
     EDIT_ADD_HEADER,    // at the end
 };
 
