@@ -24,8 +24,8 @@ static enum facts_content content_of_cms(enum cms_type type, bool is_readable)
     return is_readable ? FACTS_PLAIN : FACTS_BROKEN;
 }
 
-// What was encrypted with algorithms that we cannot read is still encrypted; what is malformed
-// might hide anything and is not let past as if it were encrypted.
+// What was encrypted with algorithms that we cannot or will not read is still encrypted; what is
+// malformed might hide anything and is not let past as if it were encrypted.
 static enum err look_into_pkcs7(struct gateway *gateway, const struct message *message,
                                 struct facts *facts, struct detail *detail)
 {
@@ -43,8 +43,9 @@ static enum err look_into_pkcs7(struct gateway *gateway, const struct message *m
     spool_free(spool);
     if (err && err != ERR_PERM)
         return err_set(detail, err, "%s", reason.text);
-    bool is_unsupported = strncmp(reason.text, "unsupported", strlen("unsupported")) == 0;
-    if (err && !is_unsupported)
+    bool is_understood = strncmp(reason.text, "unsupported", strlen("unsupported")) == 0 ||
+                         strncmp(reason.text, "forbidden", strlen("forbidden")) == 0;
+    if (err && !is_understood)
         facts->content = FACTS_BROKEN;
     else if (summary.is_certs_only)
         facts->content = FACTS_PLAIN;
@@ -161,7 +162,7 @@ static enum err gather_recipient(struct gateway *gateway, const struct message *
                                  struct facts_recipient *recipient, struct detail *detail)
 {
     struct detail reason = {0};
-    if (address_normalise(text, recipient->address, &reason)) {
+    if (address_normalise(text, recipient->address, &reason) || !*recipient->address) {
         // It cannot have a certificate; the message's other recipients may.
         snprintf(recipient->address, sizeof recipient->address, "%s", text);
         return ERR_OK;

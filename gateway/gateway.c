@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "gateway/certificate.h"
+#include "gateway/mime.h"
 #include "hsmd/base/alloc.h"
 
 // What a message may grow to: three layers, each in base64, and signatures.
@@ -38,6 +39,7 @@ enum err gateway_open(const struct conf *conf, struct gateway **gateway, struct 
                                         .memory_max = conf->spool_memory,
                                         .max = conf->message_max * GROWTH_FACTOR + GROWTH_ROOM};
     pthread_mutex_init(&opened->store_mutex, NULL);
+    mime_init();
     enum err err = ERR_OK;
     if (conf->trust_anchors)
         err = trust_load(conf->trust_anchors, &opened->trust, detail);

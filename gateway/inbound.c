@@ -37,6 +37,9 @@
 // One text for every cause, so that nobody learns from the reader's message what went wrong.
 #define DECRYPTION_FAILED "decryption failed"
 
+// What cms_decrypt says when no RecipientInfo is for one of the identities.
+#define NOT_FOR_US "not for us"
+
 struct walk {
     struct gateway *gateway;
     const struct conf *conf;
@@ -59,6 +62,7 @@ struct object {
     struct spool *cms, *content;
     struct bytes cms_view, content_view; // content: signed text of a detached signature
     bool is_detached;
+    bool is_readable; // the allow-list has nothing against it
     struct cms_summary summary;
 };
 
@@ -165,7 +169,7 @@ static enum err verify(struct walk *w, const struct object *object, struct detai
         w->is_at_end = true;
         return ERR_OK;
     }
-    if (object->summary.is_detached != object->is_detached) {
+    if (object->is_readable && object->summary.is_detached != object->is_detached) {
         say_and_end(w, AUTHRES_NEUTRAL, "the signature is not of the kind that the message says");
         return ERR_OK;
     }
@@ -223,7 +227,7 @@ static enum err run_decryption(struct walk *w, const struct object *object, stru
     if (count > 0)
         err = cms_decrypt(object->cms_view, identities, count, object->content, &used, detail);
     else
-        (void)err_set(detail, ERR_PERM, "not for us: there is no decryption key");
+        (void)err_set(detail, ERR_PERM, NOT_FOR_US ": there is no decryption key");
     mem_free(identities);
     if (err == ERR_PERM && missing)
         return err_set(detail, missing, "%s", reason.text);
@@ -244,7 +248,7 @@ static enum err decrypt(struct walk *w, const struct object *object, struct deta
         return ERR_OK;
     }
     enum err err = run_decryption(w, object, &reason);
-    if (err == ERR_PERM && strstr(reason.text, "not for us")) {
+    if (err == ERR_PERM && strncmp(reason.text, NOT_FOR_US, strlen(NOT_FOR_US)) == 0) {
         leave_encrypted(w, AUTHRES_NEUTRAL, "not encrypted for a key of ours");
         return ERR_OK;
     }
@@ -284,12 +288,14 @@ static enum err open_object(struct walk *w, struct object *object, struct detail
 {
     struct detail reason = {0};
     enum err err = cms_inspect(object->cms_view, w->conf->allow_legacy, &object->summary, &reason);
-    if (err == ERR_PERM) {
+    // What is wrong with a signature cms_verify judges itself.
+    if (err == ERR_PERM && object->summary.type != CMS_TYPE_SIGNED) {
         refuse_object(w, object, reason.text);
         return ERR_OK;
     }
-    if (err)
+    if (err && err != ERR_PERM)
         return err_set(detail, err, "%s", reason.text);
+    object->is_readable = err == ERR_OK;
     if (is_encrypted(&object->summary) && !object->is_detached)
         return decrypt(w, object, detail);
     if (object->summary.type == CMS_TYPE_SIGNED)

@@ -123,17 +123,19 @@ static bool check_missing(const struct facts *facts, struct plan *plan)
 {
     char names[300] = "";
     size_t len = 0;
+    bool is_missing = false;
     for (size_t i = 0; i < facts->recipient_count; i++) {
         const struct facts_recipient *recipient = &facts->recipients[i];
         if (recipient->certificate_count > 0 || goes_clear(facts, recipient))
             continue;
+        is_missing = true;
         int n = snprintf(names + len, sizeof names - len, "%s%s", len > 0 ? ", " : "",
                          recipient->address);
         len += (size_t)n < sizeof names - len ? (size_t)n : sizeof names - 1 - len;
     }
-    if (len > 0)
+    if (is_missing)
         refuse_missing(facts, names, plan);
-    return len == 0;
+    return !is_missing;
 }
 
 // A valid certificate comes before one that is not, then a whole address before a domain, then the

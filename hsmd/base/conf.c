@@ -48,6 +48,9 @@ enum err conf_load(const char *path, cfg_opt_t *opts, cfg_t **cfg, struct detail
         return err_errno(detail, ERR_PERM, "%s", path);
     if (!detail->text[0])
         return err_set(detail, ERR_PERM, "%s: cannot be parsed", path);
+    // libConfuse knows no file for what it finds wrong inside of a section.
+    if (strncmp(detail->text, path, strlen(path)) != 0)
+        return err_prefix(detail, ERR_PERM, "%s", path);
     return ERR_PERM;
 }
 

@@ -1,0 +1,361 @@
+// SPDX-License-Identifier: Apache-2.0
+// Outgoing messages through the pipeline with keys in files: who gets which copy, who signs, and
+// what is refused.
+#include "tests/unit/gateway/flow_support.h"
+
+#include "gateway/facts.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "hsmd/base/alloc.h"
+
+static struct organisation organisation;
+
+#define MESSAGE_FROM(from)                                                              \
+    "From: " from "\r\nTo: dave@b.example, carl@ec.b.example\r\nCc: both@b.example\r\n" \
+    "Subject: noon\r\nMessage-ID: <1@a.example>\r\n\r\nWe meet at noon.\r\n"
+
+static const char plain[] = MESSAGE_FROM("Bob <bob@a.example>");
+
+static void run(const char *text, const char *profile, const char *recipients,
+                struct message **message, struct outcome *outcome)
+{
+    *message = organisation_message(&organisation, text);
+    flow_run(&organisation, DIRECTION_OUTBOUND, profile, recipients, *message, outcome);
+}
+
+static void test_replies(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name, *text, *profile, *recipients, *reply;
+    } cases[] = {
+        {"one without a certificate", plain, "sign-encrypt", "dave@b.example erin@c.example",
+         "550 5.7.5 no encryption certificate for erin@c.example"},
+        {"drop", plain, "drop", "dave@b.example erin@c.example",
+         "drop no encryption certificate for erin@c.example"},
+        {"not an address", plain, "sign-encrypt", "dave@b.example <>",
+         "550 5.7.5 no encryption certificate for <>"},
+        {"no such profile", plain, "gold", "dave@b.example",
+         "550 5.7.1 there is no S/MIME profile \\x22gold\\x22"},
+        {"nobody may sign", MESSAGE_FROM("eve@c.example"), "sign", "dave@b.example",
+         "550 5.7.1 no signing certificate covers eve@c.example"},
+        {"two in From", MESSAGE_FROM("bob@a.example, eve@a.example"), "sign", "dave@b.example",
+         "550 5.7.1 cannot be signed: the message has not exactly one From address"},
+        {"expired", MESSAGE_FROM("x@expired.example"), "all-signers", "dave@b.example",
+         "451 4.7.5 S/MIME certificate is expired"},
+        {"hsmd is away", MESSAGE_FROM("x@absent.example"), "all-signers", "dave@b.example",
+         "451 4.3.0 S/MIME processing is not possible now"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct message *message;
+        struct outcome outcome;
+        run(cases[i].text, cases[i].profile, cases[i].recipients, &message, &outcome);
+        if (strcmp(flow_reply(&outcome), cases[i].reply) != 0)
+            fail_msg("%s: \"%s\"", cases[i].name, flow_reply(&outcome));
+        outcome_clear(&outcome);
+        message_free(message);
+    }
+}
+
+static void test_split(void **state)
+{
+    (void)state;
+    struct message *message;
+    struct outcome outcome;
+    run(plain, "split", "dave@b.example erin@c.example carl@ec.b.example frank@d.example", &message,
+        &outcome);
+    assert_int_equal(outcome.verdict.kind, VERDICT_DELIVER);
+    assert_int_equal(outcome.copy_count, 3);
+    const struct outcome_copy *dave = flow_copy_for(&outcome, 0);
+    const struct outcome_copy *erin = flow_copy_for(&outcome, 1);
+    const struct outcome_copy *carl = flow_copy_for(&outcome, 2);
+    assert_ptr_equal(flow_copy_for(&outcome, 3), erin);
+    assert_ptr_not_equal(dave, carl); // RSA and EC
+    assert_true(dave->is_protected && carl->is_protected && !erin->is_protected);
+    assert_null(erin->message);                 // as it came
+    assert_ptr_equal(erin, &outcome.copies[2]); // the MTA keeps an encrypted one
+    assert_int_equal(flow_kind(dave->message), MIME_PKCS7);
+    assert_int_equal(flow_kind(carl->message), MIME_PKCS7);
+    outcome_clear(&outcome);
+    message_free(message);
+}
+
+// Bcc recipients are in no RecipientInfo of a message that others get.
+static void test_hidden_recipients_get_their_own_copy(void **state)
+{
+    (void)state;
+    struct message *message;
+    struct outcome outcome;
+    run(plain, "encrypt", "dave@b.example x@b2.example y@b.example", &message, &outcome);
+    assert_int_equal(outcome.copy_count, 2);
+    assert_ptr_not_equal(flow_copy_for(&outcome, 0), flow_copy_for(&outcome, 1));
+    // The domain's certificate tells nothing of y.
+    assert_ptr_equal(flow_copy_for(&outcome, 0), flow_copy_for(&outcome, 2));
+    outcome_clear(&outcome);
+    message_free(message);
+}
+
+static void test_named_in_header(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *header, *address;
+        bool is_named;
+    } cases[] = {
+        {"To: dave@b.example\r\n", "dave@b.example", true},
+        {"To: Dave <DAVE@B.example>\r\n", "dave@b.example", true},
+        {"Cc: x@y.example,\r\n dave@b.example\r\n", "dave@b.example", true},
+        {"Resent-To: dave@b.example\r\n", "dave@b.example", true},
+        {"To: xdave@b.example\r\n", "dave@b.example", false},
+        {"To: dave@b.example.org\r\n", "dave@b.example", false},
+        {"To: xdave@b.example, dave@b.example\r\n", "dave@b.example", true},
+        {"Bcc: dave@b.example\r\n", "dave@b.example", false},
+        {"Subject: dave@b.example\r\n", "dave@b.example", false},
+        {"To: \r\n", "dave@b.example", false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char text[200];
+        snprintf(text, sizeof text, "%s\r\n", cases[i].header);
+        struct message *message = organisation_message(&organisation, text);
+        if (facts_is_named(message, cases[i].address) != cases[i].is_named)
+            fail_msg("%s", cases[i].header);
+        message_free(message);
+    }
+}
+
+static void test_signer_is_chosen_by_from(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *note;
+    } cases[] = {
+        {MESSAGE_FROM("bob@a.example"), "signer=personal"},
+        {MESSAGE_FROM("BOB@A.EXAMPLE"), "signer=personal"},
+        {MESSAGE_FROM("ann@a.example"), "signer=signing"},
+        {MESSAGE_FROM("ann@ec.example"), "signer=ec-signing"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct message *message;
+        struct outcome outcome;
+        char *text = mem_strdup(cases[i].text);
+        // "absent" might name the whole address; without it the others decide.
+        run(text, i == 0 || i == 1 ? "all-signers" : "sign", "dave@b.example", &message, &outcome);
+        assert_string_equal(flow_reply(&outcome), "");
+        if (!strstr(outcome.note, cases[i].note))
+            fail_msg("%s: %s", cases[i].text, outcome.note);
+        outcome_clear(&outcome);
+        message_free(message);
+        mem_free(text);
+    }
+}
+
+static void test_left_alone(void **state)
+{
+    (void)state;
+    struct message *message;
+    struct outcome outcome;
+    run(plain, "none", "dave@b.example erin@c.example", &message, &outcome);
+    assert_int_equal(outcome.copy_count, 1);
+    assert_null(outcome.copies[0].message);
+    assert_false(outcome.copies[0].is_protected);
+    assert_int_equal(outcome.copies[0].recipient_count, 2);
+    outcome_clear(&outcome);
+    message_free(message);
+}
+
+// Signed or encrypted by the sender's own client (P15).
+static void test_protected_already(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *first, *second;
+        bool is_encrypted, is_changed;
+    } cases[] = {
+        {"sign", "sign", false, false},           {"sign-opaque", "sign", false, false},
+        {"sign", "sign-encrypt", true, true},     {"sign-opaque", "sign-encrypt", true, true},
+        {"sign", "triple", true, true},           {"encrypt", "sign", true, false},
+        {"encrypt", "sign-encrypt", true, false}, {"encrypt-gcm", "triple", true, false},
+        {"triple", "encrypt", true, true},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct message *message;
+        struct outcome first, second;
+        run(plain, cases[i].first, "dave@b.example", &message, &first);
+        assert_string_equal(flow_reply(&first), "");
+        const struct message *made = first.copies[0].message;
+        flow_run(&organisation, DIRECTION_OUTBOUND, cases[i].second, "dave@b.example", made,
+                 &second);
+        assert_string_equal(flow_reply(&second), "");
+        if ((second.copies[0].message != NULL) != cases[i].is_changed)
+            fail_msg("%s, then %s", cases[i].first, cases[i].second);
+        const struct message *last = flow_message(&second.copies[0], made);
+        if (cases[i].is_encrypted)
+            assert_int_equal(flow_kind(last), MIME_PKCS7);
+        outcome_clear(&second);
+        outcome_clear(&first);
+        message_free(message);
+    }
+}
+
+static void test_broken_is_refused(void **state)
+{
+    (void)state;
+    static const char *const cases[] = {
+        "From: bob@a.example\r\nContent-Type: application/pkcs7-mime; smime-type=enveloped-data\r\n"
+        "Content-Transfer-Encoding: base64\r\n\r\nVGhpcyBpcyBub3QgQ01T\r\n",
+        "From: bob@a.example\r\nContent-Type: application/pkcs7-mime; smime-type=enveloped-data\r\n"
+        "\r\nAll in the clear.\r\n",
+        "From: bob@a.example\r\nContent-Type: application/pkcs7-mime; smime-type=enveloped-data\r\n"
+        "\r\n",
+        "From: bob@a.example\r\nContent-Type: multipart/signed; micalg=sha-256; boundary=b;\r\n"
+        " protocol=\"application/pkcs7-signature\"\r\n\r\nno parts\r\n",
+    };
+    static const char *const profiles[] = {"sign", "encrypt", "sign-encrypt", "triple", "split"};
+    for (size_t i = 0; i < 4 * 5; i++) {
+        struct message *message;
+        struct outcome outcome;
+        run(cases[i / 5], profiles[i % 5], "dave@b.example", &message, &outcome);
+        if (outcome.verdict.kind == VERDICT_DELIVER && outcome.copies[0].message == NULL)
+            fail_msg("case %zu left in clear with profile %s", i / 5, profiles[i % 5]);
+        if (outcome.verdict.kind == VERDICT_DELIVER)
+            fail_msg("case %zu: delivered with profile %s", i / 5, profiles[i % 5]);
+        outcome_clear(&outcome);
+        message_free(message);
+    }
+}
+
+static void test_profile_header(void **state)
+{
+    (void)state;
+    struct organisation chosen;
+    struct outcome outcome;
+    static const struct {
+        const char *field;
+        bool is_encrypted;
+        const char *reply;
+    } cases[] = {
+        {"", true, ""},
+        {"X-Sealgate-Profile: none\r\n", false, ""},
+        {"x-sealgate-profile:  sign \r\n", false, ""},
+        {"X-Sealgate-Profile: silver\r\n", false,
+         "550 5.7.1 there is no S/MIME profile \\x22silver\\x22"},
+    };
+    organisation_open(&chosen, "outbound { profile = encrypt\n"
+                               "  profile-header = \"X-Sealgate-Profile\" }\n");
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char text[600];
+        snprintf(text, sizeof text, "%s%s", cases[i].field, plain);
+        struct message *message = organisation_message(&chosen, text);
+        flow_run(&chosen, DIRECTION_OUTBOUND, NULL, "dave@b.example", message, &outcome);
+        assert_string_equal(flow_reply(&outcome), cases[i].reply);
+        if (outcome.copy_count > 0) {
+            const struct message *sent = flow_message(&outcome.copies[0], message);
+            assert_null(message_header(sent, "X-Sealgate-Profile"));
+            assert_int_equal(flow_kind(sent) == MIME_PKCS7, cases[i].is_encrypted);
+        }
+        outcome_clear(&outcome);
+        // Where the configuration names no field, senders choose nothing.
+        flow_run(&organisation, DIRECTION_OUTBOUND, "encrypt", "dave@b.example", message, &outcome);
+        assert_int_equal(flow_kind(outcome.copies[0].message), MIME_PKCS7);
+        outcome_clear(&outcome);
+        message_free(message);
+    }
+    organisation_close(&chosen);
+}
+
+// A spool directory that takes no file stands for a full disk.
+static void test_no_room_is_temporary(void **state)
+{
+    (void)state;
+    enum { SIZE = 200000 };
+    char *text = mem_calloc(1, SIZE + sizeof plain);
+    struct message *message;
+    struct outcome outcome;
+    assert_non_null(text);
+    memcpy(text, plain, sizeof plain - 1);
+    for (size_t i = 0; i < SIZE; i++)
+        text[sizeof plain - 1 + i] = i % 64 == 62 ? '\r' : i % 64 == 63 ? '\n' : 'x';
+    message = organisation_message(&organisation, text);
+    assert_int_equal(
+        rename(organisation_path(&organisation, "spool"), organisation_path(&organisation, "gone")),
+        0);
+    flow_run(&organisation, DIRECTION_OUTBOUND, "sign-encrypt", "dave@b.example", message,
+             &outcome);
+    assert_string_equal(flow_reply(&outcome), "451 4.3.0 S/MIME processing is not possible now");
+    outcome_clear(&outcome);
+    assert_int_equal(
+        rename(organisation_path(&organisation, "gone"), organisation_path(&organisation, "spool")),
+        0);
+    flow_run(&organisation, DIRECTION_OUTBOUND, "sign-encrypt", "dave@b.example", message,
+             &outcome);
+    assert_string_equal(flow_reply(&outcome), "");
+    outcome_clear(&outcome);
+    message_free(message);
+    mem_free(text);
+}
+
+// Whichever allocation fails: the message is encrypted, or tried again later. Never in clear.
+static void test_each_allocation_may_fail(void **state)
+{
+    (void)state;
+    struct message *message = organisation_message(&organisation, plain);
+    struct outcome outcome;
+    for (unsigned n = 1;; n++) {
+        mem_fail_at(n);
+        flow_run(&organisation, DIRECTION_OUTBOUND, "split", "dave@b.example carl@ec.b.example",
+                 message, &outcome);
+        mem_fail_at(0);
+        bool is_delivered = outcome.verdict.kind == VERDICT_DELIVER;
+        if (is_delivered) {
+            for (size_t i = 0; i < outcome.copy_count; i++)
+                assert_true(outcome.copies[i].message &&
+                            flow_kind(outcome.copies[i].message) == MIME_PKCS7);
+        } else {
+            assert_int_equal(outcome.verdict.kind, VERDICT_TEMP);
+        }
+        outcome_clear(&outcome);
+        if (is_delivered && n > 200)
+            break;
+    }
+    message_free(message);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    organisation_open(&organisation, NULL);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    organisation_close(&organisation);
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_replies),
+        cmocka_unit_test(test_split),
+        cmocka_unit_test(test_hidden_recipients_get_their_own_copy),
+        cmocka_unit_test(test_named_in_header),
+        cmocka_unit_test(test_signer_is_chosen_by_from),
+        cmocka_unit_test(test_left_alone),
+        cmocka_unit_test(test_protected_already),
+        cmocka_unit_test(test_broken_is_refused),
+        cmocka_unit_test(test_profile_header),
+        cmocka_unit_test(test_no_room_is_temporary),
+        cmocka_unit_test(test_each_allocation_may_fail),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
