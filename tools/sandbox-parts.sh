@@ -158,6 +158,7 @@ start_hsmd() {
     rm -f "$ready"
     mkfifo -m 600 "$ready"
     (
+        exec {lock}<&- # or it would hold the lock of tools/sandbox as long as it runs
         export SOFTHSM2_CONF=$DIR/token/softhsm2.conf
         start_process "$DIR/hsmd/hsmd.pid" "$DIR/hsmd/hsmd.log" \
             bash -c 'exec 3>"$0" && exec "$@"' "$ready" \
@@ -316,6 +317,7 @@ start_sealgated() {
     local port=''
     [[ $MILTER =~ ^inet:([0-9]+)@ ]] && port=${BASH_REMATCH[1]}
     (
+        exec {lock}<&-
         export OPENSSL_CONF=$DIR/openssl.cnf
         start_process "$DIR/gateway/sealgated.pid" "$DIR/gateway/sealgated.log" \
             "$BUILD/bin/sealgated" -c "$DIR/gateway/sealgate.conf"

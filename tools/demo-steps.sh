@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+# What tools/demo shows, step by step. Sourced by it, after it has set DEMO and the ports.
+
+PASSED=0 FAILED=0 STEP=0
+SECRET_B2B="The merger is planned for the ninth of May."
+SECRET_BACK="Agreed, the ninth of May it is."
+SECRET_B2C="My blood group is AB negative."
+SECRET_OUT="Your results are ready, Erin."
+
+step() { # TEXT
+    STEP=$((STEP + 1))
+    printf '\n%d. %s\n' "$STEP" "$1"
+}
+
+show() { # lines of standard input, set in and not too many
+    head -n "${1:-12}" | cut -c1-130 | sed 's/^/   | /'
+}
+
+check() { # WHAT COMMAND...
+    local what=$1
+    shift
+    if "$@" >/dev/null 2>&1; then
+        PASSED=$((PASSED + 1))
+        echo "   ok    $what"
+    else
+        FAILED=$((FAILED + 1))
+        echo "   FAIL  $what"
+    fi
+}
+
+has() { # FILE TEXT, in one line and without regard to folded header lines
+    unfolded "$1" | grep -qF -e "$2"
+}
+has_not() {
+    [[ -s $1 ]] && ! has "$1" "$2"
+}
+unfolded() {
+    sed -e 's/\r$//' "$1" | sed -e ':more' -e 'N' -e '$!bmore' -e 's/\n[ \t]\+/ /g'
+}
+header() { # FILE NAME...
+    local name
+    for name in "${@:2}"; do
+        unfolded "$1" | sed '/^$/q' | grep -i "^$name:" || true
+    done
+}
+
+letter() { # FROM TO SUBJECT TEXT
+    printf '%s\n' "From: $1" "To: $2" "Subject: $3" "Date: $(date -R)" \
+        "Message-ID: <$RANDOM.$RANDOM@${1#*@}>" 'MIME-Version: 1.0' \
+        'Content-Type: text/plain; charset=utf-8' '' "$4"
+}
+
+send() { # PORT FROM TO FILE
+    curl -sS --crlf "smtp://127.0.0.1:$1/client.example" --mail-from "$2" --mail-rcpt "$3" -T "$4"
+}
+
+# Waits for a file that a command names, and says it.
+arrived() { # COMMAND...
+    wait_for 30 "$@" >/dev/null || die "nothing arrived"
+    "$@"
+}
+wire() { # DIRECTION N
+    [[ -f $DEMO/wire/$1/$2.eml ]] && echo "$DEMO/wire/$1/$2.eml"
+}
+inbox_of_erin() {
+    local files=("$DEMO"/erin-inbox/*)
+    [[ -f ${files[0]} ]] && grep -q . "${files[0]}" && echo "${files[0]}"
+}
+
+# cms FILE: what the outermost CMS object of a message is, by openssl, without any key
+cms_type() {
+    openssl cms -cmsout -print -noout -in "$1" 2>/dev/null | grep -m1 contentType
+}
+is_enveloped() {
+    cms_type "$1" | grep -q -i -E 'envelopedData'
+}
+verifies() { # FILE DOMAIN: signed by that domain, by a certificate of the CA of the demonstration
+    openssl cms -verify -in "$1" -CAfile "$DEMO/ca/certs/ca.pem" -signer "$DEMO/signer.pem" \
+        -out /dev/null 2>/dev/null &&
+        openssl x509 -in "$DEMO/signer.pem" -noout -ext subjectAltName | grep -qF "DNS:$2"
+}
+
+# ---- B2B: both sides have a gateway ----
+
+b2b() {
+    local message sent got
+    message=$DEMO/letter.eml
+
+    step "B2B: bob@a.example writes to dave@b.example, in plain, with any mail client"
+    letter bob@a.example dave@b.example "Merger" "$SECRET_B2B" >"$message"
+    show <"$message"
+    send "$A_SUBMISSION" bob@a.example dave@b.example "$message"
+    sent=$(arrived wire a-to-b 1)
+    got=$(arrived mailbox "$DEMO/postfix.b" dave 1)
+
+    step "what travelled from the Postfix of a.example to that of b.example"
+    show 18 <"$sent"
+    check "it is a CMS EnvelopedData: only b.example can open it" is_enveloped "$sent"
+    check "what bob wrote is not readable in it" has_not "$sent" "$SECRET_B2B"
+
+    step "what dave has in his mailbox"
+    show 30 <"$got"
+    check "it can be read" has "$got" "$SECRET_B2B"
+    check "the signature of a.example is still there" has "$got" "multipart/signed"
+    check "... and openssl verifies it, too" verifies "$got" a.example
+    check "b.example's gateway says so: Authentication-Results, smime=pass" \
+        grep -q -i '^Authentication-Results:.*smime=pass' <(unfolded "$got")
+
+    step "dave answers bob"
+    letter dave@b.example bob@a.example "Re: Merger" "$SECRET_BACK" >"$message"
+    send "$B_SUBMISSION" dave@b.example bob@a.example "$message"
+    sent=$(arrived wire b-to-a 1)
+    got=$(arrived mailbox "$DEMO/postfix.a" bob 1)
+    header "$sent" From To Subject Content-Type | show
+    check "enveloped on the wire" is_enveloped "$sent"
+    check "not readable on the wire" has_not "$sent" "$SECRET_BACK"
+    header "$got" From To Subject Authentication-Results Content-Type | show
+    check "bob can read it" has "$got" "$SECRET_BACK"
+    check "signed by b.example, and verified" verifies "$got" b.example
+    check "Authentication-Results says so" \
+        grep -q -i '^Authentication-Results:.*smime=pass' <(unfolded "$got")
+}
+
+# ---- B2C: the correspondent has a mail client only ----
+
+b2c() {
+    local message sent got
+    message=$DEMO/letter.eml
+
+    step "B2C: a.example's gateway now takes verified signatures off, and is started anew"
+    sed -i 's/signature = keep/signature = remove/' "$DEMO/a.example/gateway/sealgate.conf"
+    stop_process "$DEMO/a.example/gateway/sealgated.pid" sealgated
+    organisation a.example "$A_MILTER" "$A_REINJECT"
+    grep '^inbound' "$DEMO/a.example/gateway/sealgate.conf" | show
+
+    step "erin@c.example signs and encrypts with her mail client (openssl cms), for bob"
+    printf 'Content-Type: text/plain; charset=utf-8\r\n\r\n%s\r\n' "$SECRET_B2C" >"$DEMO/erin/text"
+    openssl cms -sign -in "$DEMO/erin/text" -signer "$DEMO/erin/erin.pem" \
+        -inkey "$DEMO/erin/erin.key" -out "$DEMO/erin/signed"
+    {
+        echo "Date: $(date -R)"
+        openssl cms -encrypt -aes256 -in "$DEMO/erin/signed" -from erin@c.example \
+            -to bob@a.example -subject "Before the visit" "$DEMO/a.example/certs/decryption.pem"
+    } >"$message"
+    show 12 <"$message"
+    check "what she sends is enveloped" is_enveloped "$message"
+    send "$A_INBOUND" erin@c.example bob@a.example "$message"
+    got=$(arrived mailbox "$DEMO/postfix.a" bob 2)
+
+    step "what bob has in his mailbox"
+    show 30 <"$got"
+    check "it can be read" has "$got" "$SECRET_B2C"
+    check "no signature and no S/MIME is left for his mail client" has_not "$got" pkcs7
+    check "the gateway says who signed: Authentication-Results, smime=pass" \
+        grep -q -i '^Authentication-Results:.*smime=pass' <(unfolded "$got")
+
+    step "bob writes to erin, in plain"
+    letter bob@a.example erin@c.example "Results" "$SECRET_OUT" >"$message"
+    send "$A_SUBMISSION" bob@a.example erin@c.example "$message"
+    sent=$(arrived inbox_of_erin)
+    show 18 <"$sent"
+    check "what reaches erin's mail server is enveloped" is_enveloped "$sent"
+    check "not readable on the way" has_not "$sent" "$SECRET_OUT"
+
+    step "erin opens it with her own key (openssl cms)"
+    openssl cms -decrypt -in "$sent" -recip "$DEMO/erin/erin.pem" -inkey "$DEMO/erin/erin.key" \
+        -out "$DEMO/erin/opened" || true
+    show 20 <"$DEMO/erin/opened"
+    check "she can read it" has "$DEMO/erin/opened" "$SECRET_OUT"
+    check "signed by a.example, and verified" verifies "$DEMO/erin/opened" a.example
+}
+
+# ---- where the keys are ----
+
+no_private_key_file() {
+    ! grep -rlIq -e 'PRIVATE KEY' "$DEMO/a.example" "$DEMO/b.example" "$DEMO/ca"
+}
+uses_of() { # DOMAIN OPERATION
+    grep -c "\"event\":\"use\".*\"operation\":\"$2\".*\"result\":\"ok\"" \
+        "$DEMO/$1/hsmd/audit.log" || true
+}
+
+keys_stay() {
+    local domain
+    step "where the keys are"
+    check "no private key of an organisation is in a file: they were made in the token" \
+        no_private_key_file
+    for domain in a.example b.example; do
+        echo "   $domain: the audit log of its hsmd, every use of a key"
+        tail -n 4 "$DEMO/$domain/hsmd/audit.log" | sed 's/,"id":.*//' | show
+        check "$domain's hsmd recorded signing and unwrapping" \
+            test "$(uses_of "$domain" sign)" -ge 1 -a "$(uses_of "$domain" unwrap)" -ge 1
+    done
+}
+
+summary() { # SECONDS
+    printf '\nSummary: %d things shown, %d failed, %d seconds after the build.\n' \
+        "$((PASSED + FAILED))" "$FAILED" "$1"
+    if [[ $FAILED -eq 0 ]]; then
+        echo "Nobody at a.example or b.example has a certificate, a key or a plug-in: the gateways do it,"
+        echo "and no private key ever left its token."
+    fi
+}
