@@ -152,6 +152,8 @@ static void provider_teardown(void *provctx)
     clients_put(atomic_load(&prov->client));
     for (int i = 0; i < HASH_COUNT; i++)
         EVP_MD_free(prov->digests[i]);
+    if (prov->base)
+        OSSL_PROVIDER_unload(prov->base);
     OSSL_LIB_CTX_free(prov->libctx);
     for (int i = 0; i < SETTING_COUNT; i++)
         mem_free(prov->settings[i]);
@@ -260,7 +262,8 @@ static bool settings_load(struct provider *prov, OSSL_FUNC_core_get_params_fn *g
 static bool libctx_open(struct provider *prov)
 {
     prov->libctx = OSSL_LIB_CTX_new();
-    if (!prov->libctx || !OSSL_PROVIDER_load(prov->libctx, "default"))
+    prov->base = prov->libctx ? OSSL_PROVIDER_load(prov->libctx, "default") : NULL;
+    if (!prov->base)
         return false;
     for (unsigned i = HASH_NONE + 1; i < HASH_COUNT; i++) {
         prov->digests[i] = EVP_MD_fetch(prov->libctx, hash_name((enum hash)i), NULL);

@@ -82,6 +82,7 @@ struct provider {
     // With the default provider alone: digests and everything the public half can do. Never the
     // application's context, where hsmd.so would find itself again.
     OSSL_LIB_CTX *libctx;
+    OSSL_PROVIDER *base; // the default provider in it
     EVP_MD *digests[HASH_COUNT];
 
     char *settings[SETTING_COUNT]; // of openssl.cnf; NULL: not there

@@ -143,6 +143,8 @@ static void answer(struct fake *fake, struct bytes frame, struct buf *to)
     reply.class = act(fake, &request, out, &reply);
     spoil(fault, request.operation, out, &reply);
     atomic_fetch_add(&fake->counts[request.operation], 1);
+    if (fault == FAKE_SIGNS_NEVER && request.operation == WIRE_SIGN)
+        return;
     if (fault == FAKE_GARBAGE)
         must(buf_put_text(to, "HTTP/1.1 400 Bad Request") == ERR_OK, "garbage");
     else
@@ -164,8 +166,10 @@ static void serve_one(struct fake *fake)
         nanosleep(&(struct timespec){.tv_nsec = 300000000}, NULL);
     buf_init(&out, WIRE_FRAME_MAX);
     answer(fake, bytes_of(frame, (size_t)len), &out);
-    zmq_send(fake->router, identity, (size_t)identity_len, ZMQ_SNDMORE);
-    zmq_send(fake->router, out.data, out.len, 0);
+    if (out.len) {
+        zmq_send(fake->router, identity, (size_t)identity_len, ZMQ_SNDMORE);
+        zmq_send(fake->router, out.data, out.len, 0);
+    }
     buf_clear(&out);
 }
 

@@ -11,7 +11,8 @@
 
 enum fake_fault {
     FAKE_NO_FAULT,
-    FAKE_SILENT, // takes requests and never answers
+    FAKE_SILENT,      // takes requests and never answers
+    FAKE_SIGNS_NEVER, // never answers sign
     FAKE_DENIED,
     FAKE_TEMP,
     FAKE_PERM,
