@@ -121,6 +121,7 @@ static const struct bytes oid_mgf1 = OID(PKCS1 "\x08");
 static const struct bytes oid_p_specified = OID(PKCS1 "\x09");
 
 #define OAEP_LABEL_MAX 128
+#define PSS_SALT_MAX 2048 // of an RSA key of 16384 bits
 #define GCM_NONCE_LEN \
     12 // RFC 5084, 3.2 recommends it, everyone uses it, libcrypto is best tested so
 #define GCM_TAG_MIN 12
@@ -228,7 +229,8 @@ static bool oaep_read(struct ber *ber, struct cms_algorithm_facts *facts)
     return ber_is_done(&parameters);
 }
 
-// RFC 4055, 3.1: the mask's hash is the hash, a salt of any length up to 64, trailer 1.
+// RFC 4055, 3.1: the mask's hash is the hash, trailer 1. The salt may be as long as the key allows,
+// which is what the openssl command makes of it.
 static bool pss_read(struct ber *ber, struct cms_algorithm_facts *facts)
 {
     struct rsa_parameters rsa;
@@ -238,7 +240,7 @@ static bool pss_read(struct ber *ber, struct cms_algorithm_facts *facts)
         return false;
     if (ber_try(&parameters, BER_CONTEXT_CONSTRUCTED | 2, &explicit)) {
         struct ber inner = ber_open(explicit.content);
-        if (ber_get_unsigned(&inner) > HASH_SIZE_MAX || !ber_is_done(&inner))
+        if (ber_get_unsigned(&inner) > PSS_SALT_MAX || !ber_is_done(&inner))
             return false;
     }
     if (ber_try(&parameters, BER_CONTEXT_CONSTRUCTED | 3, &explicit)) {

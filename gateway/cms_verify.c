@@ -124,8 +124,8 @@ static void signer_judge(const struct verification *v, CMS_SignerInfo *si,
         rule(judgement, CMS_UNTRUSTED, "not trusted: there are no trust anchors");
         return;
     }
-    if (trust_check(v->trust, judgement->cert, v->result->certificates, TRUST_SIGN, v->now,
-                    &is_expired, &judgement->reason) != ERR_OK)
+    if (trust_check(v->trust, judgement->cert, v->candidates, TRUST_SIGN, v->now, &is_expired,
+                    &judgement->reason) != ERR_OK)
         judgement->verdict = is_expired ? CMS_EXPIRED : CMS_UNTRUSTED;
     else
         judgement->verdict = CMS_GOOD;

@@ -149,7 +149,7 @@ static const struct bend_row bend_rows[] = {
      HEX(PKCS1 "\x0b\x05\x00\x04\x82\x01\x00"), false, NULL},
     {"pss mask not mgf1", BASE_PSS, HEX(PKCS1 "\x08\x30"), HEX(PKCS1 "\x18\x30"), false,
      "malformed: parameters of rsa-pss"},
-    {"pss salt", BASE_PSS, HEX("\xa2\x03\x02\x01\x20"), HEX("\xa2\x03\x02\x01\x7f"), false,
+    {"pss salt", BASE_PSS, HEX("\xa2\x03\x02\x01\x20"), HEX("\xa2\x03\x02\x01\xff"), false,
      "malformed: parameters of rsa-pss"},
     {"pss hash is not the digest", BASE_PSS, HEX("\xa0\x0f\x30\x0d\x06\x09" SHA "\x01"),
      HEX("\xa0\x0f\x30\x0d\x06\x09" SHA "\x02"), false, "malformed: parameters of rsa-pss"},
