@@ -162,7 +162,10 @@ static enum err gather_recipient(struct gateway *gateway, const struct message *
                                  struct facts_recipient *recipient, struct detail *detail)
 {
     struct detail reason = {0};
-    if (address_normalise(text, recipient->address, &reason) || !*recipient->address) {
+    enum err err = address_normalise(text, recipient->address, &reason);
+    if (err && err != ERR_PERM)
+        return err_set(detail, err, "%s", reason.text);
+    if (err || !*recipient->address) {
         // It cannot have a certificate; the message's other recipients may.
         snprintf(recipient->address, sizeof recipient->address, "%s", text);
         return ERR_OK;

@@ -355,7 +355,9 @@ static enum err walk_layers(struct walk *w, const struct mime_facts *root, struc
         if (!err && !w->is_at_end)
             err = mime_inspect(looked_at(w), &mime, detail);
     }
-    if (!err && !w->has_result && !w->was_decrypted && mime.has_nested_smime)
+    bool is_looked_for = w->conf->verify || w->conf->decrypt;
+    if (!err && root->kind == MIME_PLAIN && root->has_nested_smime && !w->has_result &&
+        is_looked_for)
         say(w, AUTHRES_NEUTRAL, "S/MIME below the root of the message is left alone");
     return err;
 }
@@ -410,9 +412,12 @@ enum err inbound_run(struct gateway *gateway, const struct request *request,
     struct mime_facts root = {0};
     struct detail reason = {0};
     verdict_deliver(&outcome->verdict);
-    if (address_from(request->message, w.from, &reason))
+    enum err err = address_from(request->message, w.from, &reason);
+    if (err == ERR_PERM) // there is none that a signer could be
         *w.from = 0;
-    enum err err = mime_inspect(request->message, &root, detail);
+    else if (err)
+        return err_set(detail, err, "%s", reason.text);
+    err = mime_inspect(request->message, &root, detail);
     if (err)
         return err;
     // Plain mail that claims nothing needs no copy of its own.

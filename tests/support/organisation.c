@@ -128,7 +128,7 @@ static void write_files(const struct organisation *o, const char *more)
     X509 *certs[sizeof rows / sizeof *rows];
     X509 *ca = pki_ca("CA", PKI_EC_P384);
     X509 *other_ca = pki_ca("Other CA", PKI_EC_P384);
-    FILE *conf = fopen(organisation_path(o, "sealgate.conf"), "w");
+    FILE *conf = fopen(organisation_path(o, o->conf_file), "w");
     CHECK(conf);
     pki_write_certificates(organisation_path(o, "ca.pem"), ca, NULL);
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -144,19 +144,43 @@ static void write_files(const struct organisation *o, const char *more)
     X509_free(other_ca);
 }
 
-void organisation_open(struct organisation *o, const char *more)
+static void open_gateway(struct organisation *o)
 {
     struct detail detail = {0};
-    log_open("test", LOG_SINK_STDERR, LOG_LEVEL_ERROR); // a message refused is an ordinary thing
-    *o = (struct organisation){.directory = "/tmp/sealgate-flow-XXXXXX"};
-    CHECK(mkdtemp(o->directory));
-    CHECK(mkdir(organisation_path(o, "spool"), 0700) == 0);
-    write_files(o, more);
-    if (conf_read(organisation_path(o, "sealgate.conf"), &o->conf, &detail) ||
+    if (conf_read(organisation_path(o, o->conf_file), &o->conf, &detail) ||
         gateway_open(o->conf, &o->gateway, &detail)) {
         fprintf(stderr, "%s\n", detail.text);
         abort();
     }
+}
+
+void organisation_open_like(struct organisation *o, const struct organisation *base,
+                            const char *more)
+{
+    static unsigned number;
+    char line[400];
+    *o = (struct organisation){.is_borrowed = true};
+    memcpy(o->directory, base->directory, sizeof o->directory);
+    snprintf(o->conf_file, sizeof o->conf_file, "%u.conf", ++number);
+    FILE *from = fopen(organisation_path(o, base->conf_file), "r");
+    FILE *to = fopen(organisation_path(o, o->conf_file), "w");
+    CHECK(from && to);
+    while (fgets(line, sizeof line, from))
+        CHECK(fputs(line, to) >= 0);
+    CHECK(fputs(more, to) >= 0 && fclose(to) == 0);
+    fclose(from);
+    open_gateway(o);
+}
+
+void organisation_open(struct organisation *o, const char *more)
+{
+    log_open("test", LOG_SINK_STDERR, LOG_LEVEL_ERROR); // a message refused is an ordinary thing
+    *o = (struct organisation){.directory = "/tmp/sealgate-flow-XXXXXX",
+                               .conf_file = "sealgate.conf"};
+    CHECK(mkdtemp(o->directory));
+    CHECK(mkdir(organisation_path(o, "spool"), 0700) == 0);
+    write_files(o, more);
+    open_gateway(o);
 }
 
 static int remove_path(const char *path, const struct stat *st, int type, struct FTW *walk)
@@ -171,7 +195,8 @@ void organisation_close(struct organisation *o)
 {
     gateway_close(o->gateway);
     conf_free(o->conf);
-    nftw(o->directory, remove_path, 16, FTW_DEPTH | FTW_PHYS);
+    if (!o->is_borrowed)
+        nftw(o->directory, remove_path, 16, FTW_DEPTH | FTW_PHYS);
 }
 
 struct message *organisation_message(const struct organisation *o, const char *text)

@@ -14,6 +14,8 @@
 // All decryption certificates are in the store, and that of domain-b2, whose key nobody has.
 struct organisation {
     char directory[40];
+    char conf_file[24]; // its name in the folder
+    bool is_borrowed;   // the folder is another one's
     struct conf *conf;
     struct gateway *gateway;
 };
@@ -21,6 +23,9 @@ struct organisation {
 // Failures end the program. more: further lines of the configuration, or NULL; after the others, so
 // that single options of it win.
 void organisation_open(struct organisation *organisation, const char *more);
+// The same keys and certificates under another configuration; base is closed after it.
+void organisation_open_like(struct organisation *organisation, const struct organisation *base,
+                            const char *more);
 void organisation_close(struct organisation *organisation); // removes the folder
 // A path in the folder, good until the eighth next call.
 const char *organisation_path(const struct organisation *organisation, const char *name);
