@@ -1,70 +1,39 @@
 // SPDX-License-Identifier: Apache-2.0
 // A token that fails at every place in every way: never a wrong answer, and it works again when the
 // fault is over, without opening anything anew.
-#include "tests/token/fixture.h"
+#include "tests/token/known.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#include <openssl/ec.h>
 #include <p11-kit/pkcs11.h>
 
 #include "tests/fault/shim.h"
 
 enum { POOL = 3 };
 
-static struct {
-    struct token_key *rsa, *ec;
-    EVP_PKEY *rsa_public, *ec_public;
-    uint8_t digest[32], wrapped[256], point[65], z[32];
-} known;
-
-static const uint8_t content_key[] = "a content-encryption key, secret";
-
-enum operation { SIGN, UNWRAP, AGREE, OPERATIONS };
-
-static const char *const operation_names[] = {"sign", "unwrap", "agree"};
-
 // Runs one operation with a session of the pool. The answer, if there is one, must be right.
-static enum err operate(enum operation operation, struct secret *out, struct detail *detail)
+static enum err operate(enum known operation, struct detail *detail)
 {
-    uint8_t signature[TOKEN_SIGNATURE_MAX];
-    size_t len = 0;
     struct token_session *session = NULL;
-    struct token_padding padding = {.length = sizeof content_key};
     enum err err = token_session_get(fixture.token, deadline_in(20000), &session, detail);
     if (err)
         return err;
     bool right = false;
-    switch (operation) {
-    case SIGN:
-        err = token_sign(session, known.rsa, TOKEN_RSA_PKCS1, HASH_SHA256, 0,
-                         bytes_of(known.digest, 32), signature, &len, detail);
-        right = !err && fixture_verify(known.rsa_public, TOKEN_RSA_PKCS1, HASH_SHA256, 0,
-                                       bytes_of(known.digest, 32), bytes_of(signature, len));
-        break;
-    case UNWRAP:
-        err = token_unwrap(session, known.rsa, &padding, bytes_of(known.wrapped, 256), out, detail);
-        right = !err && out->len == sizeof content_key &&
-                memcmp(out->data, content_key, sizeof content_key) == 0;
-        break;
-    default:
-        err = token_agree(session, known.ec, bytes_of(known.point, 65), false, out, detail);
-        right = !err && out->len == 32 && memcmp(out->data, known.z, 32) == 0;
-    }
+    err = known_run(session, operation, &fixture.out, &right, detail);
     token_session_put(session);
     if (!err && !right)
-        fail_msg("%s: wrong answer", operation_names[operation]);
+        fail_msg("%s: wrong answer", known_name(operation));
     return err;
 }
 
 static void works_again(const char *after)
 {
-    for (enum operation i = 0; i < OPERATIONS; i++) {
+    for (enum known i = 0; i <= KNOWN_AGREE; i++) {
         struct detail detail = {0};
-        enum err err = operate(i, &fixture.out, &detail);
+        enum err err = operate(i, &detail);
         if (err)
-            fail_msg("%s after %s: %s", operation_names[i], after, detail.text);
+            fail_msg("%s after %s: %s", known_name(i), after, detail.text);
     }
 }
 
@@ -112,18 +81,18 @@ static void heals_from_one_fault(void **state)
     (void)state;
     for (size_t c = 0; c < CODES; c++) {
         for (size_t f = 0; f < FUNCTIONS; f++) {
-            for (enum operation i = 0; i < OPERATIONS; i++) {
+            for (enum known i = 0; i <= KNOWN_AGREE; i++) {
                 for (enum trouble t = 0; t < TROUBLES; t++) {
                     struct detail detail = {0};
                     make_trouble(t);
                     shim_fail(functions[f], codes[c].rv, 1, 1);
-                    enum err err = operate(i, &fixture.out, &detail);
+                    enum err err = operate(i, &detail);
                     // One thing broken is mended within the call; two may be too much for it.
                     if (err != ERR_OK && (err != ERR_TEMP || t == QUIET))
-                        fail_msg("%s, one %s at %s: %s: %s", operation_names[i], codes[c].name,
+                        fail_msg("%s, one %s at %s: %s: %s", known_name(i), codes[c].name,
                                  functions[f], err_name(err), detail.text);
                     shim_reset();
-                    assert_ok(operate(i, &fixture.out, &detail), &detail);
+                    assert_ok(operate(i, &detail), &detail);
                 }
             }
         }
@@ -139,12 +108,12 @@ static void lasting_faults_are_temporary(void **state)
         for (size_t f = 0; f < FUNCTIONS; f++) {
             make_trouble(KILLED);
             shim_fail(functions[f], codes[c].rv, 1, 0);
-            for (enum operation i = 0; i < OPERATIONS; i++) {
+            for (enum known i = 0; i <= KNOWN_AGREE; i++) {
                 struct detail detail = {0};
-                enum err err = operate(i, &fixture.out, &detail);
+                enum err err = operate(i, &detail);
                 if (err != ERR_OK && err != ERR_TEMP)
-                    fail_msg("%s, %s at %s: %s: %s", operation_names[i], codes[c].name,
-                             functions[f], err_name(err), detail.text);
+                    fail_msg("%s, %s at %s: %s: %s", known_name(i), codes[c].name, functions[f],
+                             err_name(err), detail.text);
                 failed += err == ERR_TEMP;
             }
             shim_reset();
@@ -160,8 +129,8 @@ static void pulled_token_comes_back(void **state)
     (void)state;
     for (size_t c = 0; c < CODES; c++) {
         shim_pull(codes[c].rv);
-        for (enum operation i = 0; i < OPERATIONS; i++)
-            assert_err(operate(i, &fixture.out, NULL), ERR_TEMP);
+        for (enum known i = 0; i <= KNOWN_AGREE; i++)
+            assert_err(operate(i, NULL), ERR_TEMP);
         shim_plug();
         works_again("the token was out");
     }
@@ -219,31 +188,17 @@ static int begin(void **state)
         {.label = "swapped", .id = 21, .kind = "P-256"},
         {0},
     };
-    struct detail detail = {0};
     setenv("SHIM_MODULE", softhsm_module(), 1);
     fixture_begin_with(SOFTHSM_RSA2048 | SOFTHSM_P256, further, SHIM_PATH, POOL);
     token_session_put(fixture.session);
     fixture.session = NULL;
-    known.rsa = fixture_key("rsa2048");
-    known.ec = fixture_key("p256");
-    known.rsa_public = softhsm_public_key(&fixture.hsm, "rsa2048");
-    known.ec_public = softhsm_public_key(&fixture.hsm, "p256");
-    assert_ok(hash_digest(HASH_SHA256, BYTES_LITERAL("attributes"), known.digest), &detail);
-    fixture_encrypt(known.rsa_public, HASH_NONE, HASH_NONE, bytes_of(NULL, 0),
-                    bytes_of(content_key, sizeof content_key), known.wrapped, 256);
-    EVP_PKEY *peer = EVP_EC_gen("P-256");
-    fixture_point(peer, known.point, sizeof known.point);
-    fixture_derive(peer, known.ec_public, known.z, sizeof known.z);
-    EVP_PKEY_free(peer);
+    known_begin();
     return 0;
 }
 
 static int end(void **state)
 {
-    token_key_close(known.rsa);
-    token_key_close(known.ec);
-    EVP_PKEY_free(known.rsa_public);
-    EVP_PKEY_free(known.ec_public);
+    known_end();
     return fixture_end(state);
 }
 

@@ -32,14 +32,20 @@ void fixture_begin_with(unsigned keys, const struct softhsm_key *further, const 
     softhsm_make_keys(&fixture.hsm, keys);
     for (; further->label; further++)
         softhsm_make_key(&fixture.hsm, further);
+    fixture_open(module, sessions);
+    assert_ok(token_session_get(fixture.token, deadline_in(20000), &fixture.session, &detail),
+              &detail);
+}
+
+void fixture_open(const char *module, unsigned sessions)
+{
+    struct detail detail = {0};
     struct token_conf conf = fixture_conf(module, sessions);
     assert_ok(secret_init(&fixture.pin, 64, &detail), &detail);
     assert_ok(secret_init(&fixture.out, 4096, &detail), &detail);
     assert_ok(secret_set(&fixture.pin, SOFTHSM_PIN, strlen(SOFTHSM_PIN)), &detail);
     assert_ok(token_open(&conf, &fixture.token, &detail), &detail);
     assert_ok(token_login(fixture.token, &fixture.pin, &detail), &detail);
-    assert_ok(token_session_get(fixture.token, deadline_in(20000), &fixture.session, &detail),
-              &detail);
 }
 
 int fixture_end(void **state)

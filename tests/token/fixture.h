@@ -42,6 +42,7 @@ void fixture_begin(unsigned keys, const char *module, unsigned sessions);
 // As above, with further keys, up to one without a label.
 void fixture_begin_with(unsigned keys, const struct softhsm_key *further, const char *module,
                         unsigned sessions);
+void fixture_open(const char *module, unsigned sessions); // the token's part of it
 struct token_conf fixture_conf(const char *module, unsigned sessions);
 int fixture_end(void **state);
 

@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0
+// Finding modules, tokens and keys, and saying well what is wrong with them.
+#include "tests/token/fixture.h"
+
+#include <string.h>
+
+#include <openssl/x509.h>
+
+static void expect(enum err err, enum err expected, const struct detail *detail, const char *text)
+{
+    if (err != expected || !strstr(detail->text, text))
+        fail_msg("%s: %s, not %s: %s", err_name(err), detail->text, err_name(expected), text);
+}
+
+static void names_the_step_that_failed(void **state)
+{
+    (void)state;
+    const char *module = softhsm_module();
+    const struct {
+        const char *name;
+        struct token_conf conf;
+        const char *text;
+    } cases[] = {
+        {"no module",
+         {.name = "a", .module = "/nonexistent/p11.so", .label = "x", .sessions = 1},
+         "module /nonexistent/p11.so: "},
+        {"a library, but no module",
+         {.name = "a", .module = "libm.so.6", .label = "x", .sessions = 1},
+         "not a PKCS#11 module"},
+        {"no token", {.name = "a", .module = module, .label = "x", .sessions = 1}, "no token"},
+        {"serial of none",
+         {.name = "a", .module = module, .serial = "00", .sessions = 1},
+         "no token with the serial"},
+        {"label of one, serial of none",
+         {.name = "a", .module = module, .label = fixture.hsm.label, .serial = "0", .sessions = 1},
+         "no token"},
+        {"two of that label",
+         {.name = "a", .module = module, .label = "twin", .sessions = 1},
+         "more than one token"},
+        {"neither", {.name = "a", .module = module, .sessions = 1}, "neither label nor serial"},
+        {"no sessions", {.name = "a", .module = module, .label = "x"}, "sessions must be"},
+        {"too many sessions",
+         {.name = "a", .module = module, .label = "x", .sessions = TOKEN_SESSIONS_MAX + 1},
+         "sessions must be"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct detail detail = {0};
+        struct token *token = NULL;
+        enum err err = token_open(&cases[i].conf, &token, &detail);
+        if (err != ERR_PERM || !strstr(detail.text, cases[i].text) || token)
+            fail_msg("%s: %s: %s", cases[i].name, err_name(err), detail.text);
+    }
+}
+
+static void tells_what_the_token_can(void **state)
+{
+    (void)state;
+    const struct token_info *info = token_describe(fixture.token);
+    assert_string_equal(info->label, fixture.hsm.label);
+    assert_string_equal(info->manufacturer, "SoftHSM project");
+    assert_int_equal(strlen(info->serial), 16);
+    assert_true(info->rsa_raw && info->rsa_pkcs1 && info->rsa_pss && info->rsa_oaep);
+    assert_true(info->ecdsa && info->ecdh);
+    struct token_conf conf = fixture_conf(softhsm_module(), 1);
+    struct token *same = NULL;
+    struct detail detail = {0};
+    conf.label = NULL;
+    conf.serial = info->serial;
+    assert_ok(token_open(&conf, &same, &detail), &detail);
+    assert_string_equal(token_describe(same)->label, fixture.hsm.label);
+    token_close(same);
+}
+
+// While one token is at work another one of the same module is opened, used and closed.
+static void tokens_of_a_module_do_not_disturb(void **state)
+{
+    (void)state;
+    struct detail detail = {0};
+    uint8_t digest[32] = {0}, out[TOKEN_SIGNATURE_MAX];
+    size_t len = 0;
+    struct token_key *key = fixture_key("rsa2048"), *other_key = NULL;
+    struct token *other = NULL;
+    struct token_session *session = NULL;
+    struct token_conf conf = fixture_conf(softhsm_module(), 2);
+    conf.label = "second";
+    for (int i = 0; i < 3; i++) {
+        assert_ok(token_open(&conf, &other, &detail), &detail);
+        expect(token_session_get(other, deadline_in(1000), &session, &detail), ERR_DENIED, &detail,
+               "not logged in");
+        assert_ok(token_login(other, &fixture.pin, &detail), &detail);
+        assert_ok(token_key_open(other, "elsewhere", bytes_of(NULL, 0), &other_key, &detail),
+                  &detail);
+        assert_ok(token_session_get(other, deadline_in(1000), &session, &detail), &detail);
+        assert_ok(token_sign(session, other_key, TOKEN_ECDSA, HASH_SHA256, 0, bytes_of(digest, 32),
+                             out, &len, &detail),
+                  &detail);
+        assert_ok(token_sign(fixture.session, key, TOKEN_RSA_PKCS1, HASH_SHA256, 0,
+                             bytes_of(digest, 32), out, &len, &detail),
+                  &detail);
+        assert_err(token_sign(session, key, TOKEN_RSA_PKCS1, HASH_SHA256, 0, bytes_of(digest, 32),
+                              out, &len, &detail),
+                   ERR_BUG); // a session of one token, a key of the other
+        token_session_put(session);
+        token_key_close(other_key);
+        token_close(other);
+        assert_ok(token_sign(fixture.session, key, TOKEN_RSA_PKCS1, HASH_SHA256, 0,
+                             bytes_of(digest, 32), out, &len, &detail),
+                  &detail);
+    }
+    token_key_close(key);
+}
+
+static void finds_keys(void **state)
+{
+    (void)state;
+    static const uint8_t id_31[] = {31}, id_32[] = {32}, id_99[] = {99}, long_id[65] = {1};
+    static const struct {
+        const char *label;
+        struct bytes id;
+        enum err expected;
+        const char *text;
+    } cases[] = {
+        {"rsa2048", {NULL, 0}, ERR_OK, ""},
+        {"rsa2048", {id_99, 1}, ERR_PERM, "no such private key"},
+        {"rsa", {NULL, 0}, ERR_PERM, "no such private key"},
+        {"", {NULL, 0}, ERR_PERM, "no such private key"},
+        {"two", {NULL, 0}, ERR_PERM, "more than one private key"},
+        {"two", {id_31, 1}, ERR_OK, ""},
+        {"two", {id_32, 1}, ERR_OK, ""},
+        {"two", {long_id, 65}, ERR_PERM, "too long"},
+        {"asks", {NULL, 0}, ERR_PERM, "CKA_ALWAYS_AUTHENTICATE"},
+        {"no public half", {NULL, 0}, ERR_PERM, "neither its public key nor its certificate"},
+        {"certificate only", {NULL, 0}, ERR_OK, ""},
+        {"rsa without public", {NULL, 0}, ERR_OK, ""},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct detail detail = {0};
+        struct token_key *key = NULL;
+        enum err err = token_key_open(fixture.token, cases[i].label, cases[i].id, &key, &detail);
+        if (err != cases[i].expected || !strstr(detail.text, cases[i].text))
+            fail_msg("key \"%s\": %s: %s", cases[i].label, err_name(err), detail.text);
+        token_key_close(key);
+    }
+}
+
+static void tells_what_a_key_is(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *label;
+        enum token_key_type type;
+        unsigned bits;
+        const char *curve;
+        bool extractable, sign, decrypt, derive;
+    } cases[] = {
+        {"rsa2048", TOKEN_KEY_RSA, 2048, NULL, false, true, true, false},
+        {"rsa without public", TOKEN_KEY_RSA, 2048, NULL, false, true, true, false},
+        {"p256", TOKEN_KEY_EC, 256, "P-256", false, true, false, true},
+        {"p384", TOKEN_KEY_EC, 384, "P-384", false, true, false, true},
+        {"p521", TOKEN_KEY_EC, 521, "P-521", false, true, false, true},
+        {"certificate only", TOKEN_KEY_EC, 256, "P-256", false, true, false, true},
+        {"open", TOKEN_KEY_EC, 256, "P-256", true, true, false, true},
+        {"signs", TOKEN_KEY_EC, 256, "P-256", false, true, false, false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct token_key *key = fixture_key(cases[i].label);
+        const struct token_key_info *info = token_key_describe(key);
+        unsigned char *der = NULL;
+        EVP_PKEY *pkey = softhsm_public_key(&fixture.hsm, cases[i].label);
+        int len = i2d_PUBKEY(pkey, &der);
+        if (!bytes_equal(info->public_key, bytes_of(der, (size_t)len)))
+            fail_msg("%s: another public key", cases[i].label);
+        assert_int_equal(info->type, cases[i].type);
+        assert_int_equal(info->bits, cases[i].bits);
+        if (cases[i].curve)
+            assert_string_equal(info->curve, cases[i].curve);
+        else
+            assert_null(info->curve);
+        assert_int_equal(info->extractable, cases[i].extractable);
+        assert_int_equal(info->sensitive, !cases[i].extractable);
+        assert_int_equal(info->never_extractable, !cases[i].extractable);
+        assert_int_equal(info->can_sign, cases[i].sign);
+        assert_int_equal(info->can_decrypt, cases[i].decrypt);
+        assert_int_equal(info->can_derive, cases[i].derive);
+        OPENSSL_free(der);
+        EVP_PKEY_free(pkey);
+        token_key_close(key);
+    }
+}
+
+static int begin(void **state)
+{
+    (void)state;
+    struct detail detail = {0};
+    enum { NO_PUBLIC_HALF = SOFTHSM_NO_PUBLIC | SOFTHSM_NO_CERT };
+    static const struct softhsm_key keys[] = {
+        {.label = "two", .id = 31, .kind = "P-256"},
+        {.label = "two", .id = 32, .kind = "P-256"},
+        {.label = "asks", .id = 33, .kind = "P-256", .flags = SOFTHSM_ASK_EVERY_TIME},
+        {.label = "no public half", .id = 34, .kind = "P-256", .flags = NO_PUBLIC_HALF},
+        {.label = "certificate only", .id = 35, .kind = "P-256", .flags = SOFTHSM_NO_PUBLIC},
+        {.label = "rsa without public", .id = 36, .kind = "RSA-2048", .flags = NO_PUBLIC_HALF},
+        {.label = "open", .id = 37, .kind = "P-256", .flags = SOFTHSM_EXTRACTABLE},
+        {.label = "signs", .id = 38, .kind = "P-256", .flags = SOFTHSM_SIGN_ONLY},
+        {.label = "elsewhere", .id = 1, .kind = "P-256", .token = "second"},
+        {0},
+    };
+    softhsm_setup(&fixture.hsm, "sealgate test");
+    softhsm_add_token(&fixture.hsm, "second");
+    softhsm_add_token(&fixture.hsm, "twin");
+    softhsm_add_token(&fixture.hsm, "twin");
+    softhsm_make_keys(&fixture.hsm, SOFTHSM_ALL & ~(unsigned)SOFTHSM_RSA3072);
+    for (const struct softhsm_key *key = keys; key->label; key++)
+        softhsm_make_key(&fixture.hsm, key);
+    fixture_open(softhsm_module(), 2);
+    assert_ok(token_session_get(fixture.token, deadline_in(20000), &fixture.session, &detail),
+              &detail);
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(names_the_step_that_failed),
+        cmocka_unit_test(tells_what_the_token_can),
+        cmocka_unit_test(tokens_of_a_module_do_not_disturb),
+        cmocka_unit_test(finds_keys),
+        cmocka_unit_test(tells_what_a_key_is),
+    };
+    return cmocka_run_group_tests(tests, begin, fixture_end);
+}
