@@ -1,71 +1,187 @@
 // SPDX-License-Identifier: Apache-2.0
+// Operations on keys in tokens, and the last step of healing.
+//
+// pkcs11/ heals sessions, logins and object handles by itself, and finds a token again that its
+// module reports gone. What is left is a module that has lost its bearings while it says all is
+// well, as SoftHSM does when its files were away for a while: such a one must be finalised and
+// initialised. That happens here, when a token has failed several times in a row for reasons that
+// may pass. It waits for the operations under way in that module, and gives up at once if one of
+// them hangs.
 #include "hsmd/keystore_token.h"
 
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+#include <time.h>
 
-#include <limits.h>
+#include "hsmd/base/log.h"
+#include "hsmd/keystore_internal.h"
 
-#include "hsmd/base/alloc.h"
-#include "hsmd/base/file.h"
+#define FAILURES_MAX 2       // in a row, before the module is opened anew
+#define REOPEN_EVERY_MS 1000 // at most
+#define REOPEN_WAIT_MS 500   // for the operations under way
 
-#define PIN_MAX 256
-#define SESSION_WAIT_MS 10000 // at most; a request's own deadline is mostly nearer
-
-struct keystore_key {
-    struct token *token;
-    struct token_key *key;
+// One operation with its arguments, so that it can be done again.
+struct operation {
+    enum err (*run)(const struct operation *operation, struct token_session *session,
+                    struct token_key *key, struct detail *detail);
+    union {
+        struct {
+            enum token_scheme scheme;
+            enum hash hash;
+            unsigned salt;
+            struct bytes digest;
+            uint8_t *out;
+            size_t *out_len;
+        } sign;
+        struct {
+            const struct token_padding *padding;
+            struct bytes ciphertext;
+            struct secret *out;
+        } unwrap;
+        struct {
+            struct bytes peer;
+            bool cofactor;
+            struct secret *z;
+        } agree;
+    };
 };
 
-struct keystore {
-    struct token **tokens;
-    size_t token_count;
-    struct keystore_key *keys;
-    size_t key_count;
-};
+static struct timespec time_of(deadline_t deadline)
+{
+    return (struct timespec){.tv_sec = (time_t)(deadline / 1000),
+                             .tv_nsec = (long)(deadline % 1000) * 1000000};
+}
+
+static enum err run_once(struct keystore_key *key, const struct operation *operation,
+                         deadline_t deadline, struct detail *detail)
+{
+    struct keystore_token *token = key->token;
+    struct token_session *session = NULL;
+    struct timespec until = time_of(deadline);
+    if (pthread_rwlock_clockrdlock(&token->module->lock, CLOCK_MONOTONIC, &until) != 0)
+        return err_set(detail, ERR_TEMP, "token %s: being opened anew", token->conf->name);
+    enum err err = token->token
+                       ? token_session_get(token->token, deadline, &session, detail)
+                       : err_set(detail, ERR_TEMP, "token %s: not there", token->conf->name);
+    if (err == ERR_OK) {
+        err = operation->run(operation, session, key->key, detail);
+        token_session_put(session);
+    }
+    pthread_rwlock_unlock(&token->module->lock);
+    return err;
+}
+
+static void tell(const struct keystore_token *token, enum err err, const struct detail *detail)
+{
+    if (err == ERR_OK)
+        log_notice("token", "token", token->conf->name, "state", "opened anew");
+    else if (token->is_refused)
+        log_error("token", "token", token->conf->name, "state",
+                  "given up until hsmd is started again", "err", detail->text);
+    else
+        log_warning("token", "token", token->conf->name, "state", "not there", "err", detail->text);
+}
+
+// Closes all tokens of the module, which finalises it, and opens what can be opened.
+static void reopen_module(struct keystore *keystore, struct keystore_module *module)
+{
+    for (size_t i = 0; i < keystore->token_count; i++) {
+        if (keystore->tokens[i].module == module)
+            keystore_close_token(keystore, &keystore->tokens[i]);
+    }
+    for (size_t i = 0; i < keystore->token_count; i++) {
+        struct keystore_token *token = &keystore->tokens[i];
+        struct detail detail = {0};
+        if (token->module != module || token->is_refused)
+            continue;
+        enum err err = keystore_open_token(keystore, token, &detail);
+        token->is_refused = err == ERR_DENIED;
+        if (err == ERR_OK)
+            atomic_store(&token->failures, 0);
+        tell(token, err, &detail);
+    }
+}
+
+// After a temporary failure. True: it is worth another try.
+static bool heal(struct keystore_key *key, deadline_t deadline)
+{
+    struct keystore_token *token = key->token;
+    struct keystore_module *module = token->module;
+    deadline_t limit = deadline_in(REOPEN_WAIT_MS);
+    if (atomic_fetch_add(&token->failures, 1) + 1 < FAILURES_MAX)
+        return false;
+    struct timespec until = time_of(deadline < limit ? deadline : limit);
+    if (pthread_rwlock_clockwrlock(&module->lock, CLOCK_MONOTONIC, &until) != 0)
+        return false;
+    // Another thread may have done it while we waited.
+    if (atomic_load(&token->failures) && !token->is_refused && clock_ms() >= module->next_try) {
+        reopen_module(key->keystore, module);
+        module->next_try = deadline_in(REOPEN_EVERY_MS);
+    }
+    bool is_well = atomic_load(&token->failures) == 0;
+    pthread_rwlock_unlock(&module->lock);
+    return is_well;
+}
+
+static enum err run(struct keystore_key *key, const struct operation *operation,
+                    deadline_t deadline, struct detail *detail)
+{
+    enum err err = run_once(key, operation, deadline, detail);
+    // A request that has used up its time says nothing about the token: it may just be busy.
+    if (err == ERR_TEMP && !deadline_is_past(deadline) && heal(key, deadline))
+        err = run_once(key, operation, deadline, detail);
+    if (err != ERR_TEMP && atomic_load_explicit(&key->token->failures, memory_order_relaxed))
+        atomic_store(&key->token->failures, 0);
+    return err;
+}
+
+static enum err run_sign(const struct operation *operation, struct token_session *session,
+                         struct token_key *key, struct detail *detail)
+{
+    return token_sign(session, key, operation->sign.scheme, operation->sign.hash,
+                      operation->sign.salt, operation->sign.digest, operation->sign.out,
+                      operation->sign.out_len, detail);
+}
+
+static enum err run_unwrap(const struct operation *operation, struct token_session *session,
+                           struct token_key *key, struct detail *detail)
+{
+    return token_unwrap(session, key, operation->unwrap.padding, operation->unwrap.ciphertext,
+                        operation->unwrap.out, detail);
+}
+
+static enum err run_agree(const struct operation *operation, struct token_session *session,
+                          struct token_key *key, struct detail *detail)
+{
+    return token_agree(session, key, operation->agree.peer, operation->agree.cofactor,
+                       operation->agree.z, detail);
+}
 
 static enum err sign(struct keystore_key *key, enum token_scheme scheme, enum hash hash,
                      unsigned salt, struct bytes digest, deadline_t deadline, uint8_t *out,
                      size_t *out_len, struct detail *detail)
 {
-    struct token_session *session = NULL;
-    enum err err = token_session_get(key->token, deadline, &session, detail);
-    if (err != ERR_OK)
-        return err;
-    err = token_sign(session, key->key, scheme, hash, salt, digest, out, out_len, detail);
-    token_session_put(session);
-    return err;
+    const struct operation operation = {.run = run_sign,
+                                        .sign = {scheme, hash, salt, digest, out, out_len}};
+    return run(key, &operation, deadline, detail);
 }
 
 static enum err unwrap(struct keystore_key *key, const struct token_padding *padding,
                        struct bytes ciphertext, deadline_t deadline, struct secret *out,
                        struct detail *detail)
 {
-    struct token_session *session = NULL;
-    enum err err = token_session_get(key->token, deadline, &session, detail);
-    if (err != ERR_OK)
-        return err;
-    err = token_unwrap(session, key->key, padding, ciphertext, out, detail);
-    token_session_put(session);
-    return err;
+    const struct operation operation = {.run = run_unwrap, .unwrap = {padding, ciphertext, out}};
+    return run(key, &operation, deadline, detail);
 }
 
 static enum err agree(struct keystore_key *key, struct bytes peer, bool cofactor,
                       deadline_t deadline, struct secret *z, struct detail *detail)
 {
-    struct token_session *session = NULL;
-    enum err err = token_session_get(key->token, deadline, &session, detail);
-    if (err != ERR_OK)
-        return err;
-    err = token_agree(session, key->key, peer, cofactor, z, detail);
-    token_session_put(session);
-    return err;
+    const struct operation operation = {.run = run_agree, .agree = {peer, cofactor, z}};
+    return run(key, &operation, deadline, detail);
 }
 
 static const struct token_key_info *describe(const struct keystore_key *key)
 {
-    return token_key_describe(key->key);
+    return &key->info;
 }
 
 const struct keystore_ops keystore_token_ops = {
@@ -74,151 +190,3 @@ const struct keystore_ops keystore_token_ops = {
     .agree = agree,
     .describe = describe,
 };
-
-enum err keystore_read_pin(const struct config_token *token, struct secret *pin,
-                           struct detail *detail)
-{
-    char path[PATH_MAX];
-    const char *directory = getenv("CREDENTIALS_DIRECTORY");
-    if (token->pin_file)
-        return file_read_secret(token->pin_file, pin, detail);
-    if (!directory)
-        return err_set(detail, ERR_PERM,
-                       "no credential \"%s\": systemd has set no CREDENTIALS_DIRECTORY",
-                       token->pin_credential);
-    if ((size_t)snprintf(path, sizeof path, "%s/%s", directory, token->pin_credential) >=
-        sizeof path)
-        return err_set(detail, ERR_PERM, "CREDENTIALS_DIRECTORY is too long");
-    return file_read_secret(path, pin, detail);
-}
-
-enum err keystore_check_key(const struct token_key_info *info, enum wire_purpose purpose,
-                            struct detail *detail)
-{
-    bool is_rsa = info->type == TOKEN_KEY_RSA;
-    if (info->extractable)
-        return err_set(detail, ERR_PERM,
-                       "attributes: CKA_EXTRACTABLE is true: the key could "
-                       "leave its token");
-    if (!info->sensitive)
-        return err_set(detail, ERR_PERM,
-                       "attributes: CKA_SENSITIVE is false: the token would "
-                       "show the key");
-    bool can_decrypt = is_rsa ? info->can_decrypt : info->can_derive;
-    if (purpose == WIRE_SMIME_SIGN && !info->can_sign)
-        return err_set(detail, ERR_PERM, "attributes: CKA_SIGN is false, but the purpose is %s",
-                       wire_purpose_name(purpose));
-    if (purpose == WIRE_SMIME_DECRYPT && !can_decrypt)
-        return err_set(detail, ERR_PERM, "attributes: %s is false, but the purpose is %s",
-                       is_rsa ? "CKA_DECRYPT" : "CKA_DERIVE", wire_purpose_name(purpose));
-    if (!info->can_sign && !can_decrypt)
-        return err_set(detail, ERR_PERM, "attributes: the key can neither sign nor decrypt");
-    return ERR_OK;
-}
-
-static enum err log_in(struct token *token, const struct config_token *conf, struct detail *detail)
-{
-    struct secret pin = {0};
-    enum err err = secret_init(&pin, PIN_MAX, detail);
-    if (err == ERR_OK)
-        err = keystore_read_pin(conf, &pin, detail);
-    if (err != ERR_OK)
-        err = err_prefix(detail, err, "token %s: PIN", conf->name);
-    else
-        err =
-            token_login(token, &pin, detail); // its details name the token, and so does token_open
-    secret_clear(&pin);
-    return err;
-}
-
-static enum err open_token(const struct config_token *from, struct token **token,
-                           struct detail *detail)
-{
-    const struct token_conf conf = {.name = from->name,
-                                    .module = from->module,
-                                    .label = from->label,
-                                    .serial = from->serial,
-                                    .init_args = from->init_args,
-                                    .sessions = from->sessions,
-                                    .wait_ms = SESSION_WAIT_MS};
-    enum err err = token_open(&conf, token, detail);
-    return err == ERR_OK ? log_in(*token, from, detail) : err;
-}
-
-static struct token *token_by_name(const struct keystore *keystore, const struct config *config,
-                                   const char *name)
-{
-    for (size_t i = 0; i < keystore->token_count; i++) {
-        if (strcmp(config->tokens[i].name, name) == 0)
-            return keystore->tokens[i];
-    }
-    return NULL;
-}
-
-static enum err open_key(struct token *token, const struct config_key *from,
-                         struct keystore_key *key, struct detail *detail)
-{
-    key->token = token;
-    enum err err =
-        token_key_open(token, from->label, bytes_of(from->id, from->id_len), &key->key, detail);
-    if (err == ERR_OK)
-        err = keystore_check_key(token_key_describe(key->key), from->purpose, detail);
-    return err == ERR_OK ? ERR_OK : err_prefix(detail, err, "key %s", from->name);
-}
-
-static enum err open_all(struct keystore *keystore, const struct config *config,
-                         struct detail *detail)
-{
-    keystore->tokens = mem_calloc(config->token_count, sizeof(struct token *));
-    keystore->keys = mem_calloc(config->key_count, sizeof *keystore->keys);
-    if (!keystore->tokens || !keystore->keys)
-        return err_set(detail, ERR_TEMP, "out of memory");
-    enum err err = ERR_OK;
-    for (size_t i = 0; i < config->token_count && err == ERR_OK; i++) {
-        err = open_token(&config->tokens[i], &keystore->tokens[i], detail);
-        keystore->token_count = i + 1;
-    }
-    for (size_t i = 0; i < config->key_count && err == ERR_OK; i++) {
-        const struct config_key *from = &config->keys[i];
-        err = open_key(token_by_name(keystore, config, from->token), from, &keystore->keys[i],
-                       detail);
-        keystore->key_count = i + 1;
-    }
-    return err;
-}
-
-enum err keystore_open(const struct config *config, struct keystore **out, struct detail *detail)
-{
-    struct keystore *keystore = mem_calloc(1, sizeof *keystore);
-    if (!keystore)
-        return err_set(detail, ERR_TEMP, "out of memory");
-    enum err err = open_all(keystore, config, detail);
-    if (err != ERR_OK) {
-        keystore_close(keystore);
-        return err;
-    }
-    *out = keystore;
-    return ERR_OK;
-}
-
-void keystore_close(struct keystore *keystore)
-{
-    if (!keystore)
-        return;
-    for (size_t i = 0; i < keystore->key_count; i++) {
-        if (keystore->keys[i].key)
-            token_key_close(keystore->keys[i].key);
-    }
-    for (size_t i = 0; i < keystore->token_count; i++) {
-        if (keystore->tokens[i])
-            token_close(keystore->tokens[i]);
-    }
-    mem_free(keystore->keys);
-    mem_free(keystore->tokens);
-    mem_free(keystore);
-}
-
-struct keystore_key *keystore_find_key(struct keystore *keystore, size_t index)
-{
-    return index < keystore->key_count ? &keystore->keys[index] : NULL;
-}

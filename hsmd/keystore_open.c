@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "hsmd/keystore_internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <limits.h>
+
+#include "hsmd/base/alloc.h"
+#include "hsmd/base/file.h"
+
+#define PIN_MAX 256
+// A session is waited for as long as the request has time; this is only for what has no deadline.
+#define SESSION_WAIT_MS 600000
+
+enum err keystore_read_pin(const struct config_token *token, struct secret *pin,
+                           struct detail *detail)
+{
+    char path[PATH_MAX];
+    const char *directory = getenv("CREDENTIALS_DIRECTORY");
+    if (token->pin_file)
+        return file_read_secret(token->pin_file, pin, detail);
+    if (!directory)
+        return err_set(detail, ERR_PERM,
+                       "no credential \"%s\": systemd has set no CREDENTIALS_DIRECTORY",
+                       token->pin_credential);
+    if ((size_t)snprintf(path, sizeof path, "%s/%s", directory, token->pin_credential) >=
+        sizeof path)
+        return err_set(detail, ERR_PERM, "CREDENTIALS_DIRECTORY is too long");
+    return file_read_secret(path, pin, detail);
+}
+
+enum err keystore_check_key(const struct token_key_info *info, enum wire_purpose purpose,
+                            struct detail *detail)
+{
+    bool is_rsa = info->type == TOKEN_KEY_RSA;
+    if (info->extractable)
+        return err_set(detail, ERR_PERM,
+                       "attributes: CKA_EXTRACTABLE is true: the key could "
+                       "leave its token");
+    if (!info->sensitive)
+        return err_set(detail, ERR_PERM,
+                       "attributes: CKA_SENSITIVE is false: the token would "
+                       "show the key");
+    bool can_decrypt = is_rsa ? info->can_decrypt : info->can_derive;
+    if (purpose == WIRE_SMIME_SIGN && !info->can_sign)
+        return err_set(detail, ERR_PERM, "attributes: CKA_SIGN is false, but the purpose is %s",
+                       wire_purpose_name(purpose));
+    if (purpose == WIRE_SMIME_DECRYPT && !can_decrypt)
+        return err_set(detail, ERR_PERM, "attributes: %s is false, but the purpose is %s",
+                       is_rsa ? "CKA_DECRYPT" : "CKA_DERIVE", wire_purpose_name(purpose));
+    if (!info->can_sign && !can_decrypt)
+        return err_set(detail, ERR_PERM, "attributes: the key can neither sign nor decrypt");
+    return ERR_OK;
+}
+
+static enum err log_in(struct token *token, const struct config_token *conf, struct detail *detail)
+{
+    struct secret pin = {0};
+    enum err err = secret_init(&pin, PIN_MAX, detail);
+    if (err == ERR_OK)
+        err = keystore_read_pin(conf, &pin, detail);
+    if (err != ERR_OK)
+        err = err_prefix(detail, err, "token %s: PIN", conf->name);
+    else
+        err =
+            token_login(token, &pin, detail); // its details name the token, and so does token_open
+    secret_clear(&pin);
+    return err;
+}
+
+static enum err take_token(struct keystore_token *token, struct detail *detail)
+{
+    const struct config_token *from = token->conf;
+    const struct token_conf conf = {.name = from->name,
+                                    .module = from->module,
+                                    .label = from->label,
+                                    .serial = from->serial,
+                                    .init_args = from->init_args,
+                                    .sessions = from->sessions,
+                                    .wait_ms = SESSION_WAIT_MS};
+    enum err err = token_open(&conf, &token->token, detail);
+    return err == ERR_OK ? log_in(token->token, from, detail) : err;
+}
+
+// The key's description outlives the key; one that comes back must be the one that went.
+static enum err keep_info(struct keystore_key *key, struct detail *detail)
+{
+    const struct token_key_info *info = token_key_describe(key->key);
+    if (key->info.public_key.len)
+        return bytes_equal(key->info.public_key, info->public_key)
+                   ? ERR_OK
+                   : err_set(detail, ERR_PERM, "another key has taken its place in the token");
+    uint8_t *copy = mem_calloc(info->public_key.len, 1);
+    if (!copy)
+        return err_set(detail, ERR_TEMP, "out of memory");
+    memcpy(copy, info->public_key.data, info->public_key.len);
+    key->info = *info;
+    key->info.public_key = bytes_of(copy, info->public_key.len);
+    return ERR_OK;
+}
+
+static enum err take_key(struct keystore_key *key, struct detail *detail)
+{
+    const struct config_key *from = key->conf;
+    enum err err = token_key_open(key->token->token, from->label, bytes_of(from->id, from->id_len),
+                                  &key->key, detail);
+    if (err == ERR_OK)
+        err = keystore_check_key(token_key_describe(key->key), from->purpose, detail);
+    if (err == ERR_OK)
+        err = keep_info(key, detail);
+    return err == ERR_OK ? ERR_OK : err_prefix(detail, err, "key %s", from->name);
+}
+
+enum err keystore_open_token(struct keystore *keystore, struct keystore_token *token,
+                             struct detail *detail)
+{
+    enum err err = take_token(token, detail);
+    for (size_t i = 0; i < keystore->key_count && err == ERR_OK; i++) {
+        if (keystore->keys[i].token == token)
+            err = take_key(&keystore->keys[i], detail);
+    }
+    if (err != ERR_OK)
+        keystore_close_token(keystore, token);
+    return err;
+}
+
+void keystore_close_token(struct keystore *keystore, struct keystore_token *token)
+{
+    for (size_t i = 0; i < keystore->key_count; i++) {
+        struct keystore_key *key = &keystore->keys[i];
+        if (key->token != token || !key->key)
+            continue;
+        token_key_close(key->key);
+        key->key = NULL;
+    }
+    if (token->token)
+        token_close(token->token);
+    token->token = NULL;
+}
+
+static struct keystore_module *module_of(struct keystore *keystore, const char *path)
+{
+    for (size_t i = 0; i < keystore->module_count; i++) {
+        if (strcmp(keystore->modules[i].path, path) == 0)
+            return &keystore->modules[i];
+    }
+    struct keystore_module *module = &keystore->modules[keystore->module_count++];
+    pthread_rwlockattr_t attributes;
+    pthread_rwlockattr_init(&attributes);
+    // Or operations that keep coming would keep the one out that mends their token.
+    pthread_rwlockattr_setkind_np(&attributes, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+    pthread_rwlock_init(&module->lock, &attributes);
+    pthread_rwlockattr_destroy(&attributes);
+    module->path = path;
+    return module;
+}
+
+// Who belongs to whom, nothing opened yet.
+static enum err lay_out(struct keystore *keystore, const struct config *config,
+                        struct detail *detail)
+{
+    keystore->modules = mem_calloc(config->token_count, sizeof *keystore->modules);
+    keystore->tokens = mem_calloc(config->token_count, sizeof *keystore->tokens);
+    keystore->keys = mem_calloc(config->key_count, sizeof *keystore->keys);
+    if (!keystore->modules || !keystore->tokens || !keystore->keys)
+        return err_set(detail, ERR_TEMP, "out of memory");
+    for (size_t i = 0; i < config->token_count; i++) {
+        struct keystore_token *token = &keystore->tokens[keystore->token_count++];
+        token->conf = &config->tokens[i];
+        token->module = module_of(keystore, token->conf->module);
+    }
+    for (size_t i = 0; i < config->key_count; i++) {
+        struct keystore_key *key = &keystore->keys[keystore->key_count++];
+        key->keystore = keystore;
+        key->conf = &config->keys[i];
+        for (size_t t = 0; t < config->token_count; t++) {
+            if (strcmp(config->tokens[t].name, key->conf->token) == 0)
+                key->token = &keystore->tokens[t];
+        }
+    }
+    return ERR_OK;
+}
+
+enum err keystore_open(const struct config *config, struct keystore **out, struct detail *detail)
+{
+    struct keystore *keystore = mem_calloc(1, sizeof *keystore);
+    if (!keystore)
+        return err_set(detail, ERR_TEMP, "out of memory");
+    enum err err = lay_out(keystore, config, detail);
+    for (size_t i = 0; i < keystore->token_count && err == ERR_OK; i++)
+        err = keystore_open_token(keystore, &keystore->tokens[i], detail);
+    if (err != ERR_OK) {
+        keystore_close(keystore);
+        return err;
+    }
+    *out = keystore;
+    return ERR_OK;
+}
+
+void keystore_close(struct keystore *keystore)
+{
+    if (!keystore)
+        return;
+    for (size_t i = 0; i < keystore->token_count; i++)
+        keystore_close_token(keystore, &keystore->tokens[i]);
+    for (size_t i = 0; i < keystore->key_count; i++)
+        mem_free((void *)keystore->keys[i].info.public_key.data);
+    for (size_t i = 0; i < keystore->module_count; i++)
+        pthread_rwlock_destroy(&keystore->modules[i].lock);
+    mem_free(keystore->keys);
+    mem_free(keystore->tokens);
+    mem_free(keystore->modules);
+    mem_free(keystore);
+}
+
+struct keystore_key *keystore_find_key(struct keystore *keystore, size_t index)
+{
+    return index < keystore->key_count ? &keystore->keys[index] : NULL;
+}

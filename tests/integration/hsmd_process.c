@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/integration/hsmd_process.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "hsmd/base/file.h"
+
+#define REQUIRE(condition)                                                         \
+    do {                                                                           \
+        if (!(condition)) {                                                        \
+            fprintf(stderr, "%s:%d: %s failed\n", __FILE__, __LINE__, #condition); \
+            exit(1);                                                               \
+        }                                                                          \
+    } while (0)
+
+#define ARGS_MAX 16
+
+static const char configuration[] =
+    "listen = { \"ipc://DIR/data.sock\" }\n"
+    "server-key-file = \"server.key\"\n"
+    "state-directory = \"state\"\n"
+    "log-level = info\n"
+    "request-timeout = 4000\n"
+    "token main { module = \"MODULE\" label = \"hsmd test\" pin-file = \"pin\" sessions = 2 }\n"
+    "key signing { token = main label = \"rsa2048\" id = \"01\" purpose = smime-sign\n"
+    "    certificate-file = \"CERTS/rsa2048.pem\" }\n"
+    "key decryption { token = main label = \"rsa3072\" purpose = smime-decrypt }\n"
+    "key ec-signing { token = main label = \"p256\" purpose = smime-sign }\n"
+    "key ec-decryption { token = main label = \"p384\" purpose = smime-decrypt }\n"
+    "key general { token = main label = \"rsa2048\" purpose = general }\n"
+    "client gateway { public-key-file = \"gw.pub\" }\n"
+    "grant { client = gateway key = signing operations = { sign } }\n"
+    "grant { client = gateway key = ec-signing operations = { sign } algorithms = { ecdsa } }\n"
+    "grant { client = gateway key = decryption operations = { unwrap } }\n"
+    "grant { client = gateway key = ec-decryption operations = { agree } }\n"
+    "grant { client = gateway key = general operations = { sign } algorithms = { rsa-pss } }\n";
+
+const char *hsmd_path(const struct hsmd *hsmd, const char *name)
+{
+    static char paths[4][160];
+    static unsigned next;
+    char *path = paths[next++ % 4];
+    snprintf(path, sizeof paths[0], "%s/%s", hsmd->dir, name);
+    return path;
+}
+
+// Replaces every occurrence, in place.
+static void replace(char *text, size_t size, const char *from, const char *to)
+{
+    for (char *at = text; (at = strstr(at, from)) != NULL; at += strlen(to)) {
+        size_t tail = strlen(at + strlen(from)) + 1;
+        REQUIRE((size_t)(at - text) + strlen(to) + tail <= size);
+        memmove(at + strlen(to), at + strlen(from), tail);
+        memcpy(at, to, strlen(to));
+    }
+}
+
+void hsmd_configure(struct hsmd *hsmd, ...)
+{
+    char text[8192];
+    char certs[220];
+    va_list ap;
+    snprintf(text, sizeof text, "%s", configuration);
+    snprintf(certs, sizeof certs, "%s/certs", hsmd->hsm.dir);
+    va_start(ap, hsmd);
+    for (const char *from; (from = va_arg(ap, const char *)) != NULL;) {
+        REQUIRE(strstr(text, from));
+        replace(text, sizeof text, from, va_arg(ap, const char *));
+    }
+    va_end(ap);
+    replace(text, sizeof text, "DIR", hsmd->dir);
+    replace(text, sizeof text, "MODULE", softhsm_module());
+    replace(text, sizeof text, "CERTS", certs);
+    REQUIRE(file_write(hsmd_path(hsmd, "hsmd.conf"), bytes_of_text(text), 0600, NULL) == ERR_OK);
+}
+
+// In the child: standard error into the file; hsmd is undumpable, which LeakSanitizer cannot bear.
+static void run_program(const struct hsmd *hsmd, char **args)
+{
+    int fd = open(hsmd_path(hsmd, "stderr"), O_WRONLY | O_CREAT | O_TRUNC | O_APPEND, 0600);
+    char options[400];
+    const char *given = getenv("ASAN_OPTIONS");
+    snprintf(options, sizeof options, "%s%sdetect_leaks=0", given ? given : "", given ? ":" : "");
+    setenv("ASAN_OPTIONS", options, 1);
+    dup2(fd, STDERR_FILENO);
+    dup2(fd, STDOUT_FILENO);
+    execv(TEST_BUILD "/bin/hsmd", args);
+    _exit(127);
+}
+
+static int wait_status(pid_t pid)
+{
+    int status = 0;
+    REQUIRE(waitpid(pid, &status, 0) == pid);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
+}
+
+static void read_output(const struct hsmd *hsmd, struct buf *out)
+{
+    buf_init(out, 1 << 20);
+    REQUIRE(file_read(hsmd_path(hsmd, "stderr"), out, NULL) == ERR_OK);
+}
+
+int hsmd_run(struct hsmd *hsmd, char *output, size_t size, ...)
+{
+    char *args[ARGS_MAX] = {"hsmd"};
+    unsigned count = 1;
+    va_list ap;
+    va_start(ap, size);
+    while (count < ARGS_MAX - 1 && (args[count] = va_arg(ap, char *)) != NULL)
+        count++;
+    va_end(ap);
+    pid_t pid = fork();
+    if (pid == 0)
+        run_program(hsmd, args);
+    int status = wait_status(pid);
+    struct buf said;
+    read_output(hsmd, &said);
+    snprintf(output, size, "%s", buf_text(&said));
+    buf_clear(&said);
+    return status;
+}
+
+bool hsmd_start(struct hsmd *hsmd, int *status)
+{
+    int ends[2];
+    char ready[16] = "";
+    char descriptor[16];
+    REQUIRE(pipe(ends) == 0);
+    fcntl(ends[0], F_SETFD, FD_CLOEXEC);
+    snprintf(descriptor, sizeof descriptor, "%d", ends[1]);
+    char config[160];
+    snprintf(config, sizeof config, "%s", hsmd_path(hsmd, "hsmd.conf"));
+    hsmd->pid = fork();
+    REQUIRE(hsmd->pid >= 0);
+    if (hsmd->pid == 0)
+        run_program(hsmd, (char *[]){"hsmd", "-c", config, "--ready-fd", descriptor, NULL});
+    close(ends[1]);
+    ssize_t n = read(ends[0], ready, sizeof ready - 1);
+    close(ends[0]);
+    if (n == 6 && strcmp(ready, "ready\n") == 0)
+        return true;
+    int ended = wait_status(hsmd->pid);
+    hsmd->pid = 0;
+    if (status)
+        *status = ended;
+    return false;
+}
+
+int hsmd_stop(struct hsmd *hsmd, int signal)
+{
+    pid_t pid = hsmd->pid;
+    hsmd->pid = 0;
+    kill(pid, signal);
+    return wait_status(pid);
+}
+
+bool hsmd_said(const struct hsmd *hsmd, const char *text)
+{
+    struct buf said;
+    read_output(hsmd, &said);
+    bool found = strstr(buf_text(&said), text) != NULL;
+    if (!found)
+        fprintf(stderr, "hsmd did not say \"%s\" but:\n%s\n", text, buf_text(&said));
+    buf_clear(&said);
+    return found;
+}
+
+struct client *hsmd_client(struct hsmd *hsmd, const char *name, unsigned timeout_ms)
+{
+    struct client *client = NULL;
+    char public_name[32];
+    char secret_name[32];
+    struct detail detail = {0};
+    snprintf(public_name, sizeof public_name, "%s.pub", name);
+    snprintf(secret_name, sizeof secret_name, "%s.key", name);
+    const struct client_conf conf = {.endpoints = hsmd->endpoint,
+                                     .server_key_file = hsmd_path(hsmd, "server.pub"),
+                                     .public_key_file = hsmd_path(hsmd, public_name),
+                                     .secret_key_file = hsmd_path(hsmd, secret_name),
+                                     .timeout_ms = timeout_ms};
+    if (client_open(&conf, &client, &detail) != ERR_OK) {
+        fprintf(stderr, "%s\n", detail.text);
+        exit(1);
+    }
+    return client;
+}
+
+void hsmd_setup(struct hsmd *hsmd)
+{
+    char output[400];
+    *hsmd = (struct hsmd){0};
+    softhsm_setup(&hsmd->hsm, "hsmd test");
+    softhsm_make_keys(&hsmd->hsm, SOFTHSM_RSA2048 | SOFTHSM_RSA3072 | SOFTHSM_P256 | SOFTHSM_P384);
+    softhsm_make_key(&hsmd->hsm,
+                     &(struct softhsm_key){"weak", 0x21, "P-256", SOFTHSM_EXTRACTABLE, NULL});
+    softhsm_make_key(&hsmd->hsm,
+                     &(struct softhsm_key){"sign-only", 0x22, "P-256", SOFTHSM_SIGN_ONLY, NULL});
+    softhsm_make_key(&hsmd->hsm, &(struct softhsm_key){"decrypt-only", 0x23, "P-256",
+                                                       SOFTHSM_DECRYPT_ONLY, NULL});
+    snprintf(hsmd->dir, sizeof hsmd->dir, "/tmp/hsmd-test-XXXXXX");
+    REQUIRE(mkdtemp(hsmd->dir));
+    snprintf(hsmd->endpoint, sizeof hsmd->endpoint, "ipc://%s/data.sock", hsmd->dir);
+    static const char *const pairs[] = {"server", "gw", "stranger"};
+    for (unsigned i = 0; i < 3; i++)
+        REQUIRE(hsmd_run(hsmd, output, sizeof output, "keygen", hsmd_path(hsmd, pairs[i]), NULL) ==
+                0);
+    REQUIRE(file_write(hsmd_path(hsmd, "pin"), BYTES_LITERAL(SOFTHSM_PIN "\n"), 0400, NULL) ==
+            ERR_OK);
+    hsmd_configure(hsmd, NULL);
+}
+
+void hsmd_teardown(struct hsmd *hsmd)
+{
+    char command[120];
+    if (hsmd->pid)
+        hsmd_stop(hsmd, SIGKILL);
+    snprintf(command, sizeof command, "rm -rf '%s'", hsmd->dir);
+    REQUIRE(system(command) == 0); // NOLINT: our own mkdtemp's name
+    softhsm_teardown(&hsmd->hsm);
+}

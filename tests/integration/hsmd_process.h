@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+// A real hsmd process with a SoftHSM token, in a directory of its own:
+//     hsmd.conf, server.key, server.pub, gw.key, gw.pub (client "gateway"), stranger.key,
+//     stranger.pub, pin, data.sock, state/audit.log, stderr
+// Keys in the configuration: signing (rsa2048, smime-sign), decryption (rsa3072, smime-decrypt),
+// ec-signing (p256), ec-decryption (p384), general (rsa2048 too, general). In the token there are
+// also "weak" (extractable), "sign-only" and "decrypt-only", P-256. Exits the test if something of
+// its own fails.
+#pragma once
+
+#include <sys/types.h>
+
+#include "hsmd/client/client.h"
+#include "tests/support/softhsm.h"
+
+struct hsmd {
+    struct softhsm hsm;
+    char dir[64];
+    char endpoint[96];
+    pid_t pid; // 0: not running
+};
+
+void hsmd_setup(struct hsmd *hsmd);
+void hsmd_teardown(struct hsmd *hsmd);
+
+// A file in the directory, by name; lives until the next call but three.
+const char *hsmd_path(const struct hsmd *hsmd, const char *name);
+
+// Writes hsmd.conf; each NULL-ended pair of arguments after that is a text in it and what it
+// becomes.
+void hsmd_configure(struct hsmd *hsmd, ...) __attribute__((sentinel));
+
+// Starts hsmd; true when it says it is ready, false when it ended instead (status: its exit
+// status).
+bool hsmd_start(struct hsmd *hsmd, int *status);
+// Sends the signal and waits; the exit status, or 1000 + the signal that ended it.
+int hsmd_stop(struct hsmd *hsmd, int signal);
+
+// Runs `hsmd ARGS...`, NULL-ended, and waits; its exit status. What it said is in output.
+int hsmd_run(struct hsmd *hsmd, char *output, size_t size, ...) __attribute__((sentinel));
+
+// Is the text in what the running or last hsmd has written to standard error?
+bool hsmd_said(const struct hsmd *hsmd, const char *text);
+
+// A client with the key pair NAME.key, NAME.pub.
+struct client *hsmd_client(struct hsmd *hsmd, const char *name, unsigned timeout_ms);
