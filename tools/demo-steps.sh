@@ -13,8 +13,16 @@ step() { # TEXT
     printf '\n%d. %s\n' "$STEP" "$1"
 }
 
-show() { # lines of standard input, set in and not too many
-    head -n "${1:-12}" | cut -c1-130 | sed 's/^/   | /'
+show() { # N: so many lines of standard input, set in
+    sed -n "1,${1:-12}p" | cut -c1-130 | sed 's/^/   | /'
+}
+show_message() { # FILE N: without the trace of its way
+    sed -e 's/\r$//' "$1" | awk '
+        body { print; next }
+        /^$/ { body = 1; print; next }
+        /^[ \t]/ { if (!skip) print; next }
+        { skip = /^(Received|Return-Path|Delivered-To|X-[A-Za-z-]*):/; if (!skip) print }' |
+        show "$2"
 }
 
 check() { # WHAT COMMAND...
@@ -30,7 +38,7 @@ check() { # WHAT COMMAND...
 }
 
 has() { # FILE TEXT, in one line and without regard to folded header lines
-    unfolded "$1" | grep -qF -e "$2"
+    grep -qF -e "$2" <(unfolded "$1")
 }
 has_not() {
     [[ -s $1 ]] && ! has "$1" "$2"
@@ -65,20 +73,20 @@ wire() { # DIRECTION N
 }
 inbox_of_erin() {
     local files=("$DEMO"/erin-inbox/*)
-    [[ -f ${files[0]} ]] && grep -q . "${files[0]}" && echo "${files[0]}"
+    [[ -s ${files[0]} ]] && echo "${files[0]}"
 }
 
-# cms FILE: what the outermost CMS object of a message is, by openssl, without any key
+# What the outermost CMS object of a message is, by openssl, without any key
 cms_type() {
-    openssl cms -cmsout -print -noout -in "$1" 2>/dev/null | grep -m1 contentType
+    openssl cms -cmsout -print -noout -in "$1" 2>/dev/null | sed -n 's/^ *contentType: //p'
 }
 is_enveloped() {
-    cms_type "$1" | grep -q -i -E 'envelopedData'
+    grep -q -i 'envelopedData' <(cms_type "$1")
 }
 verifies() { # FILE DOMAIN: signed by that domain, by a certificate of the CA of the demonstration
     openssl cms -verify -in "$1" -CAfile "$DEMO/ca/certs/ca.pem" -signer "$DEMO/signer.pem" \
         -out /dev/null 2>/dev/null &&
-        openssl x509 -in "$DEMO/signer.pem" -noout -ext subjectAltName | grep -qF "DNS:$2"
+        grep -qF "DNS:$2" <(openssl x509 -in "$DEMO/signer.pem" -noout -ext subjectAltName)
 }
 
 # ---- B2B: both sides have a gateway ----
@@ -95,12 +103,12 @@ b2b() {
     got=$(arrived mailbox "$DEMO/postfix.b" dave 1)
 
     step "what travelled from the Postfix of a.example to that of b.example"
-    show 18 <"$sent"
+    show_message "$sent" 14
     check "it is a CMS EnvelopedData: only b.example can open it" is_enveloped "$sent"
     check "what bob wrote is not readable in it" has_not "$sent" "$SECRET_B2B"
 
     step "what dave has in his mailbox"
-    show 30 <"$got"
+    show_message "$got" 22
     check "it can be read" has "$got" "$SECRET_B2B"
     check "the signature of a.example is still there" has "$got" "multipart/signed"
     check "... and openssl verifies it, too" verifies "$got" a.example
@@ -143,13 +151,13 @@ b2c() {
         openssl cms -encrypt -aes256 -in "$DEMO/erin/signed" -from erin@c.example \
             -to bob@a.example -subject "Before the visit" "$DEMO/a.example/certs/decryption.pem"
     } >"$message"
-    show 12 <"$message"
+    show_message "$message" 11
     check "what she sends is enveloped" is_enveloped "$message"
     send "$A_INBOUND" erin@c.example bob@a.example "$message"
     got=$(arrived mailbox "$DEMO/postfix.a" bob 2)
 
     step "what bob has in his mailbox"
-    show 30 <"$got"
+    show_message "$got" 22
     check "it can be read" has "$got" "$SECRET_B2C"
     check "no signature and no S/MIME is left for his mail client" has_not "$got" pkcs7
     check "the gateway says who signed: Authentication-Results, smime=pass" \
@@ -159,14 +167,14 @@ b2c() {
     letter bob@a.example erin@c.example "Results" "$SECRET_OUT" >"$message"
     send "$A_SUBMISSION" bob@a.example erin@c.example "$message"
     sent=$(arrived inbox_of_erin)
-    show 18 <"$sent"
+    show_message "$sent" 14
     check "what reaches erin's mail server is enveloped" is_enveloped "$sent"
     check "not readable on the way" has_not "$sent" "$SECRET_OUT"
 
     step "erin opens it with her own key (openssl cms)"
     openssl cms -decrypt -in "$sent" -recip "$DEMO/erin/erin.pem" -inkey "$DEMO/erin/erin.key" \
         -out "$DEMO/erin/opened" || true
-    show 20 <"$DEMO/erin/opened"
+    show_message "$DEMO/erin/opened" 12
     check "she can read it" has "$DEMO/erin/opened" "$SECRET_OUT"
     check "signed by a.example, and verified" verifies "$DEMO/erin/opened" a.example
 }

@@ -34,7 +34,7 @@ make_sandbox() {
     write_hsmd_conf with-certificates
     write_sealgate_conf
     if [[ $PEER != none ]]; then
-        run_sealgate certificate add "$PEER" "$DIR/certs/peer.pem"
+        run_sealgate certificate add "$PEER" "$DIR/certs/peer.pem" >/dev/null
     fi
 }
 

@@ -77,7 +77,7 @@ header_of() { # FILE
     sed -e 's/\r$//' -e '/^$/q' "$1" | sed -e ':more' -e 'N' -e '$!bmore' -e 's/\n[ \t]\+/ /g'
 }
 smime_result() { # FILE RESULT: is that what Authentication-Results says?
-    header_of "$1" | grep -i '^Authentication-Results:' | grep -q "smime=$2"
+    header_of "$1" | grep -i "^Authentication-Results:.*smime=$2"
 }
 
 letter() { # FROM TO TEXT

@@ -57,40 +57,41 @@ make() { # PROFILE WHO
     "$here/parts.py" out "$made/out.eml" "$made" || fail "parts of $1"
 }
 
+# No grep -q behind a pipe: it ends early, and pipefail takes that for a failure.
 # Readers of signatures, each: READER OBJECT [CONTENT]; the text must come out or be what was given.
 openssl_verify() {
     openssl cms -verify -inform DER -in "$1" ${2:+-content "$2"} -binary -CAfile "$ca" |
-        grep -qF "$text"
+        grep -aF "$text"
 }
 bc_verify() {
-    java -cp "$jars:$WORK/bc" Cms verify "$1" "$ca" ${2:+"$2"} | grep -qF "$text"
+    java -cp "$jars:$WORK/bc" Cms verify "$1" "$ca" ${2:+"$2"} | grep -aF "$text"
 }
 certtool_verify() {
     certtool --p7-verify --inder --load-ca-certificate "$ca" --infile "$1" ${2:+--load-data "$2"} 2>&1 |
-        tee /dev/stderr | grep -q 'Signature status: ok'
+        grep 'Signature status: ok'
 }
 gpgsm_verify() {
-    gpgsm --batch --disable-crl-checks --status-fd 1 --verify "$1" ${2:+"$2"} | grep -q GOODSIG
+    gpgsm --batch --disable-crl-checks --status-fd 1 --verify "$1" ${2:+"$2"} | grep GOODSIG
 }
 nss_verify() {
     cmsutil -D -d "$WORK/nss" -h 1 -i "$1" ${2:+-c "$2"} |
-        tee /dev/stderr | grep -q 'status=GoodSignature'
+        grep 'status=GoodSignature'
 }
 
 # Readers of enveloped data, each: READER WHO OBJECT
 openssl_decrypt() {
     openssl cms -decrypt -inform DER -in "$2" -binary -recip "$box/certs/$1.pem" \
-        -inkey "$WORK/$1.key" | grep -qF "$text"
+        -inkey "$WORK/$1.key" | grep -aF "$text"
 }
 bc_decrypt() {
     java -cp "$jars:$WORK/bc" Cms decrypt "$2" "$WORK/$1.key" "$box/certs/$1.pem" |
-        grep -qF "$text"
+        grep -aF "$text"
 }
 gpgsm_decrypt() {
-    gpgsm --batch --disable-crl-checks --decrypt "$2" | grep -qF "$text"
+    gpgsm --batch --disable-crl-checks --decrypt "$2" | grep -aF "$text"
 }
 nss_decrypt() {
-    cmsutil -D -d "$WORK/nss" -i "$2" | grep -qF "$text"
+    cmsutil -D -d "$WORK/nss" -i "$2" | grep -aF "$text"
 }
 
 set_up_readers() {
