@@ -170,7 +170,8 @@ int signature_sign_init(void *vctx, void *keydata, const OSSL_PARAM params[])
 static int send(struct signature *signature, struct wire_sign sign, unsigned char *sig,
                 size_t *siglen, size_t sigsize)
 {
-    static const char hint[] = "a key of purpose smime-sign signs CMS SignedAttributes only";
+    static const char hint[] = "a key of purpose smime-sign signs CMS SignedAttributes only, not "
+                               "with SHA-1, and PSS with a salt as long as the hash";
     struct wire_request request = {.operation = WIRE_SIGN};
     struct wire_reply reply = {0};
     struct buf frame;

@@ -30,7 +30,9 @@ static const struct params_choice salts[] = {
     {NULL, 0},
 };
 
-// Bytes of salt, as OpenSSL counts them: if nothing is said, as many as fit (RFC 8017, 9.1.1).
+// Bytes of salt, as OpenSSL counts them: if nothing is said, as many as fit (RFC 8017, 9.1.1). But
+// with a key for S/MIME as many as the hash has, since nothing else is good there (RFC 4056) and
+// hsmd takes nothing else.
 static bool salt_length(const struct signature *signature, enum hash hash, unsigned *length)
 {
     size_t encoded = (key_bits(signature->key) - 1 + 7) / 8;
@@ -39,7 +41,9 @@ static bool salt_length(const struct signature *signature, enum hash hash, unsig
         return RAISE(signature->prov, REASON_DIGEST, "%s is too long for the key", hash_name(hash));
     size_t max = encoded - digest - 2;
     size_t wanted = max;
-    if (signature->salt == RSA_PSS_SALTLEN_DIGEST)
+    bool is_mail = signature->key->purpose == WIRE_SMIME_SIGN;
+    if (signature->salt == RSA_PSS_SALTLEN_DIGEST ||
+        (signature->salt == SIGNATURE_UNSET && is_mail))
         wanted = digest;
     else if (signature->salt == SALT_AUTO_DIGEST_MAX)
         wanted = digest < max ? digest : max;

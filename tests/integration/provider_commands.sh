@@ -1,0 +1,188 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# The other commands of openssl with hsmd: keys, real token and hsmd: keys and certificates by URI,
+# signatures, requests, certificates, TLS.
+# shellcheck source=tests/integration/provider_env.sh
+. "$(dirname "$0")/provider_env.sh"
+make_environment
+SERVER_PID=
+
+# ---- store and pkey ----
+
+for row in "${KEYS[@]}"; do
+    read -r _ key _ purpose _ <<<"$row"
+    check "pkey -pubout of $key" ours pkey -in "hsmd:$key" -pubout -out got.pub
+    check "... is the token's" cmp got.pub "$key.pub"
+    check "pkey -text of $key" ours pkey -in "hsmd:$key" -noout -text -out got.txt
+    check "... tells name and purpose" grep -q "in hsmd, name $key, purpose $purpose" got.txt
+    check_not "the private half of $key does not leave as PEM" ours pkey -in "hsmd:$key" -out no.pem
+    check_not "... nor as DER" ours pkey -in "hsmd:$key" -outform DER -out no.der
+    check_not "... nothing was written" grep -qs PRIVATE no.pem no.der
+    check "x509 -in hsmd:$key" ours x509 -in "hsmd:$key" -out got.pem
+    check "... is its certificate" cmp <(plain x509 -in "$key.pem") got.pem
+    check "storeutl -certs hsmd:$key" ours storeutl -certs -out got.pem "hsmd:$key"
+    check "... has it" grep -q "BEGIN CERTIFICATE" got.pem
+done
+check "pkey -pubout -noout -text" ours pkey -in hsmd:signing -pubout -noout -text
+check "pkey -text_pub" ours pkey -in hsmd:signing -noout -text_pub -out got.txt
+check "... shows the modulus" grep -q Modulus got.txt
+check "pkey -pubin" ours pkey -pubin -in hsmd:signing -out got.pub
+check "... is the token's" cmp got.pub signing.pub
+ours storeutl hsmd: >list.txt 2>&1 # -out is not for names
+for row in "${KEYS[@]}"; do
+    read -r _ key _ <<<"$row"
+    check "... lists $key" grep -q "Name: hsmd:$key\$" list.txt
+done
+check "... with descriptions" grep -q "RSA 2048 bits, smime-sign, enabled" list.txt
+check "... and all of them" grep -q "Total found: ${#KEYS[@]}" list.txt
+check "storeutl -keys -noout -text" ours storeutl -keys -noout -text hsmd:ec-signing
+check_refused "unknown key" "hsmd denies" ours pkey -in hsmd:nobody -noout
+check_refused "URI with parameters" "parameters are not known" ours pkey -in 'hsmd:signing?x=1' -noout
+check "keys from files are made as ever" ours genpkey -algorithm EC -pkeyopt \
+    ec_paramgen_curve:P-256 -out file.key
+check "... and used" ours dgst -sha256 -sign file.key -out file.sig m.txt
+
+# ---- dgst and pkeyutl ----
+
+verify_dgst() { # KEY OPTION...
+    local key=$1
+    shift
+    plain dgst -verify "$key.pub" -signature sig "$@" m.txt
+}
+for md in sha1 sha224 sha256 sha384 sha512; do
+    for key in general ec-general; do
+        check "dgst -sign $key $md" ours dgst "-$md" -sign "hsmd:$key" -out sig m.txt
+        check "... verifies" verify_dgst "$key" "-$md"
+        check "... with our key too" ours dgst "-$md" -prverify "hsmd:$key" -signature sig m.txt
+        check_not "... another text does not" ours dgst "-$md" -prverify "hsmd:$key" \
+            -signature sig hsmd.conf
+    done
+    pss=(-sigopt rsa_padding_mode:pss -sigopt rsa_pss_saltlen:digest)
+    check "dgst PSS $md" ours dgst "-$md" -sign hsmd:general "${pss[@]}" -out sig m.txt
+    check "... verifies" verify_dgst general "-$md" "${pss[@]}"
+done
+check "dgst PSS, salt of 20" ours dgst -sha256 -sign hsmd:general -sigopt rsa_padding_mode:pss \
+    -sigopt rsa_pss_saltlen:20 -out sig m.txt
+check "... verifies" verify_dgst general -sha256 -sigopt rsa_padding_mode:pss \
+    -sigopt rsa_pss_saltlen:20
+check_refused "dgst with a key for S/MIME" "CMS SignedAttributes only" ours dgst -sha256 \
+    -sign hsmd:signing -out sig m.txt
+check_refused "dgst with an unsupported hash" "not supported" ours dgst -sha3-256 \
+    -sign hsmd:general -out sig m.txt
+
+plain dgst -sha256 -binary -out digest m.txt
+for key in general ec-general; do
+    check "pkeyutl -sign $key" ours pkeyutl -sign -inkey "hsmd:$key" -in digest -out sig \
+        -pkeyopt digest:sha256
+    check "... verifies" plain pkeyutl -verify -pubin -inkey "$key.pub" -in digest -sigfile sig \
+        -pkeyopt digest:sha256
+    check "... with our key too" ours pkeyutl -verify -inkey "hsmd:$key" -in digest -sigfile sig \
+        -pkeyopt digest:sha256
+    check "pkeyutl -sign -rawin $key" ours pkeyutl -sign -rawin -digest sha256 -inkey "hsmd:$key" \
+        -in m.txt -out sig
+    check "... verifies" plain pkeyutl -verify -rawin -digest sha256 -pubin -inkey "$key.pub" \
+        -in m.txt -sigfile sig
+done
+check "pkeyutl -verifyrecover" ours pkeyutl -verifyrecover -inkey hsmd:general -pkeyopt \
+    digest:sha256 -in <(ours pkeyutl -sign -inkey hsmd:general -in digest -pkeyopt digest:sha256) \
+    -out got
+check "... gives the digest" cmp got digest
+check_refused "pkeyutl -sign without a digest" "none is set" ours pkeyutl -sign -inkey hsmd:general \
+    -in digest -out sig
+for options in "" "-pkeyopt rsa_padding_mode:oaep" \
+    "-pkeyopt rsa_padding_mode:oaep -pkeyopt rsa_oaep_md:sha256 -pkeyopt rsa_mgf1_md:sha1"; do
+    # shellcheck disable=SC2086
+    {
+        check "pkeyutl -encrypt $options" plain pkeyutl -encrypt -pubin -inkey general.pub \
+            -in digest -out ct $options
+        check "... -decrypt" ours pkeyutl -decrypt -inkey hsmd:general -in ct -out got $options
+        check "... gives it back" cmp got digest
+        check "... -encrypt with our key" ours pkeyutl -encrypt -inkey hsmd:general -in digest \
+            -out ct $options
+        check "... -decrypt" ours pkeyutl -decrypt -inkey hsmd:general -in ct -out got $options
+        check "... gives it back" cmp got digest
+    }
+done
+plain pkey -in file.key -pubout -out file.pub
+kdf=(-pkeyopt kdf-type:X963KDF -pkeyopt kdf-digest:SHA256 -pkeyopt kdf-outlen:32)
+check "pkeyutl -derive" ours pkeyutl -derive -inkey hsmd:ec-general -peerkey file.pub "${kdf[@]}" \
+    -out got
+check "... as the other side" plain pkeyutl -derive -inkey file.key -peerkey ec-general.pub \
+    "${kdf[@]}" -out want
+check "... the same key" cmp got want
+check_refused "pkeyutl -derive without a KDF" "a raw shared secret does not leave hsmd" \
+    ours pkeyutl -derive -inkey hsmd:ec-general -peerkey file.pub -out got
+
+# ---- requests and certificates ----
+
+for key in general ec-general; do
+    check "req -new $key" ours req -new -key "hsmd:$key" -subj "/CN=$key" -out r.csr
+    check "... verifies" plain req -in r.csr -verify -noout
+    check "req -x509 $key" ours req -x509 -new -key "hsmd:$key" -subj "/CN=ca" -days 2 -out own.pem \
+        -addext basicConstraints=critical,CA:TRUE
+    check "... verifies" plain verify -CAfile own.pem own.pem
+    check "x509 -req -CAkey $key" ours x509 -req -in r.csr -CA own.pem -CAkey "hsmd:$key" -days 2 \
+        -out leaf.pem
+    check "... verifies" plain verify -CAfile own.pem leaf.pem
+    check_refused "x509 -req -CAkey of a key for S/MIME" "CMS SignedAttributes only" ours x509 -req \
+        -in r.csr -CA signing.pem -CAkey hsmd:signing -out no.pem
+    rm -rf db && mkdir db && : >db/index.txt && echo 01 >db/serial
+    printf '%s\n' '[ca]' 'default_ca = d' '[d]' 'database = db/index.txt' 'serial = db/serial' \
+        'new_certs_dir = db' 'default_md = sha256' 'policy = p' 'default_days = 2' '[p]' \
+        'commonName = supplied' >ca.cnf
+    check "ca with $key" ours ca -config ca.cnf -batch -notext -cert own.pem -keyfile "hsmd:$key" \
+        -in r.csr -out leaf.pem
+    check "... verifies" plain verify -CAfile own.pem leaf.pem
+    check "ca -gencrl" ours ca -config ca.cnf -gencrl -crldays 2 -cert own.pem -keyfile "hsmd:$key" \
+        -out ca.crl
+    check "... verifies" plain crl -in ca.crl -CAfile own.pem -noout
+    check "ocsp responder with $key" ours ocsp -index db/index.txt -CA own.pem -rsigner own.pem \
+        -rkey "hsmd:$key" -issuer own.pem -cert leaf.pem -VAfile own.pem -no_nonce \
+        -respout ocsp.der
+    check "... verifies" plain ocsp -issuer own.pem -cert leaf.pem -CAfile own.pem -VAfile own.pem \
+        -no_nonce -respin ocsp.der
+done
+check "req with PSS" ours req -new -key hsmd:general -subj /CN=x -sigopt rsa_padding_mode:pss \
+    -sigopt rsa_pss_saltlen:digest -out r.csr
+check "... verifies" plain req -in r.csr -verify -noout
+
+# ---- TLS ----
+
+start_server() { # KEY OPTION...
+    local key=$1
+    shift
+    ours s_server -accept 127.0.0.1:0 -naccept 1 -cert "$key.pem" -key "hsmd:$key" -www "$@" \
+        >server.log 2>&1 &
+    SERVER_PID=$!
+    PORT=
+    for _ in $(seq 100); do
+        PORT=$(sed -n 's/^ACCEPT 127.0.0.1:\([0-9]*\)$/\1/p' server.log)
+        [[ -z $PORT ]] || return 0
+        sleep 0.1
+    done
+    return 1
+}
+handshake() { # TEXT OPTION... : the client's output has TEXT
+    local text=$1
+    shift
+    timeout 20 openssl s_client -connect "127.0.0.1:$PORT" -CAfile ca.pem -verify_return_error \
+        "$@" </dev/null >client.log 2>&1
+    if ! grep -q "Verify return code: 0" client.log || ! grep -q "$text" client.log; then
+        cat client.log server.log
+        return 1
+    fi
+}
+tls() { # NAME KEY TEXT CLIENT-OPTION...
+    local name=$1 key=$2 text=$3
+    shift 3
+    check "s_server: $name" start_server "$key"
+    check "... handshake" handshake "$text" "$@"
+    kill "$SERVER_PID" 2>/dev/null
+    wait "$SERVER_PID"
+}
+tls "TLS 1.3, RSA-PSS" general "Peer signature type: RSA-PSS" -tls1_3
+tls "TLS 1.3, ECDSA" ec-general "Peer signature type: ECDSA" -tls1_3
+tls "TLS 1.2, RSA-PSS" general "Peer signature type: RSA-PSS" -tls1_2
+tls "TLS 1.2, PKCS #1 v1.5" general "Peer signature type: RSA$" -tls1_2 -sigalgs RSA+SHA256
+tls "TLS 1.2, ECDSA" ec-general "Peer signature type: ECDSA" -tls1_2
+tls "TLS 1.2, RSA key transport" general "Cipher is AES128-GCM-SHA256" -tls1_2 -cipher AES128-GCM-SHA256

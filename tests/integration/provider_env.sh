@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+# A SoftHSM token with keys of every kind, certificates for them, a hsmd, and the openssl command with
+# our provider (ours) and without (plain), which is the oracle. Sourced by provider_*.sh.
+. "$(dirname "$0")/common.sh"
+
+# id name type purpose usages (of pkcs11-tool)
+KEYS=(
+    "01 signing rsa:2048 smime-sign --usage-sign"
+    "02 decryption rsa:2048 smime-decrypt --usage-decrypt"
+    "03 ec-signing EC:prime256v1 smime-sign --usage-sign"
+    "04 ec-decryption EC:prime256v1 smime-decrypt --usage-derive"
+    "05 ec384-signing EC:secp384r1 smime-sign --usage-sign"
+    "06 ec384-decryption EC:secp384r1 smime-decrypt --usage-derive"
+    "07 general rsa:2048 general --usage-sign --usage-decrypt"
+    "08 ec-general EC:prime256v1 general --usage-sign --usage-derive"
+)
+HSMD_PID=
+
+softhsm_module() {
+    local path
+    for path in "${TEST_SOFTHSM:-}" /usr/lib/softhsm/libsofthsm2.so \
+        /usr/lib/*/softhsm/libsofthsm2.so; do
+        if [[ -f $path ]]; then
+            echo "$path"
+            return
+        fi
+    done
+    return 1
+}
+
+plain() {
+    OPENSSL_CONF=$WORK/plain.cnf openssl "$@"
+}
+ours() {
+    OPENSSL_CONF=$WORK/ours.cnf openssl "$@"
+}
+
+make_token() {
+    local module id name type purpose usages
+    module=$(softhsm_module) || give_up "no SoftHSM2 module"
+    export SOFTHSM2_CONF=$WORK/softhsm2.conf
+    mkdir "$WORK/objects"
+    printf '%s\n' "directories.tokendir = $WORK/objects" 'objectstore.backend = file' \
+        'log.level = ERROR' >"$SOFTHSM2_CONF"
+    softhsm2-util --init-token --free --label provider-test --pin 1234 --so-pin 5678 >/dev/null ||
+        give_up "no token"
+    (umask 377 && echo 1234 >"$WORK/pin")
+    for row in "${KEYS[@]}"; do
+        read -r id name type purpose usages <<<"$row"
+        # shellcheck disable=SC2086
+        pkcs11-tool --module "$module" --token-label provider-test --login --pin 1234 \
+            --keypairgen --key-type "$type" $usages --sensitive --label "$name" --id "$id" \
+            >"$WORK/keygen.log" 2>&1 || give_up "cannot make $name: $(cat "$WORK/keygen.log")"
+        GNUTLS_PIN=1234 p11tool --provider "$module" --login --export-pubkey --outfile "$WORK/$name.pub" \
+            "pkcs11:token=provider-test;object=$name;type=public" >"$WORK/keygen.log" 2>&1 ||
+            give_up "no public key of $name: $(cat "$WORK/keygen.log")"
+    done
+}
+
+# The certificate names the CA's file key, so nothing of ours is needed to make it.
+make_certificates() {
+    local id name rest
+    printf '[req]\ndistinguished_name = dn\n[dn]\n' >"$WORK/plain.cnf"
+    plain req -x509 -newkey rsa:2048 -nodes -keyout "$WORK/ca.key" -out "$WORK/ca.pem" -days 2 \
+        -subj /CN=CA -addext basicConstraints=critical,CA:TRUE \
+        -addext keyUsage=critical,keyCertSign,cRLSign >/dev/null 2>&1 || give_up "no CA"
+    for row in "${KEYS[@]}"; do
+        read -r id name rest <<<"$row"
+        printf '%s\n' "subjectAltName = email:$name@a.example" 'extendedKeyUsage = emailProtection, serverAuth' \
+            'keyUsage = digitalSignature, keyEncipherment, keyAgreement' >"$WORK/ext"
+        plain x509 -new -force_pubkey "$WORK/$name.pub" -subj "/CN=$name" -CA "$WORK/ca.pem" \
+            -CAkey "$WORK/ca.key" -extfile "$WORK/ext" -days 2 -out "$WORK/$name.pem" ||
+            give_up "no certificate of $name"
+    done
+}
+
+write_configuration() {
+    local id name type purpose rest operations
+    {
+        printf '%s\n' "listen = { \"ipc://$WORK/sock\" }" "server-key-file = \"$WORK/server.key\"" \
+            "state-directory = \"$WORK/state\"" 'log = stderr' 'token main {' \
+            "module = \"$(softhsm_module)\"" 'label = "provider-test"' "pin-file = \"$WORK/pin\"" \
+            '}' "client tester { public-key-file = \"$WORK/tester.pub\" }"
+        for row in "${KEYS[@]}"; do
+            read -r id name type purpose rest <<<"$row"
+            case $purpose-$type in
+            smime-sign-*) operations=sign ;;
+            smime-decrypt-rsa*) operations=unwrap ;;
+            smime-decrypt-*) operations=agree ;;
+            general-rsa*) operations='sign, unwrap' ;;
+            general-*) operations='sign, agree' ;;
+            esac
+            printf '%s\n' "key $name {" 'token = main' "label = \"$name\"" "id = \"$id\"" \
+                "purpose = $purpose" "certificate-file = \"$WORK/$name.pem\"" '}' \
+                "grant { client = tester key = $name operations = { $operations } }"
+        done
+    } >"$WORK/hsmd.conf"
+    cat "$WORK/plain.cnf" - >"$WORK/ours.cnf" <<-END
+	[openssl_init]
+	providers = providers
+	[providers]
+	default = default_provider
+	hsmd = hsmd_provider
+	[default_provider]
+	activate = 1
+	[hsmd_provider]
+	module = $BUILD/bin/hsmd.so
+	activate = 1
+	endpoints = ipc://$WORK/sock
+	server-key-file = $WORK/server.pub
+	public-key-file = $WORK/tester.pub
+	secret-key-file = $WORK/tester.key
+	END
+    sed -i '1i openssl_conf = openssl_init' "$WORK/ours.cnf"
+}
+
+start_hsmd() {
+    local line=
+    mkfifo "$WORK/ready"
+    "$BUILD/bin/hsmd" -c "$WORK/hsmd.conf" --ready-fd 3 3>"$WORK/ready" 2>>"$WORK/hsmd.log" &
+    HSMD_PID=$!
+    read -r -t 60 line <"$WORK/ready" || true
+    rm "$WORK/ready"
+    [[ -n $line ]] || give_up "hsmd did not start: $(tail -n 5 "$WORK/hsmd.log")"
+}
+stop_hsmd() {
+    if [[ -n $HSMD_PID ]]; then
+        kill "$HSMD_PID" 2>/dev/null
+        wait "$HSMD_PID"
+    fi
+    HSMD_PID=
+}
+tear_down() {
+    stop_hsmd
+    [[ $FAILED -eq 0 ]] || { echo "--- hsmd's log:" && tail -n 40 "$WORK/hsmd.log"; }
+}
+
+make_environment() {
+    printf '[req]\ndistinguished_name = dn\n[dn]\n' >"$WORK/plain.cnf"
+    mkdir -m 700 "$WORK/state"
+    : >"$WORK/hsmd.log"
+    make_token
+    make_certificates
+    "$BUILD/bin/hsmd" keygen "$WORK/server" || give_up "no server key"
+    "$BUILD/bin/hsmd" keygen "$WORK/tester" || give_up "no client key"
+    write_configuration
+    start_hsmd
+    cd "$WORK" || give_up "no $WORK"
+    printf 'Content-Type: text/plain\r\n\r\nGr\303\274\303\237e aus dem Kasten.\r\n' >m.txt
+}
+
+# The command fails and says TEXT.
+check_refused() { # WHAT TEXT COMMAND...
+    local what=$1 text=$2
+    shift 2
+    if "$@" >"$WORK/check.out" 2>&1; then
+        fail "$what: it worked"
+    elif ! grep -qF -- "$text" "$WORK/check.out"; then
+        fail "$what: no \"$text\" in"
+        sed 's/^/    /' "$WORK/check.out" | tail -n 15
+    else
+        pass "$what"
+    fi
+}
