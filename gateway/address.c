@@ -197,7 +197,8 @@ enum err address_normalise(const char *text, char address[ADDRESS_MAX], struct d
 const char *address_domain(const char *address)
 {
     const char *at = strrchr(address, '@');
-    return at ? at + 1 : "";
+    // In a quoted local part, and no domain behind it.
+    return at && !strchr(at, '"') ? at + 1 : "";
 }
 
 bool address_is_equal(const char *a, const char *b)
@@ -220,12 +221,31 @@ bool address_is_in_domain(const char *address, const char *pattern)
 }
 
 // GMime takes the first of what it can read. Whoever reads the field otherwise must not find a
-// second address in it: one @ and at most one <> outside of quotes and comments.
+// second address in it: outside of quotes and comments there is one @, in one <> or in none, no
+// list, and nothing follows the <>. It also keeps GMime 3.2 from what makes it leak.
+struct scan {
+    int ats;
+    int opened;
+    int closed;
+    bool is_odd;
+};
+
+static void scan_char(struct scan *scan, char c)
+{
+    bool is_behind = scan->closed && c != ' ' && c != '\t';
+    bool is_stray = c == ',' || c == ';' || c == ':' || (c == '>' && !scan->opened) ||
+                    (c == '<' && scan->ats) || (c == '@' && scan->opened > 1);
+    if (is_behind || is_stray)
+        scan->is_odd = true;
+    scan->ats += c == '@';
+    scan->opened += c == '<';
+    scan->closed += c == '>';
+}
+
 static bool has_one_mailbox(const char *text)
 {
+    struct scan scan = {0};
     int depth = 0;
-    int ats = 0;
-    int angles = 0;
     bool is_quoted = false;
     for (; *text; text++) {
         if (*text == '\\' && (is_quoted || depth)) {
@@ -240,11 +260,11 @@ static bool has_one_mailbox(const char *text)
                 return false;
         } else if (depth == 0) {
             is_quoted = *text == '"';
-            ats += *text == '@';
-            angles += *text == '<';
+            scan_char(&scan, *text);
         }
     }
-    return !is_quoted && depth == 0 && ats == 1 && angles <= 1;
+    return !is_quoted && depth == 0 && !scan.is_odd && scan.ats == 1 && scan.opened <= 1 &&
+           scan.opened == scan.closed;
 }
 
 static enum err mailbox_of(const char *text, char from[ADDRESS_MAX], struct detail *detail)

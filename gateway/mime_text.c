@@ -83,6 +83,18 @@ bool mime_text_is_clean(const struct mime_text *text)
     return mime_text_is_7bit(text) && !text->has_from_line && !text->has_8bit_label;
 }
 
+static struct bytes behind_begin_line(struct bytes text)
+{
+    struct bytes rest = text;
+    while (rest.len) {
+        bool is_begin = rest.len >= 6 && memcmp(rest.data, "begin ", 6) == 0;
+        rest = bytes_skip(rest, field_line_len(rest));
+        if (is_begin)
+            return rest;
+    }
+    return rest;
+}
+
 enum err mime_text_decode(GMimeContentEncoding encoding, struct bytes text, struct spool *out,
                           struct detail *detail)
 {
@@ -92,6 +104,11 @@ enum err mime_text_decode(GMimeContentEncoding encoding, struct bytes text, stru
         return spool_put(out, text, detail);
     GMimeEncoding state;
     g_mime_encoding_init_decode(&state, encoding);
+    if (encoding == GMIME_CONTENT_ENCODING_UUENCODE) {
+        // GMime leaves finding the begin line to its caller.
+        text = behind_begin_line(text);
+        state.state = GMIME_UUDECODE_STATE_BEGIN;
+    }
     char *chunk = g_malloc(g_mime_encoding_outlen(&state, CHUNK));
     enum err err = ERR_OK;
     while (err == ERR_OK && text.len) {

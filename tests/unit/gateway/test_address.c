@@ -173,6 +173,7 @@ static const struct {
     {"bob@a.example", "*.", false},
     {"bob@a.example", "*.*.example", false},
     {"\"x@a.example\"@b.example", "a.example", false},
+    {"\"x@a.example\"", "a.example\"", false},
 };
 
 static void test_domain(void **state)
@@ -185,6 +186,7 @@ static void test_domain(void **state)
     }
     assert_string_equal(address_domain("bob@a.example"), "a.example");
     assert_string_equal(address_domain("bob"), "");
+    assert_string_equal(address_domain("\"x@a.example\""), "");
     assert_true(address_is_equal("bob@a.example", "bob@a.example"));
     assert_true(address_is_equal("Bob@a.example", "bob@A.example"));
     assert_false(address_is_equal("bob@a.example", "bob@b.example"));
