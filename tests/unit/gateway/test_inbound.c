@@ -284,7 +284,7 @@ static void test_damaged_encryption(void **state)
     trip_make(&trip, &removes, texts[0], "encrypt-gcm", "dave@b.example");
     char *text = flow_text(trip.sent);
     char *body = strstr(text, "\r\n\r\n") + 4;
-    for (size_t i = 0; body[i]; i += 3) {
+    for (size_t i = 0, size = strlen(body); i < size; i += 3) {
         struct outcome outcome;
         char was = body[i];
         if (was == '\r' || was == '\n' || was == '=')

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+// An SMTP server in a thread, on a port of the loopback that the system chooses: keeps what it is
+// given, or refuses it.
+#pragma once
+
+#include <pthread.h>
+
+#include "hsmd/base/buf.h"
+
+struct smtp_sink {
+    int listener;
+    unsigned port;
+    pthread_t thread;
+    pthread_mutex_t mutex;
+    // settings
+    unsigned refuse_after; // transactions that are taken before the others are refused
+    const char *refusal;   // the answer to RCPT then
+    // what came, all transactions together, without dot-stuffing
+    struct buf envelopes; // "MAIL FROM:<...>\nRCPT TO:<...>\n" ...
+    struct buf data;
+    unsigned count;
+};
+
+void smtp_sink_open(struct smtp_sink *sink);
+void smtp_sink_reset(struct smtp_sink *sink, unsigned refuse_after, const char *refusal);
+void smtp_sink_close(struct smtp_sink *sink);
