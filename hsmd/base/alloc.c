@@ -30,7 +30,10 @@ static bool is_failing(void)
 
 void *mem_calloc(size_t count, size_t size)
 {
-    return is_failing() ? NULL : calloc(count ? count : 1, size ? size : 1);
+    size_t total = 0;
+    if (__builtin_mul_overflow(count, size, &total) || is_failing())
+        return NULL;
+    return calloc(total ? total : 1, 1);
 }
 
 void *mem_realloc(void *ptr, size_t size)

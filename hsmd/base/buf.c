@@ -24,7 +24,8 @@ struct bytes bytes_of_text(const char *text)
 
 void buf_init(struct buf *buf, size_t max)
 {
-    *buf = (struct buf){.max = max};
+    // A quarter of the address space is as good as no cap, and sums with it cannot wrap.
+    *buf = (struct buf){.max = max < SIZE_MAX / 4 ? max : SIZE_MAX / 4};
 }
 
 void buf_clear(struct buf *buf)

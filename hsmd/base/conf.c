@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 // libConfuse's error callback takes no context of ours, and the scanner under it is not
 // re-entrant either: the file being read on this thread has its detail here.
@@ -25,11 +26,25 @@ static void report_first(cfg_t *cfg, const char *fmt, va_list ap)
         vsnprintf(current_detail->text + n, sizeof current_detail->text - (size_t)n, fmt, ap);
 }
 
+// The scanner of libConfuse ends the process when it cannot read, of a directory, say.
+static enum err check_readable(const char *path, struct detail *detail)
+{
+    struct stat st;
+    if (stat(path, &st) != 0)
+        return err_errno(detail, ERR_PERM, "%s", path);
+    if (!S_ISREG(st.st_mode))
+        return err_set(detail, ERR_PERM, "%s: not a regular file", path);
+    return ERR_OK;
+}
+
 enum err conf_load(const char *path, cfg_opt_t *opts, cfg_t **cfg, struct detail *detail)
 {
     struct detail scratch = {0};
     if (!detail)
         detail = &scratch;
+    enum err err = check_readable(path, detail);
+    if (err != ERR_OK)
+        return err;
     cfg_t *parsed = cfg_init(opts, CFGF_NONE);
     if (!parsed)
         return err_set(detail, ERR_TEMP, "%s: out of memory", path);

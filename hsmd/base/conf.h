@@ -11,5 +11,5 @@
 // detail, as "FILE:LINE: reason". Validation functions report with cfg_error.
 enum err conf_load(const char *path, cfg_opt_t *opts, cfg_t **cfg, struct detail *detail);
 
-// Validators for cfg_set_validate_func: a whole number above 0; a name (text_is_name) as title.
+// For the validcb of an option: a whole number above 0.
 int conf_check_positive(cfg_t *cfg, cfg_opt_t *opt);

@@ -58,6 +58,8 @@ enum err file_read(const char *path, struct buf *out, struct detail *detail)
         err = buf_put(out, chunk, (size_t)n);
         if (err == ERR_PERM)
             (void)err_set(detail, err, "%s: larger than %zu bytes", path, out->max);
+        else if (err != ERR_OK)
+            (void)err_set(detail, err, "%s: out of memory", path);
         if (err != ERR_OK || n < (ssize_t)sizeof chunk)
             break;
     }
@@ -114,6 +116,21 @@ static int write_all(int fd, struct bytes data)
     return 0;
 }
 
+// The new name is on the disk only when its directory is.
+static int sync_directory(const char *path)
+{
+    char directory[PATH_MAX];
+    const char *slash = strrchr(path, '/');
+    snprintf(directory, sizeof directory, "%.*s", slash ? (int)(slash - path) + 1 : 1,
+             slash ? path : ".");
+    int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return -1;
+    int result = fsync(fd);
+    close(fd);
+    return result;
+}
+
 enum err file_write(const char *path, struct bytes data, unsigned mode, struct detail *detail)
 {
     char temporary[PATH_MAX];
@@ -131,5 +148,5 @@ enum err file_write(const char *path, struct bytes data, unsigned mode, struct d
         return err;
     }
     close(fd);
-    return ERR_OK;
+    return sync_directory(path) == 0 ? ERR_OK : err_errno(detail, ERR_TEMP, "%s", path);
 }

@@ -148,8 +148,8 @@ void log_event(enum log_level level, const char *event, ...)
         if (count < PAIRS_MAX) {
             char *field = fields[count++];
             snprintf(field, sizeof fields[0], "SEALGATE_%s=%s", name, quoted);
-            for (char *c = field; *c != '='; c++)
-                *c = (char)toupper((unsigned char)*c);
+            for (char *c = field; *c != '='; c++) // the journal takes no other characters
+                *c = (char)(isalnum((unsigned char)*c) ? toupper((unsigned char)*c) : '_');
         }
     }
     va_end(ap);

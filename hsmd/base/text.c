@@ -46,17 +46,18 @@ static int hex_value(char c)
 
 enum err text_get_hex(const char *hex, struct buf *out)
 {
-    for (; *hex; hex += 2) {
-        int high = hex_value(hex[0]);
-        int low = high < 0 ? -1 : hex_value(hex[1]);
-        if (low < 0)
+    size_t len = strlen(hex);
+    uint8_t *place = NULL;
+    if (len % 2)
+        return ERR_PERM;
+    for (size_t i = 0; i < len; i++) {
+        if (hex_value(hex[i]) < 0)
             return ERR_PERM;
-        uint8_t byte = (uint8_t)(high << 4 | low);
-        enum err err = buf_put(out, &byte, 1);
-        if (err != ERR_OK)
-            return err;
     }
-    return ERR_OK;
+    enum err err = buf_reserve(out, len / 2, &place);
+    for (size_t i = 0; err == ERR_OK && i < len; i += 2)
+        place[i / 2] = (uint8_t)(hex_value(hex[i]) << 4 | hex_value(hex[i + 1]));
+    return err;
 }
 
 bool text_is_name(const char *name, size_t len)
