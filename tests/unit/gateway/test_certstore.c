@@ -351,7 +351,7 @@ static void test_processes(void **state)
         children[i] = fork();
         if (children[i] == 0) {
             struct certstore *store = NULL;
-            char name[20];
+            char name[40];
             bool is_good = certstore_open(path_of("shared.db"), &store, NULL) == ERR_OK;
             for (int k = 0; is_good && k < 10; k++) {
                 snprintf(name, sizeof name, "n-%d-%d", i, k);
@@ -368,7 +368,7 @@ static void test_processes(void **state)
     }
     struct certstore *store = store_open("shared.db");
     for (int i = 0; i < 60; i++) {
-        char name[20];
+        char name[40];
         X509 *got = NULL;
         snprintf(name, sizeof name, "n-%d-%d", i / 10, i % 10);
         assert_int_equal(certstore_get(store, name, &got, NULL), ERR_OK);
