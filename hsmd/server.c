@@ -16,12 +16,15 @@
 #include "hsmd/wire/wire.h"
 #include "hsmd/zap.h"
 
-#define RECEIVE_BURST 256    // messages taken before replies are looked after again
-#define CURVE_OVERHEAD 64    // at least what encryption adds to a frame, which MAXMSGSIZE counts
-#define LINGER_MS 1000       // for the last replies
-#define HANDSHAKE_MS 5000    // for a peer to prove who it is
-#define HIGH_WATER_MARK 1024 // messages of one peer, each way
-#define BACKLOG 1024         // connections waiting to be accepted
+#define RECEIVE_BURST 256 // messages taken before replies are looked after again
+#define CURVE_OVERHEAD 64 // at least what encryption adds to a frame, which MAXMSGSIZE counts
+#define LINGER_MS 1000    // for the last replies
+#define HANDSHAKE_MS 5000 // for a peer to prove who it is
+#define RECEIVE_MAX 1024  // messages of one peer that wait in ZeroMQ; it waits then
+// Replies to one peer that wait in ZeroMQ; more are dropped, so there is room for all of a full
+// queue.
+#define SEND_MAX (2 * SERVER_QUEUE_MAX)
+#define BACKLOG 1024 // connections waiting to be accepted
 #define IPC_PREFIX "ipc://"
 
 struct worker {
@@ -238,8 +241,8 @@ static enum err set_limits(void *router, struct detail *detail)
         int option;
         int value;
     } numbers[] = {
-        {ZMQ_RCVHWM, HIGH_WATER_MARK},
-        {ZMQ_SNDHWM, HIGH_WATER_MARK},
+        {ZMQ_RCVHWM, RECEIVE_MAX},
+        {ZMQ_SNDHWM, SEND_MAX},
         {ZMQ_HANDSHAKE_IVL, HANDSHAKE_MS},
         {ZMQ_LINGER, LINGER_MS},
         {ZMQ_BACKLOG, BACKLOG},
