@@ -29,6 +29,12 @@ struct key {
     size_t certificates_len;
 };
 
+// What the store hands to libcrypto and libcrypto to keymgmt_load; the store holds the key
+// meanwhile.
+struct key_reference {
+    struct key *key;
+};
+
 // NULL: out of memory, which is raised.
 struct key *key_new(struct provider *prov, enum wire_key_type type);
 // Asks hsmd to describe the key. NULL: failed, which is raised.

@@ -11,14 +11,13 @@ void keymgmt_free(void *keydata)
     key_free(keydata);
 }
 
-// The reference that store.c gave out: the address of a key which the store still holds.
 void *keymgmt_load(const void *reference, size_t size)
 {
-    struct key *key = NULL;
-    if (!reference || size != sizeof key)
+    struct key_reference held;
+    if (!reference || size != sizeof held)
         return NULL;
-    memcpy(&key, reference, sizeof key);
-    return key_hold(key);
+    memcpy(&held, reference, sizeof held);
+    return key_hold(held.key);
 }
 
 void *keymgmt_dup(const void *keydata, int selection)

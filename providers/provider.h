@@ -67,7 +67,7 @@ enum setting {
     X(REASON_REPLY, 19, "hsmd's reply makes no sense")
 
 enum reason {
-#define X(symbol, number, text) symbol = number,
+#define X(symbol, number, text) symbol = (number),
     PROVIDER_REASONS(X)
 #undef X
 };

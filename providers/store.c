@@ -210,12 +210,13 @@ static int public_key_give(struct store *store, OSSL_CALLBACK *callback, void *a
 static int key_give(struct store *store, OSSL_CALLBACK *callback, void *arg)
 {
     int type = OSSL_OBJECT_PKEY;
+    struct key_reference reference = {store->key};
     OSSL_PARAM params[] = {OSSL_PARAM_construct_int(OSSL_OBJECT_PARAM_TYPE, &type),
                            OSSL_PARAM_construct_utf8_string(OSSL_OBJECT_PARAM_DATA_TYPE,
                                                             (char *)key_type_name(store->key->type),
                                                             0),
                            OSSL_PARAM_construct_octet_string(OSSL_OBJECT_PARAM_REFERENCE,
-                                                             &store->key, sizeof store->key),
+                                                             &reference, sizeof reference),
                            OSSL_PARAM_END};
     store->key_given = true;
     if (store->expected == OSSL_STORE_INFO_PUBKEY)

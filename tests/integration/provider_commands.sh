@@ -7,6 +7,16 @@
 make_environment
 SERVER_PID=
 
+# ---- the module itself ----
+
+check "hsmd.so exports one symbol" test "$(nm -D --defined-only "$BUILD/bin/hsmd.so" |
+    sed 's/.* //')" = OSSL_provider_init
+ldd "$BUILD/bin/hsmd.so" >ldd.txt
+check "... is linked to libcrypto" grep -q libcrypto ldd.txt
+check_not "... and to no PKCS #11 library" grep -Eq 'p11|pkcs11|softhsm' ldd.txt
+check_not "... nor does it load one" grep -aEq 'C_GetFunctionList|softhsm' "$BUILD/bin/hsmd.so"
+check "provider is listed" ours list -providers -verbose
+
 # ---- store and pkey ----
 
 for row in "${KEYS[@]}"; do
