@@ -330,6 +330,9 @@ static void describe_failure(const struct call *call)
         if (n < 0 || (len += (size_t)n) >= sizeof detail->text)
             return;
     }
+    if (detail)
+        snprintf(detail->text + len, sizeof detail->text - len, " (id %ju)",
+                 (uintmax_t)call->request->id);
 }
 
 static enum err finish(const struct call *call)
@@ -340,7 +343,7 @@ static enum err finish(const struct call *call)
             continue;
         if (reply->class == ERR_OK)
             return ERR_OK;
-        return err_set(call->detail, reply->class, "hsmd answers \"%s\" to %s (its log: %016jx)",
+        return err_set(call->detail, reply->class, "hsmd answers \"%s\" to %s (id %ju in its log)",
                        err_name(reply->class), wire_operation_name(call->request->operation),
                        (uintmax_t)reply->id);
     }

@@ -210,6 +210,8 @@ static enum err check_unwrap(const struct wire_unwrap *unwrap, struct detail *de
     if (err != ERR_OK)
         return err;
     if (unwrap->algorithm == WIRE_RSAES_OAEP) {
+        if (unwrap->length)
+            return err_set(detail, ERR_PERM, "length: only with rsaes-pkcs1");
         if (unwrap->hash == HASH_NONE || unwrap->mgf_hash == HASH_NONE)
             return err_set(detail, ERR_PERM, "hash, mgf-hash: rsaes-oaep needs both");
     } else if (unwrap->hash != HASH_NONE || unwrap->mgf_hash != HASH_NONE || unwrap->label.len) {

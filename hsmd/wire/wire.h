@@ -108,7 +108,7 @@ struct wire_unwrap {
     enum hash hash;                // uint; of OAEP, else HASH_NONE
     enum hash mgf_hash;            // uint; of OAEP's MGF1, else HASH_NONE
     struct bytes label;            // bin; of OAEP, else empty
-    unsigned length;         // uint; bytes the caller expects of rsaes-pkcs1, 0: does not know
+    unsigned length; // uint; bytes the caller expects of rsaes-pkcs1, 0: does not know; else 0
     struct bytes ciphertext; // bin
 };
 

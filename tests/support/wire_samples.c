@@ -53,7 +53,7 @@ static struct wire_unwrap unwrap_sample(enum sample_size size)
     struct wire_unwrap unwrap = {
         .key = name(size),
         .algorithm = size == SAMPLE_LARGEST ? WIRE_RSAES_OAEP : WIRE_RSAES_PKCS1,
-        .length = number(size, 0, 32, WIRE_SECRET_MAX),
+        .length = number(size, 0, 32, 0), // none with OAEP
         .ciphertext = fill(size, 1, 384, WIRE_CIPHERTEXT_MAX),
     };
     if (size == SAMPLE_LARGEST) {
