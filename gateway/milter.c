@@ -190,10 +190,10 @@ static enum err send_other(const struct answer *a, size_t number, struct detail 
     enum err err = spool_view(a->others[number], &bytes, detail);
     if (!err)
         err = smtp_send(&smtp, &envelope, bytes, detail);
-    mem_free(recipients);
     if (!err)
-        log_info("reinject", "id", a->request->id, "rcpt", envelope.recipients[0], "protected",
+        log_info("reinject", "id", a->request->id, "rcpt", recipients[0], "protected",
                  copy->is_protected ? "yes" : "no");
+    mem_free(recipients);
     // An answer for good to a copy must not become one for the whole message.
     return err == ERR_PERM ? ERR_TEMP : err;
 }

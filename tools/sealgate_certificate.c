@@ -149,12 +149,18 @@ static int list(struct certificate_command *c, char **args)
     return c->as_json ? print_json(c->list) : SEALGATE_EXIT_OK;
 }
 
+static int failure_of(struct certificate_command *c, enum err err, const char *name)
+{
+    return sealgate_failure(err_prefix(&c->detail, err, "%s", name), &c->detail,
+                            SEALGATE_EXIT_FAILED);
+}
+
 static int show(struct certificate_command *c, char **args)
 {
     X509 *cert = NULL;
     enum err err = certstore_get(c->store, args[0], &cert, &c->detail);
     if (err)
-        return sealgate_failure(err, &c->detail, SEALGATE_EXIT_FAILED);
+        return failure_of(c, err, args[0]);
     int status = print_one(c, args[0], cert);
     if (!c->as_json && PEM_write_X509(stdout, cert) != 1)
         status = SEALGATE_EXIT_TEMPORARY;
@@ -165,7 +171,7 @@ static int show(struct certificate_command *c, char **args)
 static int remove_one(struct certificate_command *c, char **args)
 {
     enum err err = certstore_remove(c->store, args[0], &c->detail);
-    return err ? sealgate_failure(err, &c->detail, SEALGATE_EXIT_FAILED) : SEALGATE_EXIT_OK;
+    return err ? failure_of(c, err, args[0]) : SEALGATE_EXIT_OK;
 }
 
 static const struct {

@@ -108,6 +108,7 @@ static void send_out(struct milter_message *m)
     outbound(&client);
     milter_client_send(&client, m);
     milter_client_close(&client);
+    smtp_sink_look(&sink);
 }
 
 static void send_in(struct milter_message *m)
@@ -246,11 +247,11 @@ static void test_split(void **state)
     assert_string_equal(m.recipients[1], "");
     assert_string_equal(m.recipients[2], "");
     assert_int_equal(flow_kind(m.message), MIME_PKCS7);
-    assert_int_equal(sink.count, 1);
-    assert_non_null(strstr(buf_text(&sink.envelopes), "MAIL FROM:<bob@a.example>"));
-    assert_non_null(
-        strstr(buf_text(&sink.envelopes), "RCPT TO:<erin@c.example>\nRCPT TO:<frank@c.example>\n"));
-    assert_string_equal(buf_text(&sink.data), HEAD BODY);
+    assert_int_equal(sink.seen.count, 1);
+    assert_non_null(strstr(buf_text(&sink.seen.envelopes), "MAIL FROM:<bob@a.example>"));
+    assert_non_null(strstr(buf_text(&sink.seen.envelopes),
+                           "RCPT TO:<erin@c.example>\nRCPT TO:<frank@c.example>\n"));
+    assert_string_equal(buf_text(&sink.seen.data), HEAD BODY);
     message_free(m.message);
 }
 
@@ -264,14 +265,14 @@ static void test_copies_for_kinds_of_keys(void **state)
     smtp_sink_reset(&sink, 0, NULL);
     send_out(&m);
     assert_int_equal(m.verdict, SMFIR_CONTINUE);
-    assert_int_equal(sink.count, 2);
+    assert_int_equal(sink.seen.count, 2);
     // Encrypted ones first, so that what fails leaves nothing in clear behind.
-    assert_string_equal(strchr(buf_text(&sink.envelopes), '<'),
-                        strstr(buf_text(&sink.envelopes), "<>"));
-    const char *carl = strstr(buf_text(&sink.envelopes), "<carl@ec.b.example>");
-    const char *erin = strstr(buf_text(&sink.envelopes), "<erin@c.example>");
+    assert_string_equal(strchr(buf_text(&sink.seen.envelopes), '<'),
+                        strstr(buf_text(&sink.seen.envelopes), "<>"));
+    const char *carl = strstr(buf_text(&sink.seen.envelopes), "<carl@ec.b.example>");
+    const char *erin = strstr(buf_text(&sink.seen.envelopes), "<erin@c.example>");
     assert_true(carl && erin && carl < erin);
-    assert_non_null(strstr(buf_text(&sink.data), "application/pkcs7-mime"));
+    assert_non_null(strstr(buf_text(&sink.seen.data), "application/pkcs7-mime"));
     message_free(m.message);
 }
 
@@ -288,7 +289,7 @@ static void test_copy_cannot_be_handed_on(void **state)
         assert_int_equal(m.verdict, SMFIR_REPLYCODE);
         assert_string_equal(m.reply, "451 4.3.0 S/MIME processing is not possible now");
         assert_int_equal(m.edits, 0);
-        assert_int_equal(sink.count, 0);
+        assert_int_equal(sink.seen.count, 0);
         message_free(m.message);
     }
     // The second of two: the first has gone, the sender tries again, nothing is lost.
@@ -299,8 +300,8 @@ static void test_copy_cannot_be_handed_on(void **state)
     send_out(&m);
     assert_int_equal(m.verdict, SMFIR_REPLYCODE);
     assert_int_equal(m.edits, 0);
-    assert_int_equal(sink.count, 1);
-    assert_null(strstr(buf_text(&sink.data), "noon.")); // what went was encrypted
+    assert_int_equal(sink.seen.count, 1);
+    assert_null(strstr(buf_text(&sink.seen.data), "noon.")); // what went was encrypted
     message_free(m.message);
 }
 

@@ -27,9 +27,9 @@ static void take_data(struct smtp_sink *sink, FILE *in)
         size_t len = strlen(line);
         // A bare LF would be the smuggler's way in.
         REQUIRE(len < 2 || line[len - 1] != '\n' || line[len - 2] == '\r');
-        REQUIRE(buf_put_text(&sink->data, *line == '.' ? line + 1 : line) == ERR_OK);
+        REQUIRE(buf_put_text(&sink->kept.data, *line == '.' ? line + 1 : line) == ERR_OK);
     }
-    sink->count++;
+    sink->kept.count++;
     pthread_mutex_unlock(&sink->mutex);
 }
 
@@ -44,11 +44,11 @@ static void serve(struct smtp_sink *sink, FILE *in, FILE *out)
         if (strncasecmp(line, "QUIT", 4) == 0)
             answer = "221 bye";
         pthread_mutex_lock(&sink->mutex);
-        bool refuses = sink->refusal && sink->count >= sink->refuse_after;
+        bool refuses = sink->refusal && sink->kept.count >= sink->refuse_after;
         if (strncasecmp(line, "RCPT", 4) == 0 && refuses)
             answer = sink->refusal;
         else if (strncasecmp(line, "RCPT", 4) == 0 || strncasecmp(line, "MAIL", 4) == 0)
-            REQUIRE(buf_printf(&sink->envelopes, "%.*s\n", (int)strcspn(line, "\r\n"), line) ==
+            REQUIRE(buf_printf(&sink->kept.envelopes, "%.*s\n", (int)strcspn(line, "\r\n"), line) ==
                     ERR_OK);
         pthread_mutex_unlock(&sink->mutex);
         if (strncasecmp(line, "DATA", 4) == 0) {
@@ -79,8 +79,10 @@ void smtp_sink_open(struct smtp_sink *sink)
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t len = sizeof address;
     *sink = (struct smtp_sink){.listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
-    buf_init(&sink->envelopes, KEPT_MAX);
-    buf_init(&sink->data, KEPT_MAX);
+    buf_init(&sink->kept.envelopes, KEPT_MAX);
+    buf_init(&sink->kept.data, KEPT_MAX);
+    buf_init(&sink->seen.envelopes, KEPT_MAX);
+    buf_init(&sink->seen.data, KEPT_MAX);
     pthread_mutex_init(&sink->mutex, NULL);
     REQUIRE(bind(sink->listener, (struct sockaddr *)&address, sizeof address) == 0);
     REQUIRE(listen(sink->listener, 8) == 0);
@@ -92,11 +94,22 @@ void smtp_sink_open(struct smtp_sink *sink)
 void smtp_sink_reset(struct smtp_sink *sink, unsigned refuse_after, const char *refusal)
 {
     pthread_mutex_lock(&sink->mutex);
-    buf_reset(&sink->envelopes);
-    buf_reset(&sink->data);
-    sink->count = 0;
+    buf_reset(&sink->kept.envelopes);
+    buf_reset(&sink->kept.data);
+    sink->kept.count = 0;
     sink->refuse_after = refuse_after;
     sink->refusal = refusal;
+    pthread_mutex_unlock(&sink->mutex);
+}
+
+void smtp_sink_look(struct smtp_sink *sink)
+{
+    buf_reset(&sink->seen.envelopes);
+    buf_reset(&sink->seen.data);
+    pthread_mutex_lock(&sink->mutex);
+    sink->seen.count = sink->kept.count;
+    REQUIRE(buf_put_bytes(&sink->seen.envelopes, buf_bytes(&sink->kept.envelopes)) == ERR_OK);
+    REQUIRE(buf_put_bytes(&sink->seen.data, buf_bytes(&sink->kept.data)) == ERR_OK);
     pthread_mutex_unlock(&sink->mutex);
 }
 
@@ -105,7 +118,9 @@ void smtp_sink_close(struct smtp_sink *sink)
     shutdown(sink->listener, SHUT_RDWR);
     pthread_join(sink->thread, NULL);
     close(sink->listener);
-    buf_clear(&sink->envelopes);
-    buf_clear(&sink->data);
+    buf_clear(&sink->kept.envelopes);
+    buf_clear(&sink->kept.data);
+    buf_clear(&sink->seen.envelopes);
+    buf_clear(&sink->seen.data);
     pthread_mutex_destroy(&sink->mutex);
 }

@@ -7,7 +7,15 @@
 
 #include "hsmd/base/buf.h"
 
+struct smtp_sink_kept {   // all transactions together
+    struct buf envelopes; // "MAIL FROM:<...>\nRCPT TO:<...>\n" ...
+    struct buf data;      // without dot-stuffing
+    unsigned count;
+};
+
 struct smtp_sink {
+    struct smtp_sink_kept seen; // for the test, as of smtp_sink_look
+    // the rest is shared with the thread
     int listener;
     unsigned port;
     pthread_t thread;
@@ -15,12 +23,11 @@ struct smtp_sink {
     // settings
     unsigned refuse_after; // transactions that are taken before the others are refused
     const char *refusal;   // the answer to RCPT then
-    // what came, all transactions together, without dot-stuffing
-    struct buf envelopes; // "MAIL FROM:<...>\nRCPT TO:<...>\n" ...
-    struct buf data;
-    unsigned count;
+    struct smtp_sink_kept kept;
 };
 
 void smtp_sink_open(struct smtp_sink *sink);
 void smtp_sink_reset(struct smtp_sink *sink, unsigned refuse_after, const char *refusal);
+// Brings seen up to date.
+void smtp_sink_look(struct smtp_sink *sink);
 void smtp_sink_close(struct smtp_sink *sink);
