@@ -32,10 +32,20 @@ static bool name_take(const ASN1_STRING *string, bool utf8, char out[ADDRESS_MAX
     return true;
 }
 
-static bool address_take(const ASN1_STRING *string, bool utf8, char out[ADDRESS_MAX])
+static bool address_take(const ASN1_STRING *string, char out[ADDRESS_MAX])
 {
     const char *at;
-    return name_take(string, utf8, out) && (at = strrchr(out, '@')) && at != out && at[1];
+    return name_take(string, false, out) && (at = strrchr(out, '@')) && at != out && at[1];
+}
+
+// SmtpUTF8Mailbox (RFC 8398): its domain may be in U-labels, and we compare A-labels.
+static bool mailbox_take(const OTHERNAME *other, char out[ADDRESS_MAX])
+{
+    char name[ADDRESS_MAX];
+    return OBJ_obj2nid(other->type_id) == NID_id_on_SmtpUTF8Mailbox &&
+           other->value->type == V_ASN1_UTF8STRING &&
+           name_take(other->value->value.utf8string, true, name) && *name != '<' && *name != '@' &&
+           strchr(name, '@') && address_normalise(name, out, NULL) == ERR_OK;
 }
 
 // A star stands for whole labels in front, and what follows it has two labels at least.
@@ -61,12 +71,9 @@ static void each_san(const X509 *cert,
         if (kind == CERTIFICATE_MATCHES_DOMAIN) {
             is_good = san->type == GEN_DNS && domain_take(san->d.dNSName, name);
         } else if (san->type == GEN_EMAIL) {
-            is_good = address_take(san->d.rfc822Name, false, name);
-        } else if (san->type == GEN_OTHERNAME) { // RFC 8398
-            const OTHERNAME *other = san->d.otherName;
-            is_good = OBJ_obj2nid(other->type_id) == NID_id_on_SmtpUTF8Mailbox &&
-                      other->value->type == V_ASN1_UTF8STRING &&
-                      address_take(other->value->value.utf8string, true, name);
+            is_good = address_take(san->d.rfc822Name, name);
+        } else if (san->type == GEN_OTHERNAME) {
+            is_good = mailbox_take(san->d.otherName, name);
         }
         if (is_good)
             take(ctx, kind, name);
@@ -83,7 +90,7 @@ void certificate_each_name(const X509 *cert,
     each_san(cert, take, ctx, CERTIFICATE_MATCHES_ADDRESS);
     int at = -1;
     while ((at = X509_NAME_get_index_by_NID(subject, NID_pkcs9_emailAddress, at)) >= 0) {
-        if (address_take(X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, at)), false, name))
+        if (address_take(X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, at)), name))
             take(ctx, CERTIFICATE_MATCHES_ADDRESS, name);
     }
     each_san(cert, take, ctx, CERTIFICATE_MATCHES_DOMAIN);

@@ -106,12 +106,12 @@ struct cms_verification {
     char reason[200];
 };
 
-// Verifies SignedData. content: of a detached one; else empty, and the eContent goes to out (may be
-// NULL for detached) whatever the verdict, as far as it can be read. Multiple SignerInfos: a good
-// one whose certificate covers from (normalised; NULL: any) speaks for all, else another good one,
-// else the first. Signed attributes must be there; checks cmsAlgorithmProtection (RFC 6211) and
-// signingCertificateV2 when there. SHA-1 is CMS_UNSUPPORTED ("weak: ..."). now: time for chain
-// checks. trust: NULL trusts nobody. Returns ERR_PERM only for what is not SignedData at all,
+// Verifies SignedData. content: of a detached one; else {NULL, 0}, and the eContent goes to out
+// (may be NULL for detached) whatever the verdict, as far as it can be read. Multiple SignerInfos:
+// a good one whose certificate covers from (normalised; NULL: any) speaks for all, else another
+// good one, else the first. Signed attributes must be there; checks cmsAlgorithmProtection (RFC
+// 6211) and signingCertificateV2 when there. SHA-1 is CMS_UNSUPPORTED ("weak: ..."). now: time for
+// chain checks. trust: NULL trusts nobody. Returns ERR_PERM only for what is not SignedData at all,
 // ERR_TEMP for our own troubles; a bad signature is a verdict. verification needs
 // cms_verification_clear in any case.
 enum err cms_verify(struct bytes object, struct bytes content, const struct trust *trust,

@@ -18,8 +18,16 @@ static enum err refuse(struct detail *detail)
     return err_set(detail, ERR_PERM, "decryption failed");
 }
 
-// Content-encryption key by key transport. Failure that is not hsmd's leaves the key unset: then a
-// random one is taken and the content fails, so that bad padding and a wrong key look the same.
+static bool is_oaep(CMS_RecipientInfo *ri)
+{
+    X509_ALGOR *algorithm = NULL;
+    return CMS_RecipientInfo_ktri_get0_algs(ri, NULL, NULL, &algorithm) == 1 &&
+           OBJ_obj2nid(algorithm->algorithm) == NID_rsaesOaep;
+}
+
+// Content-encryption key by key transport. Failure of v1.5 that is not hsmd's leaves the key unset:
+// then a random one is taken and the content fails, so that bad padding and a wrong key look the
+// same. OAEP has nothing of that kind to hide.
 static enum err transport_open(CMS_ContentInfo *cms, CMS_RecipientInfo *ri,
                                const struct cms_identity *identity, struct detail *detail)
 {
@@ -33,7 +41,9 @@ static enum err transport_open(CMS_ContentInfo *cms, CMS_RecipientInfo *ri,
     if (CMS_RecipientInfo_decrypt(cms, ri) != 1)
         err = cms_failure(&cause, ERR_PERM, identity->name);
     CMS_RecipientInfo_set0_pkey(ri, NULL);
-    return err == ERR_OK || err == ERR_PERM ? ERR_OK : err_set(detail, err, "%s", cause.text);
+    if (err == ERR_PERM)
+        return is_oaep(ri) ? refuse(detail) : ERR_OK;
+    return err == ERR_OK ? ERR_OK : err_set(detail, err, "%s", cause.text);
 }
 
 static enum err agreement_open(CMS_ContentInfo *cms, CMS_RecipientInfo *ri,

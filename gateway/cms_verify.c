@@ -201,7 +201,7 @@ static enum err verify(struct verification *v, struct bytes content, STACK_OF(X5
     enum err err = ERR_OK;
     if (!candidates_collect(v, extra))
         return err_set(detail, ERR_TEMP, "out of memory");
-    if (!is_detached && content.len > 0) {
+    if (!is_detached && content.data) {
         // Both: the reader sees one, the signature may cover the other.
         snprintf(v->result->reason, sizeof v->result->reason, "content is there twice");
         return ERR_OK;

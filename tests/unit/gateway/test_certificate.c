@@ -66,6 +66,11 @@ static const struct cover_row cover_rows[] = {
     {"no address", "DNS:a.example", NULL, NONE, "", CERTIFICATE_NO_MATCH},
     {"SmtpUTF8Mailbox", "otherName:1.3.6.1.5.5.7.8.9;UTF8:bob@a.example", NULL, NONE,
      "bob@a.example", CERTIFICATE_MATCHES_ADDRESS},
+    {"SmtpUTF8Mailbox with U-labels", NULL, NULL,
+     RAW("\x30\x25\xa0\x23\x06\x08\x2b\x06\x01\x05\x05\x07\x08\x09\xa0\x17\x0c\x15"
+         "J\xc3\xb6rg@B\xc3\xbc"
+         "cher.example"),
+     "j\xc3\xb6rg@xn--bcher-kva.example", CERTIFICATE_MATCHES_ADDRESS},
     {"other otherName", "otherName:1.3.6.1.4.1.311.20.2.3;UTF8:bob@a.example", NULL, NONE,
      "bob@a.example", CERTIFICATE_NO_MATCH},
     {"NUL in an address", NULL, NULL,

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <pthread.h>
+
 #include <cmocka.h>
 
 #include <openssl/rand.h>
@@ -367,6 +369,52 @@ static void test_encrypt_refuses(void **state)
     spool_free(out);
 }
 
+// Keys, certificates and anchors are shared by all threads of sealgated.
+static void *work(void *arg)
+{
+    struct cms_identity identity = {"rsa", pki_key(PKI_RSA_2048), fixture.to_rsa};
+    struct cms_signer signer = {pki_key(PKI_EC_P256), fixture.ec, fixture.chain, HASH_SHA256,
+                                false};
+    struct cms_encryption encryption = {CMS_AES_256_GCM, false, arg};
+    bool is_good = true;
+    for (int i = 0; i < 20 && is_good; i++) {
+        struct cms_verification v = {0};
+        struct spool *signature = spool_new(&test_spool_conf), *out = spool_new(&test_spool_conf),
+                     *der = spool_new(&test_spool_conf);
+        struct bytes content = BYTES_LITERAL(CONTENT), view;
+        size_t used = 0;
+        is_good = signature && der && out &&
+                  cms_sign(&signer, content, true, signature, NULL) == ERR_OK &&
+                  spool_view(signature, &view, NULL) == ERR_OK &&
+                  cms_verify(view, content, fixture.trust, NULL, NULL, time(NULL), NULL, &v,
+                             NULL) == ERR_OK &&
+                  v.verdict == CMS_GOOD && cms_encrypt(&encryption, content, der, NULL) == ERR_OK &&
+                  spool_view(der, &view, NULL) == ERR_OK &&
+                  cms_decrypt(view, &identity, 1, out, &used, NULL) == ERR_OK;
+        cms_verification_clear(&v);
+        spool_free(signature);
+        spool_free(der);
+        spool_free(out);
+    }
+    return is_good ? NULL : arg;
+}
+
+static void test_threads(void **state)
+{
+    pthread_t threads[4];
+    STACK_OF(X509) *recipients = sk_X509_new_null();
+    (void)state;
+    sk_X509_push(recipients, fixture.to_rsa);
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, work, recipients), 0);
+    for (int i = 0; i < 4; i++) {
+        void *bad = NULL;
+        pthread_join(threads[i], &bad);
+        assert_null(bad);
+    }
+    sk_X509_free(recipients);
+}
+
 static void test_names(void **state)
 {
     enum cms_cipher cipher = CMS_AES_128_CBC;
@@ -389,7 +437,8 @@ int main(void)
         cmocka_unit_test(test_sign_attributes), cmocka_unit_test(test_sign_refuses),
         cmocka_unit_test(test_encrypt_decrypt), cmocka_unit_test(test_encrypt_algorithms),
         cmocka_unit_test(test_encrypt_several), cmocka_unit_test(test_encrypt_large),
-        cmocka_unit_test(test_encrypt_refuses), cmocka_unit_test(test_names),
+        cmocka_unit_test(test_encrypt_refuses), cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_names),
     };
     return cmocka_run_group_tests_name("cms roundtrip", tests, fixture_setup, fixture_teardown);
 }
