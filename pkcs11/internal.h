@@ -29,6 +29,7 @@ struct token_session {
     struct token *token;
     CK_SESSION_HANDLE handle;
     bool is_out;         // (lock)
+    bool is_in_call;     // (lock) the module may be at work with it
     atomic_bool is_open; // as far as this session knows; see also generation
     _Atomic uint64_t generation;
     bool is_object_lost; // the key's handle was refused: it or the login is gone
@@ -109,6 +110,10 @@ bool session_is_logged_out(struct token_session *session);
 void session_drop(struct token_session *session);
 
 struct generation token_generation(struct token *token);
+
+// Around calls into the module with the session, other than those of session_restore.
+void session_enter(struct token_session *session);
+void session_leave(struct token_session *session);
 
 // The right to restore, one thread at a time. ERR_TEMP: the deadline passed.
 enum err session_heal_begin(struct token *token, deadline_t deadline, struct detail *detail);

@@ -313,9 +313,11 @@ enum err key_run(struct token_session *session, struct token_key *key, key_use_f
         if (err)
             continue;
         struct generation before = token_generation(token);
+        session_enter(session);
         err = current_handle(session, key, &handle, detail);
         if (!err)
             err = use(session, key, handle, arg, detail);
+        session_leave(session);
         struct generation after = token_generation(token);
         if (!err && (before.sessions != after.sessions || before.objects != after.objects))
             err = err_set(detail, ERR_TEMP, "token %s: it was restored meanwhile", token->name);

@@ -4,13 +4,17 @@
 // Nothing watches the token; damage is found by the call that meets it. session_fail notes what the
 // return value says is lost, session_restore brings back what was noted, and key_run (key.c) tries
 // once more. A token that was pulled out ends every session at once: the generation is raised, and
-// sessions of an older one count as closed. They are not closed one by one, since a module may give
-// the same number to a new session. C_CloseAllSessions leaves nothing behind instead.
+// sessions of an older one count as closed. They are closed for the module too, one by one, before
+// any new one is opened (it may get the same number), and never while a call with one is under way,
+// which SoftHSM does not survive. C_CloseAllSessions would hit others who use the token.
 #include "pkcs11/internal.h"
 
 #include <errno.h>
 #include <string.h>
 #include <time.h>
+
+// How long calls into a token that is gone are waited for.
+#define HANGING_CALL_MS 2000
 
 static bool is_current(struct token_session *session)
 {
@@ -74,25 +78,70 @@ enum err session_fail_midway(struct token_session *session, CK_RV rv, const char
     return session_fail(session, rv, function, detail);
 }
 
+void session_enter(struct token_session *session)
+{
+    pthread_mutex_lock(&session->token->lock);
+    session->is_in_call = true;
+    pthread_mutex_unlock(&session->token->lock);
+}
+
+void session_leave(struct token_session *session)
+{
+    struct token *token = session->token;
+    pthread_mutex_lock(&token->lock);
+    session->is_in_call = false;
+    if (token->is_healing)
+        pthread_cond_broadcast(&token->changed);
+    pthread_mutex_unlock(&token->lock);
+}
+
+static bool is_any_in_call(const struct token *token)
+{
+    for (unsigned i = 0; i < token->session_count; i++) {
+        if (token->sessions[i].is_in_call)
+            return true;
+    }
+    return false;
+}
+
+// Gives up all sessions of the generation before. New calls do not begin any more, since the token
+// is lost; those under way are waited for, and if one hangs, its session is left behind.
+static void close_old_sessions(struct token *token)
+{
+    CK_SESSION_HANDLE old[TOKEN_SESSIONS_MAX];
+    unsigned count = 0;
+    deadline_t limit = deadline_in(HANGING_CALL_MS);
+    pthread_mutex_lock(&token->lock);
+    while (is_any_in_call(token) && wait_changed(token, limit))
+        ;
+    for (unsigned i = 0; i < token->session_count; i++) {
+        struct token_session *session = &token->sessions[i];
+        if (session->is_open && !session->is_in_call) {
+            session->is_open = false;
+            old[count++] = session->handle;
+        }
+    }
+    pthread_mutex_unlock(&token->lock);
+    while (count > 0)
+        token->fn->C_CloseSession(old[--count]);
+}
+
 static enum err find_again(struct token *token, struct detail *detail)
 {
+    CK_SLOT_ID slot;
+    close_old_sessions(token);
     pthread_mutex_lock(&token->lock);
     token->generation.sessions++;
     token->generation.objects++;
-    token->is_lost = false;
     token->is_logged_in = false;
     pthread_mutex_unlock(&token->lock);
-    token->fn->C_CloseAllSessions(token->slot);
-    CK_SLOT_ID slot;
-    enum err err = token_find_slot(token, &slot, detail);
-    if (!err) {
-        token->slot = slot;
-        return ERR_OK;
-    }
+    if (token_find_slot(token, &slot, detail) != ERR_OK)
+        return ERR_TEMP; // and it stays lost
+    token->slot = slot;
     pthread_mutex_lock(&token->lock);
-    token->is_lost = true;
+    token->is_lost = false;
     pthread_mutex_unlock(&token->lock);
-    return ERR_TEMP;
+    return ERR_OK;
 }
 
 static enum err open_session(struct token_session *session, struct detail *detail)

@@ -59,20 +59,24 @@ enum err token_open(const struct token_conf *conf, struct token **token, struct 
 void token_close(struct token *token); // no session may be out
 const struct token_info *token_describe(const struct token *token);
 
-// Logs in and fills the pool. The PIN is copied into locked memory if the token shall heal by
-// itself, and forgotten by token_close. ERR_DENIED: wrong PIN, or the token warns of its final try:
-// it is not tried again, ever, until token_login is called anew. ERR_TEMP: token gone.
+// Logs in and fills the pool as far as the token has sessions. The PIN is copied into locked memory
+// so that the token heals by itself, and forgotten by token_close. ERR_DENIED: wrong PIN, or the
+// token warns of its final try: it is not tried again, ever, until token_login is called anew.
+// ERR_TEMP: token gone; the PIN is kept, and token_session_get tries again.
 enum err token_login(struct token *token, const struct secret *pin, struct detail *detail);
 
 // Finds the private key by label and, if id.len, CKA_ID; exactly one must match. Reads its public
-// half and attributes. ERR_PERM: none, several, or of an unsupported type.
+// half and attributes; an attribute the token does not show counts as the worse value. ERR_PERM:
+// none, several, of an unsupported type, or it wants the PIN for every use.
 enum err token_key_open(struct token *token, const char *label, struct bytes id,
                         struct token_key **key, struct detail *detail);
 void token_key_close(struct token_key *key);
 const struct token_key_info *token_key_describe(const struct token_key *key);
 
-// A session of the pool, for one thread. ERR_TEMP: none free before the deadline or wait_ms, or the
-// token is gone.
+// A session of the pool, for one thread. What is broken is restored first. The deadline, or wait_ms
+// from now if that is sooner, is also the limit of all waits for others in the calls below; what
+// the module itself takes cannot be limited. ERR_TEMP: none free before, or the token is gone.
+// ERR_DENIED: not logged in, or the PIN was refused.
 enum err token_session_get(struct token *token, deadline_t deadline, struct token_session **session,
                            struct detail *detail);
 void token_session_put(struct token_session *session);
@@ -80,7 +84,8 @@ void token_session_put(struct token_session *session);
 enum token_scheme { TOKEN_RSA_PKCS1, TOKEN_RSA_PSS, TOKEN_ECDSA };
 
 // Signs a digest made with hash. salt: bytes, of PSS (MGF1 with the same hash). out:
-// TOKEN_SIGNATURE_MAX bytes; ECDSA as DER ECDSA-Sig-Value. ERR_PERM: the key or token cannot do it.
+// TOKEN_SIGNATURE_MAX bytes; ECDSA as DER ECDSA-Sig-Value. ERR_PERM: the key or token cannot do it,
+// or the digest is not as long as the hash (HASH_NONE is refused).
 enum err token_sign(struct token_session *session, struct token_key *key, enum token_scheme scheme,
                     enum hash hash, unsigned salt, struct bytes digest, uint8_t *out,
                     size_t *out_len, struct detail *detail);

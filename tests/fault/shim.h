@@ -36,6 +36,8 @@ void shim_hide(unsigned long mechanism);
 
 // Flags that C_GetTokenInfo reports in addition, e.g. CKF_USER_PIN_FINAL_TRY.
 void shim_token_flags(unsigned long flags);
+// They appear with the next call of function.
+void shim_token_flags_after(const char *function, unsigned long flags);
 
 // Peer points must come as DER OCTET STRING, raw ones are refused (as some tokens do).
 void shim_want_der_points(void);
