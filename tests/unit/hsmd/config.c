@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "hsmd/config.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "hsmd/base/file.h"
+#include "hsmd/registry_conf.h"
+
+#define KEY_1 "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7"
+#define KEY_2 "Yne@$w-vo<fVvi]a<NY6T1ed:M$fCG*[IaLV{hID"
+
+static const char good[] = "listen = { \"ipc:///run/x.sock\", \"tcp://127.0.0.1:7011\" }\n"
+                           "server-key-file = \"server.key\"\n"
+                           "state-directory = \"/var/lib/x\"\n"
+                           "token main { module = \"/m.so\" label = \"t\" pin-file = \"pin\" }\n"
+                           "key signing { token = main label = \"l\" id = \"01fF\"\n"
+                           "    purpose = smime-sign algorithms = { rsa-pkcs1, rsa-pss } }\n"
+                           "client gw { public-key = \"" KEY_1 "\" }\n"
+                           "grant { client = gw key = signing operations = { sign } }\n";
+
+static char dir[64];
+static char path[96];
+
+static int setup(void **state)
+{
+    (void)state;
+    snprintf(dir, sizeof dir, "/tmp/config-XXXXXX");
+    assert_non_null(mkdtemp(dir));
+    snprintf(path, sizeof path, "%s/hsmd.conf", dir);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    unlink(path);
+    return rmdir(dir);
+}
+
+static enum err load(const char *text, struct config **config, struct detail *detail)
+{
+    assert_int_equal(file_write(path, bytes_of_text(text), 0600, NULL), ERR_OK);
+    return config_load(path, config, detail);
+}
+
+static void test_values(void **state)
+{
+    (void)state;
+    struct config *config = NULL;
+    struct detail detail = {0};
+    char expected[128];
+    enum err err = load(good, &config, &detail);
+    assert_string_equal(detail.text, "");
+    assert_int_equal(err, ERR_OK);
+    assert_int_equal(config->listen_count, 2);
+    assert_string_equal(config->listen[1], "tcp://127.0.0.1:7011");
+    snprintf(expected, sizeof expected, "%s/server.key", dir);
+    assert_string_equal(config->server_key_file, expected);
+    assert_string_equal(config->audit_log, "/var/lib/x/audit.log");
+    assert_int_equal(config->request_timeout, 10000);
+    assert_int_equal(config->log_level, LOG_LEVEL_NOTICE);
+    assert_int_equal(config->token_count, 1);
+    snprintf(expected, sizeof expected, "%s/pin", dir);
+    assert_string_equal(config->tokens[0].pin_file, expected);
+    assert_null(config->tokens[0].serial);
+    assert_int_equal(config->tokens[0].sessions, 4);
+    const struct config_key *key = &config->keys[0];
+    assert_string_equal(key->name, "signing");
+    assert_int_equal(key->id_len, 2);
+    assert_memory_equal(key->id, "\x01\xff", 2);
+    assert_int_equal(key->purpose, WIRE_SMIME_SIGN);
+    assert_int_equal(key->state, WIRE_ENABLED);
+    assert_true(key->algorithms == (REGISTRY_SET(WIRE_RSA_PKCS1) | REGISTRY_SET(WIRE_RSA_PSS)));
+    assert_null(key->certificate_file);
+    assert_true(config->grants[0].operations == REGISTRY_SET(WIRE_SIGN));
+    assert_true(config->grants[0].algorithms == REGISTRY_ALL);
+    config_free(config);
+}
+
+static void test_mistakes(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *from, *to, *said;
+    } rows[] = {
+        {"server-key-file = \"server.key\"", "", "server-key-file is missing"},
+        {"state-directory = \"/var/lib/x\"", "", "state-directory is missing"},
+        {"listen = { \"ipc:///run/x.sock\", \"tcp://127.0.0.1:7011\" }", "", "listen is missing"},
+        {"tcp://", "udp://", ":1: listen: \"udp://127.0.0.1:7011\" is not"},
+        {"ipc:///run", "ipc://run", ":1: listen: \"ipc://run/x.sock\" is not"},
+        {"/run/x.sock",
+         "/ppppppppppppppppppppppppppppppppppppppppppppppppppppppppppppppppppppppppppppppppppppppp"
+         "pppppppppppppppppppppppppppp",
+         "107 characters"},
+        {"state-directory", "state-dir", ":3: no such option"},
+        {"token main", "token .main", "\".main\" is not a name"},
+        {"token main", "token \"a b\"", "\"a b\" is not a name"},
+        {"token = main", "token = other", "key signing: token must name"},
+        {"module = \"/m.so\"", "", "token main: module is missing"},
+        {"module = \"/m.so\"", "module = \"\"", ":4: module: \"\" is not a value"},
+        {"label = \"t\"", "", "label or serial"},
+        {"pin-file = \"pin\"", "", "either pin-file or pin-credential"},
+        {"pin-file = \"pin\"", "pin-file = \"pin\" pin-credential = \"pin\"",
+         "either pin-file or pin-credential"},
+        {"pin-file = \"pin\"", "pin-credential = \"../pin\"", "is not a name"},
+        {"pin-file", "sessions = 0 pin-file", ":4: sessions must be 1 to 64, not 0"},
+        {"pin-file", "sessions = 65 pin-file", "sessions must be 1 to 64, not 65"},
+        {"01fF", "01f", "is not hex"},
+        {"smime-sign", "smime", ":6: purpose: \"smime\" is not"},
+        {"purpose = smime-sign", "", "purpose is missing"},
+        {"purpose = smime-sign", "purpose = smime-sign state = destroyed", "state: \"destroyed\""},
+        {"rsa-pss", "rsa-psss", ":6: algorithms: \"rsa-psss\" is not"},
+        {"label = \"l\"", "", "key signing: label is missing"},
+        {KEY_1, "short", ":7: public-key: \"short\" is not"},
+        {"public-key = \"" KEY_1 "\"", "", "either public-key or public-key-file"},
+        {"public-key = \"" KEY_1 "\"", "public-key-file = \"none\"", "client gw: "},
+        {"public-key = \"" KEY_1 "\"", "public-key-file = \"hsmd.conf\"", "does not hold a CURVE"},
+        {"client = gw", "client = other", "client must name"},
+        {"key = signing", "key = other", "key must name"},
+        {"client = gw ", "", "client must name"},
+        {"operations = { sign }", "", "at least one"},
+        {"operations = { sign }", "operations = { list }", "\"list\" is not sign"},
+        {"operations = { sign }", "operations = { sign, sing }", ":8: operations: \"sing\""},
+        {"state-directory", "request-timeout = 99\nstate-directory", ":3: request-timeout must be"},
+        {"state-directory", "log = nowhere\nstate-directory", "log: \"nowhere\" is not"},
+        {"state-directory", "log-level = loud\nstate-directory", "log-level: \"loud\" is not"},
+        {"grant {", "client gw { public-key = \"" KEY_2 "\" }\ngrant {", "gw"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char text[4096];
+        struct config *config = NULL;
+        struct detail detail = {0};
+        const char *at = strstr(good, rows[i].from);
+        assert_non_null(at);
+        snprintf(text, sizeof text, "%.*s%s%s", (int)(at - good), good, rows[i].to,
+                 at + strlen(rows[i].from));
+        enum err err = load(text, &config, &detail);
+        if (err != ERR_PERM || !strstr(detail.text, rows[i].said) || !strstr(detail.text, path))
+            print_error("row %zu: %s, \"%s\" instead of \"%s\"\n", i, err_name(err), detail.text,
+                        rows[i].said);
+        assert_int_equal(err, ERR_PERM);
+        assert_non_null(strstr(detail.text, rows[i].said));
+        assert_non_null(strstr(detail.text, path));
+    }
+}
+
+static void test_registry(void **state)
+{
+    (void)state;
+    char text[4096];
+    struct config *config = NULL;
+    struct registry *registry = NULL;
+    struct detail detail = {0};
+    snprintf(
+        text, sizeof text, "%s%s", good,
+        "key other { token = main label = \"x\" purpose = general state = retired }\n"
+        "client b { public-key = \"" KEY_2 "\" }\n"
+        "grant { client = b key = other operations = { unwrap } algorithms = { rsaes-oaep } }\n"
+        "grant { client = b key = other operations = { sign } algorithms = { rsa-pss } }\n");
+    assert_int_equal(load(text, &config, &detail), ERR_OK);
+    assert_int_equal(registry_from_config(config, &registry, &detail), ERR_OK);
+    const struct registry_client *gw = registry_client_by_public_key(registry, KEY_1);
+    const struct registry_client *b = registry_client_by_public_key(registry, KEY_2);
+    const struct registry_key *signing = registry_key_by_name(registry, BYTES_LITERAL("signing"));
+    const struct registry_key *other = registry_key_by_name(registry, BYTES_LITERAL("other"));
+    assert_string_equal(gw->name, "gw");
+    assert_int_equal(other->state, WIRE_RETIRED);
+    assert_null(registry_client_by_public_key(registry, ""));
+    assert_null(registry_key_by_name(registry, BYTES_LITERAL("signin")));
+    assert_null(registry_key_by_name(registry, BYTES_LITERAL("signing\0")));
+    static const struct {
+        bool is_b, is_other;
+        enum wire_operation operation;
+        enum wire_algorithm algorithm;
+        enum err expected;
+    } rows[] = {
+        {false, false, WIRE_SIGN, WIRE_RSA_PKCS1, ERR_OK},
+        {false, false, WIRE_UNWRAP, WIRE_RSAES_OAEP, ERR_DENIED},
+        {false, true, WIRE_SIGN, WIRE_RSA_PKCS1, ERR_DENIED},
+        {false, true, WIRE_DESCRIBE, 0, ERR_DENIED},
+        {false, false, WIRE_DESCRIBE, 0, ERR_OK},
+        {true, false, WIRE_SIGN, WIRE_RSA_PKCS1, ERR_DENIED},
+        {true, true, WIRE_UNWRAP, WIRE_RSAES_OAEP, ERR_OK},
+        {true, true, WIRE_UNWRAP, WIRE_RSAES_PKCS1, ERR_DENIED},
+        {true, true, WIRE_SIGN, WIRE_RSA_PSS, ERR_OK},
+        {true, true, WIRE_SIGN, WIRE_RSAES_OAEP, ERR_DENIED}, // not across grants
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        assert_int_equal(registry_authorise(registry, rows[i].is_b ? b : gw,
+                                            rows[i].is_other ? other : signing, rows[i].operation,
+                                            rows[i].algorithm),
+                         rows[i].expected);
+    struct bytes names[4];
+    assert_int_equal(registry_list(registry, b, BYTES_LITERAL(""), names, 4), 1);
+    assert_true(bytes_equal(names[0], BYTES_LITERAL("other")));
+    assert_int_equal(registry_list(registry, b, BYTES_LITERAL("other"), names, 4), 0);
+    assert_int_equal(registry_list(registry, b, BYTES_LITERAL(""), names, 0), 0);
+    registry_free(registry);
+    config_free(config);
+}
+
+static void test_same_key_twice(void **state)
+{
+    (void)state;
+    char text[4096];
+    struct config *config = NULL;
+    struct registry *registry = NULL;
+    struct detail detail = {0};
+    snprintf(text, sizeof text, "%s%s", good, "client b { public-key = \"" KEY_1 "\" }\n");
+    assert_int_equal(load(text, &config, &detail), ERR_OK);
+    assert_int_equal(registry_from_config(config, &registry, &detail), ERR_PERM);
+    assert_non_null(strstr(detail.text, "the same public key"));
+    config_free(config);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_values),
+        cmocka_unit_test(test_mistakes),
+        cmocka_unit_test(test_registry),
+        cmocka_unit_test(test_same_key_twice),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}

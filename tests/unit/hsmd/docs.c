@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+// hsmd.conf(5) has every option, in its section, and no other; its examples are good; hsmd(8) has
+// every event of the audit log, and every option of the command.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "hsmd/audit.h"
+#include "hsmd/base/file.h"
+#include "hsmd/config.h"
+
+#define PAGES TEST_DATA "/../../hsmd/"
+
+static struct buf page;
+
+static char *read_page(const char *name)
+{
+    char path[300];
+    snprintf(path, sizeof path, PAGES "%s", name);
+    buf_init(&page, 1 << 20);
+    assert_int_equal(file_read(path, &page, NULL), ERR_OK);
+    return (char *)page.data;
+}
+
+static const cfg_opt_t *find(const cfg_opt_t *options, const char *name, size_t len)
+{
+    for (; options->name; options++) {
+        if (strlen(options->name) == len && strncmp(options->name, name, len) == 0)
+            return options;
+    }
+    return NULL;
+}
+
+static size_t word(const char *text)
+{
+    return strcspn(text, " \n");
+}
+
+// How many options there are, sections not counted.
+static unsigned count(const cfg_opt_t *options)
+{
+    unsigned n = 0;
+    for (; options->name; options++)
+        n += options->subopts ? count(options->subopts) : 1;
+    return n;
+}
+
+static void test_options(void **state)
+{
+    (void)state;
+    const cfg_opt_t *section = NULL;
+    unsigned documented = 0;
+    char *rest = read_page("hsmd.conf.5");
+    for (char *line; (line = strsep(&rest, "\n")) != NULL;) {
+        if (strcmp(line, ".Ss Settings") == 0) {
+            section = config_options();
+        } else if (strncmp(line, ".Ss ", 4) == 0) {
+            const cfg_opt_t *found = find(config_options(), line + 4, word(line + 4));
+            if (!found)
+                print_error("no such section: %s\n", line);
+            assert_non_null(found);
+            section = found->subopts;
+        } else if (strncmp(line, ".It Ic ", 7) == 0) {
+            assert_non_null(section);
+            if (!find(section, line + 7, word(line + 7)))
+                print_error("no such option: %s\n", line);
+            assert_non_null(find(section, line + 7, word(line + 7)));
+            documented++;
+        }
+    }
+    assert_int_equal(documented, count(config_options())); // libConfuse has no doubles, nor do we
+    buf_clear(&page);
+}
+
+static void write_in(const char *dir, const char *name, const char *text)
+{
+    char path[120];
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    assert_int_equal(file_write(path, bytes_of_text(text), 0600, NULL), ERR_OK);
+}
+
+static void test_examples(void **state)
+{
+    (void)state;
+    static const char key[] = "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7\n";
+    char dir[] = "/tmp/docs-XXXXXX";
+    char path[64];
+    unsigned examples = 0;
+    assert_non_null(mkdtemp(dir));
+    write_in(dir, "gateway.pub", key);
+    write_in(dir, "gateway1.pub", key);
+    snprintf(path, sizeof path, "%s/hsmd.conf", dir);
+    for (char *at = read_page("hsmd.conf.5"); (at = strstr(at, "\n.Bd -literal")) != NULL;) {
+        struct config *config = NULL;
+        struct detail detail = {0};
+        char *begin = strchr(at + 1, '\n') + 1;
+        char *end = strstr(begin, "\n.Ed");
+        *end = 0;
+        write_in(dir, "hsmd.conf", begin);
+        enum err err = config_load(path, &config, &detail);
+        assert_string_equal(detail.text, "");
+        assert_int_equal(err, ERR_OK);
+        config_free(config);
+        examples++;
+        at = end + 1;
+    }
+    assert_int_equal(examples, 2);
+    unlink(path);
+    snprintf(path, sizeof path, "%s/gateway.pub", dir);
+    unlink(path);
+    snprintf(path, sizeof path, "%s/gateway1.pub", dir);
+    unlink(path);
+    rmdir(dir);
+    buf_clear(&page);
+}
+
+static void test_events(void **state)
+{
+    (void)state;
+    char *text = read_page("hsmd.8");
+    char *begin = strstr(text, "\n.It Ic event\n");
+    assert_non_null(begin);
+    char *end = strstr(begin + 5, "\n.It ");
+    *end = 0;
+    unsigned documented = 0;
+    for (char *at = begin; (at = strstr(at, "\n.Cm ")) != NULL; at++) {
+        bool is_known = false;
+        for (unsigned i = 0; i < AUDIT_EVENT_COUNT; i++)
+            is_known = is_known ||
+                       (strlen(audit_event_name((enum audit_event)i)) == word(at + 5) &&
+                        strncmp(audit_event_name((enum audit_event)i), at + 5, word(at + 5)) == 0);
+        assert_true(is_known);
+        documented++;
+    }
+    assert_int_equal(documented, AUDIT_EVENT_COUNT);
+    buf_clear(&page);
+}
+
+// The options as the source of main.c has them: { "name", ...argument, NULL, ...}.
+static void test_command(void **state)
+{
+    (void)state;
+    unsigned options = 0;
+    char *main_text = strdup(read_page("main.c"));
+    buf_clear(&page);
+    const char *manual = read_page("hsmd.8");
+    char *table = strstr(main_text, "long_options[] = {");
+    assert_non_null(table);
+    *strstr(table, "{0},") = 0;
+    for (char *at = table; (at = strstr(at, "{\"")) != NULL; at++, options++) {
+        char entry[64];
+        snprintf(entry, sizeof entry, "Fl -%.*s", (int)strcspn(at + 2, "\""), at + 2);
+        if (!strstr(manual, entry))
+            print_error("hsmd(8) has no %s\n", entry);
+        assert_non_null(strstr(manual, entry));
+    }
+    assert_int_equal(options, 5);
+    unsigned documented = 0;
+    for (const char *at = strstr(manual, "The options are"); (at = strstr(at, "\n.It Fl ")) != NULL;
+         at++)
+        documented++;
+    assert_int_equal(documented, options);
+    free(main_text);
+    buf_clear(&page);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_options),
+        cmocka_unit_test(test_examples),
+        cmocka_unit_test(test_events),
+        cmocka_unit_test(test_command),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
