@@ -14,6 +14,7 @@
 #include <openssl/kdf.h>
 #include <openssl/rsa.h>
 
+#include "hsmd/base/alloc.h"
 #include "tests/support/custodian.h"
 
 static struct custodian custodian;
@@ -525,6 +526,42 @@ static void test_malformed(void **state)
     }
 }
 
+// Memory runs out at every place there is: "temp", or what it would have been; and then all is well
+// again.
+static void test_allocations(void **state)
+{
+    (void)state;
+    const struct wire_request requests[] = {
+        make_sign("rsa.smime-sign.enabled", WIRE_RSA_PKCS1, WIRE_ATTRIBUTES),
+        make_unwrap("rsa.smime-decrypt.enabled", true),
+        make_agree("ec.smime-decrypt.enabled"),
+        {.operation = WIRE_DESCRIBE, .id = 5, .describe = {BYTES_LITERAL("rsa.listed")}}};
+    for (size_t i = 0; i < sizeof requests / sizeof *requests; i++) {
+        struct buf encoded;
+        buf_init(&encoded, WIRE_FRAME_MAX);
+        assert_int_equal(wire_encode_request(&requests[i], &encoded), ERR_OK);
+        for (unsigned n = 1; n <= 12; n++) {
+            struct wire_reply reply;
+            struct buf fresh;
+            buf_init(&fresh, WIRE_FRAME_MAX);
+            mem_fail_at(n);
+            assert_true(core_handle(&custodian.core, &custodian.worker,
+                                    custodian.public_keys[CUSTODIAN_ALL], buf_bytes(&encoded),
+                                    deadline_in(60000), &fresh));
+            mem_fail_at(0);
+            if (fresh.len) {
+                assert_int_equal(
+                    wire_decode_reply(requests[i].operation, buf_bytes(&fresh), &reply, NULL),
+                    ERR_OK);
+                assert_true(reply.class == ERR_OK || reply.class == ERR_TEMP);
+            }
+            buf_clear(&fresh);
+        }
+        assert_int_equal(call(CUSTODIAN_ALL, &requests[i], NULL), ERR_OK);
+        buf_clear(&encoded);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -534,6 +571,7 @@ int main(void)
         cmocka_unit_test(test_agree_value),  cmocka_unit_test(test_list),
         cmocka_unit_test(test_describe),     cmocka_unit_test(test_store_failures),
         cmocka_unit_test(test_audit_fields), cmocka_unit_test(test_malformed),
+        cmocka_unit_test(test_allocations),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
