@@ -52,7 +52,7 @@ char *mem_strndup(const char *text, size_t max)
 
 char *mem_strdup(const char *text)
 {
-    return mem_strndup(text, SIZE_MAX);
+    return mem_strndup(text, strlen(text));
 }
 
 void mem_free(void *ptr)
