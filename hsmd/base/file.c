@@ -44,7 +44,7 @@ static ssize_t read_all(int fd, uint8_t *out, size_t room)
 enum err file_read(const char *path, struct buf *out, struct detail *detail)
 {
     int fd = -1;
-    struct stat st;
+    struct stat st = {0};
     uint8_t chunk[4096];
     enum err err = open_regular(path, &fd, &st, detail);
     if (err != ERR_OK)
@@ -70,7 +70,7 @@ enum err file_read(const char *path, struct buf *out, struct detail *detail)
 enum err file_read_secret(const char *path, struct secret *out, struct detail *detail)
 {
     int fd = -1;
-    struct stat st;
+    struct stat st = {0};
     enum err err = open_regular(path, &fd, &st, detail);
     if (err != ERR_OK)
         return err;

@@ -18,7 +18,7 @@
     X(HASH_SHA512, 5, "sha512", 64)
 
 enum hash {
-#define X(symbol, number, name, size) symbol = number,
+#define X(symbol, number, name, size) symbol = (number),
     HASH_TABLE(X)
 #undef X
         HASH_COUNT

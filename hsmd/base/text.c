@@ -56,7 +56,7 @@ enum err text_get_hex(const char *hex, struct buf *out)
     }
     enum err err = buf_reserve(out, len / 2, &place);
     for (size_t i = 0; err == ERR_OK && i < len; i += 2)
-        place[i / 2] = (uint8_t)(hex_value(hex[i]) << 4 | hex_value(hex[i + 1]));
+        place[i / 2] = (uint8_t)(hex_value(hex[i]) * 16 + hex_value(hex[i + 1]));
     return err;
 }
 

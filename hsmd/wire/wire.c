@@ -55,13 +55,11 @@ enum wire_algorithm wire_algorithm_by_name(const char *name)
 
 enum wire_operation wire_algorithm_operation(enum wire_algorithm algorithm)
 {
-    switch (algorithm) {
 #define X(symbol, number, name, operation) \
-    case symbol:                           \
+    if (algorithm == (symbol))             \
         return operation;
-        WIRE_ALGORITHMS(X)
+    WIRE_ALGORITHMS(X)
 #undef X
-    }
     return (enum wire_operation)0;
 }
 

@@ -69,7 +69,7 @@
     X(WIRE_DISABLED, 2, "disabled", 0) \
     X(WIRE_RETIRED, 3, "retired", 0)
 
-#define X(symbol, number, name, rest) symbol = number,
+#define X(symbol, number, name, rest) symbol = (number),
 enum wire_operation { WIRE_OPERATIONS(X) };
 enum wire_algorithm { WIRE_ALGORITHMS(X) };
 enum wire_form { WIRE_FORMS(X) };

@@ -127,6 +127,37 @@ static void test_bounds_are_kept_on_encoding(void **state)
     assert_true(tried > 30);
 }
 
+// Each wrong in one respect, and right without it.
+static void test_fields_go_together(void **state)
+{
+    struct wire_request requests[9];
+    struct wire_request *at = requests;
+    struct buf frame;
+    (void)state;
+    buf_init(&frame, WIRE_FRAME_MAX);
+    assert_int_equal(buf_put_text(&frame, "kept"), ERR_OK);
+    for (size_t i = 0; i < 3; i++)
+        requests[i] = sample_request(WIRE_UNWRAP, SAMPLE_LARGEST); // OAEP
+    for (size_t i = 3; i < 6; i++)
+        requests[i] = sample_request(WIRE_UNWRAP, SAMPLE_TYPICAL);
+    requests[6] = sample_request(WIRE_SIGN, SAMPLE_TYPICAL);
+    requests[7] = requests[6];
+    requests[8] = sample_request(WIRE_AGREE, SAMPLE_TYPICAL);
+    (at++)->unwrap.hash = HASH_NONE;
+    (at++)->unwrap.mgf_hash = HASH_NONE;
+    (at++)->unwrap.length = 32;
+    (at++)->unwrap.hash = HASH_SHA256;
+    (at++)->unwrap.mgf_hash = HASH_SHA256;
+    (at++)->unwrap.label = BYTES_LITERAL("label");
+    (at++)->sign.salt = 32;
+    (at++)->sign.algorithm = WIRE_RSAES_PKCS1;
+    (at++)->agree.hash = HASH_NONE;
+    for (at = requests; at < requests + 9; at++)
+        assert_not_encoded(wire_encode_request(at, &frame), ERR_PERM, &frame,
+                           wire_operation_name(at->operation));
+    buf_clear(&frame);
+}
+
 static void test_encoding_is_all_or_nothing(void **state)
 {
     struct wire_request request = sample_request(WIRE_SIGN, SAMPLE_TYPICAL);
@@ -211,6 +242,7 @@ int main(void)
         cmocka_unit_test(test_replies_round_trip),
         cmocka_unit_test(test_refusals_round_trip),
         cmocka_unit_test(test_bounds_are_kept_on_encoding),
+        cmocka_unit_test(test_fields_go_together),
         cmocka_unit_test(test_encoding_is_all_or_nothing),
         cmocka_unit_test(test_a_secret_is_copied_once),
         cmocka_unit_test(test_names_and_numbers),
