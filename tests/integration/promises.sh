@@ -1,0 +1,98 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# Private keys are in the token only, and only hsmd reaches it: no key file, no PIN where others see
+# it, no PKCS#11 in the gateway, and who may link whom.
+. "$(dirname "$0")/common.sh"
+here=$(cd "$(dirname "$0")" && pwd)
+box=$WORK/box
+tear_down() {
+    "$ROOT/tools/sandbox" down "$box"
+}
+
+# Programs and libraries
+pkcs11='p11|pkcs11|softhsm|cryptoki'
+
+# ldd shows no such library. One exception, said aloud: Debian's libcurl brings libp11-kit along, by
+# librtmp and libgnutls, which never touch it for plain SMTP.
+no_pkcs11_behind() { # FILE
+    local file=$1 library path
+    while read -r library _ path _; do
+        [[ $library =~ $pkcs11 ]] || continue
+        if grep -q 'NEEDED.*libcurl' <(readelf -d "$file") && grep -qF "$path" <(
+            ldd "$(ldd "$file" | awk '$1 ~ /^libcurl/ {print $3}')"
+        ) && ! brings_pkcs11_without_curl "$file"; then
+            echo "note: ${file##*/} gets $library from libcurl" >>"$WORK/notes"
+            continue
+        fi
+        echo "$file: $library"
+        return 1
+    done < <(ldd "$file")
+}
+brings_pkcs11_without_curl() { # FILE
+    local needed path
+    while read -r needed; do
+        [[ $needed == libcurl* ]] && continue
+        path=$(ldd "$1" | awk -v name="$needed" '$1 == name {print $3}')
+        [[ -n $path ]] && grep -q -E "$pkcs11" <(ldd "$path") && return 0
+    done < <(readelf -d "$1" | sed -n 's/.*NEEDED.*\[\(.*\)\]/\1/p')
+    return 1
+}
+for name in sealgated sealgate hsmd.so; do
+    check "$name is there" test -f "$BUILD/bin/$name"
+    check_not "$name itself links no PKCS#11 library" \
+        grep -i -E "NEEDED.*($pkcs11)" <(readelf -d "$BUILD/bin/$name")
+    check "$name gets none from another library" no_pkcs11_behind "$BUILD/bin/$name"
+    check_not "$name has no Cryptoki in it" \
+        grep -E ' (U|T|t) (C_GetFunctionList|C_Initialize|PKCS11_|token_login)' \
+        <(nm -a "$BUILD/bin/$name" 2>/dev/null && nm -D "$BUILD/bin/$name")
+done
+cat "$WORK/notes" 2>/dev/null
+check "the test of that can fail: hsmd links libp11" grep -i 'libp11' <(ldd "$BUILD/bin/hsmd")
+for name in sealgated sealgate; do
+    check_not "$name does not link our provider or its client" \
+        grep -E ' [Tt] (client_call|wire_encode)' <(nm -a "$BUILD/bin/$name")
+done
+check "the provider shows one symbol only" test \
+    "$(nm -D --defined-only "$BUILD/bin/hsmd.so" | awk '$2 ~ /[TDBR]/ {print $3}')" = OSSL_provider_init
+
+# A sandbox, watched while it is made: no PIN in any list of arguments or environment
+"$ROOT/tools/sandbox" up "$box" >"$WORK/up.log" 2>&1 &
+maker=$!
+: >"$WORK/seen"
+while kill -0 "$maker" 2>/dev/null; do
+    cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null | tr '\0' '\n' >>"$WORK/seen"
+    sleep 0.02
+done
+wait "$maker" || give_up "$(cat "$WORK/up.log")"
+sort -u "$WORK/seen" >"$WORK/seen.unique"
+check "the watch saw the tools" grep -q 'softhsm2-util' "$WORK/seen.unique"
+for name in pin so-pin; do
+    check_not "no process was given the $name" grep -qF -f "$box/hsmd/$name" "$WORK/seen.unique"
+    check "$name has mode 0400" test "$(stat -c %a "$box/hsmd/$name")" = 400
+done
+
+# Nothing under the directory is a private key, whatever its form and name
+check "no private key in any file of the sandbox" "$here/find_private_keys.py" "$box"
+openssl genpkey -quiet -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -outform DER -out "$box/x"
+check_not "the search finds one in DER" "$here/find_private_keys.py" "$box"
+openssl genpkey -quiet -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out "$WORK/rsa.pem"
+openssl rsa -in "$WORK/rsa.pem" -traditional -outform DER -out "$box/x" 2>/dev/null
+check_not "... and in DER of the old kind" "$here/find_private_keys.py" "$box"
+{ echo "a line before it" && cat "$WORK/rsa.pem"; } >"$box/x"
+check_not "... and in PEM" "$here/find_private_keys.py" "$box"
+rm "$box/x"
+
+# The keys in the token
+module=$(sed -n 's/^ *module = "\(.*\)"/\1/p' "$box/hsmd/hsmd.conf")
+# answer-pins shows what was printed only of a program that failed, so this one does.
+SOFTHSM2_CONF=$box/token/softhsm2.conf "$ROOT/tools/answer-pins" --user "$box/hsmd/pin" -- \
+    sh -c "pkcs11-tool --module '$module' --token-label a.example --login -O --type privkey; exit 1" \
+    2>"$WORK/objects"
+check "five private keys" test "$(grep -c '^Private Key Object' "$WORK/objects")" -eq 5
+check "all of them born there and not extractable" test 5 -eq \
+    "$(grep -c 'Access: *sensitive, always sensitive, never extractable, local' "$WORK/objects")"
+
+# Out of the provider comes no private half
+check_not "openssl pkey does not get a private key" env OPENSSL_CONF="$box/openssl.cnf" \
+    openssl pkey -in hsmd:signing -out "$WORK/key.pem"
+check_not "... nor half a one" grep -q 'PRIVATE' "$WORK/key.pem"
