@@ -18,8 +18,10 @@
 // temporary failure (milter_default_action = tempfail).
 #include "gateway/milter.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include <libmilter/mfapi.h>
 
@@ -32,8 +34,52 @@
 #define ACTIONS (SMFIF_ADDHDRS | SMFIF_CHGHDRS | SMFIF_CHGBODY | SMFIF_DELRCPT)
 #define REPLY_SIZE 980 // libmilter's MAXREPLYLEN
 
-// libmilter hands no context to its first callback.
-static struct gateway *served;
+#define STOP_LIMIT 60000 // ms for messages in work to come to their end
+
+// libmilter hands no context to its first callback, and its threads go on when smfi_main is back: a
+// callback that comes after the end must not find a gateway.
+static struct {
+    pthread_mutex_t mutex;
+    pthread_cond_t left;
+    struct gateway *gateway;
+    unsigned inside; // callbacks at work
+    bool is_stopping;
+} served = {.mutex = PTHREAD_MUTEX_INITIALIZER, .left = PTHREAD_COND_INITIALIZER};
+
+static bool enter(void)
+{
+    pthread_mutex_lock(&served.mutex);
+    bool may_enter = !served.is_stopping;
+    served.inside += may_enter ? 1 : 0;
+    pthread_mutex_unlock(&served.mutex);
+    return may_enter;
+}
+
+static sfsistat leave(sfsistat status)
+{
+    pthread_mutex_lock(&served.mutex);
+    served.inside--;
+    pthread_cond_signal(&served.left);
+    pthread_mutex_unlock(&served.mutex);
+    return status;
+}
+
+static enum err wait_for_all_to_leave(struct detail *detail)
+{
+    struct timespec until;
+    int failed = 0;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += STOP_LIMIT / 1000;
+    pthread_mutex_lock(&served.mutex);
+    served.is_stopping = true;
+    while (served.inside > 0 && !failed)
+        failed = pthread_cond_timedwait(&served.left, &served.mutex, &until);
+    unsigned inside = served.inside;
+    pthread_mutex_unlock(&served.mutex);
+    if (inside > 0)
+        return err_set(detail, ERR_TEMP, "%u messages did not come to an end", inside);
+    return ERR_OK;
+}
 
 static sfsistat reply(SMFICTX *ctx, const struct verdict *verdict)
 {
@@ -91,11 +137,10 @@ static sfsistat on_negotiate(SMFICTX *ctx, unsigned long offered_actions,
     return SMFIS_CONTINUE;
 }
 
-static sfsistat on_connect(SMFICTX *ctx, char *host, _SOCK_ADDR *address)
+static sfsistat take_connect(SMFICTX *ctx, const struct sockaddr *address)
 {
-    (void)host;
     session_free(session_of(ctx));
-    struct session *session = session_new(served);
+    struct session *session = session_new(served.gateway);
     if (smfi_setpriv(ctx, session) != MI_SUCCESS || !session) {
         session_free(session);
         return SMFIS_TEMPFAIL;
@@ -105,7 +150,7 @@ static sfsistat on_connect(SMFICTX *ctx, char *host, _SOCK_ADDR *address)
     return SMFIS_CONTINUE;
 }
 
-static sfsistat on_envfrom(SMFICTX *ctx, char **args)
+static sfsistat take_envfrom(SMFICTX *ctx, char **args)
 {
     struct session *session = session_of(ctx);
     char login_macro[] = "{auth_authen}";
@@ -115,7 +160,7 @@ static sfsistat on_envfrom(SMFICTX *ctx, char **args)
     return err ? reply_failure(ctx, NULL, err, &session->detail) : SMFIS_CONTINUE;
 }
 
-static sfsistat on_envrcpt(SMFICTX *ctx, char **args)
+static sfsistat take_envrcpt(SMFICTX *ctx, char **args)
 {
     struct session *session = session_of(ctx);
     if (!session || !session->message)
@@ -124,7 +169,7 @@ static sfsistat on_envrcpt(SMFICTX *ctx, char **args)
     return err ? reply_failure(ctx, NULL, err, &session->detail) : SMFIS_CONTINUE;
 }
 
-static sfsistat on_header(SMFICTX *ctx, char *name, char *value)
+static sfsistat take_header(SMFICTX *ctx, char *name, char *value)
 {
     struct session *session = session_of(ctx);
     if (!session || !session->message)
@@ -133,7 +178,7 @@ static sfsistat on_header(SMFICTX *ctx, char *name, char *value)
     return err ? reply_failure(ctx, NULL, err, &session->detail) : SMFIS_CONTINUE;
 }
 
-static sfsistat on_body(SMFICTX *ctx, unsigned char *data, size_t len)
+static sfsistat take_body(SMFICTX *ctx, unsigned char *data, size_t len)
 {
     struct session *session = session_of(ctx);
     if (!session || !session->message)
@@ -302,7 +347,7 @@ static sfsistat answer_outcome(SMFICTX *ctx, const struct session *session,
     return err ? reply_failure(ctx, request->id, err, &detail) : SMFIS_CONTINUE;
 }
 
-static sfsistat on_eom(SMFICTX *ctx)
+static sfsistat take_eom(SMFICTX *ctx)
 {
     struct session *session = session_of(ctx);
     struct request request;
@@ -321,18 +366,61 @@ static sfsistat on_eom(SMFICTX *ctx)
     return status;
 }
 
-static sfsistat on_abort(SMFICTX *ctx)
+static sfsistat take_abort(SMFICTX *ctx)
 {
     if (session_of(ctx))
         session_reset(session_of(ctx));
     return SMFIS_CONTINUE;
 }
 
-static sfsistat on_close(SMFICTX *ctx)
+static sfsistat take_close(SMFICTX *ctx)
 {
     session_free(session_of(ctx));
     smfi_setpriv(ctx, NULL);
     return SMFIS_CONTINUE;
+}
+
+// ---- what libmilter calls ----
+
+static sfsistat on_connect(SMFICTX *ctx, char *host, _SOCK_ADDR *address)
+{
+    (void)host;
+    return enter() ? leave(take_connect(ctx, address)) : SMFIS_TEMPFAIL;
+}
+
+static sfsistat on_envfrom(SMFICTX *ctx, char **args)
+{
+    return enter() ? leave(take_envfrom(ctx, args)) : SMFIS_TEMPFAIL;
+}
+
+static sfsistat on_envrcpt(SMFICTX *ctx, char **args)
+{
+    return enter() ? leave(take_envrcpt(ctx, args)) : SMFIS_TEMPFAIL;
+}
+
+static sfsistat on_header(SMFICTX *ctx, char *name, char *value)
+{
+    return enter() ? leave(take_header(ctx, name, value)) : SMFIS_TEMPFAIL;
+}
+
+static sfsistat on_body(SMFICTX *ctx, unsigned char *data, size_t len)
+{
+    return enter() ? leave(take_body(ctx, data, len)) : SMFIS_TEMPFAIL;
+}
+
+static sfsistat on_eom(SMFICTX *ctx)
+{
+    return enter() ? leave(take_eom(ctx)) : SMFIS_TEMPFAIL;
+}
+
+static sfsistat on_abort(SMFICTX *ctx)
+{
+    return enter() ? leave(take_abort(ctx)) : SMFIS_TEMPFAIL;
+}
+
+static sfsistat on_close(SMFICTX *ctx)
+{
+    return enter() ? leave(take_close(ctx)) : SMFIS_TEMPFAIL;
 }
 
 enum err milter_run(struct gateway *gateway, void (*ready)(void *ctx), void *ctx,
@@ -356,8 +444,8 @@ enum err milter_run(struct gateway *gateway, void (*ready)(void *ctx), void *ctx
     const char *socket_name = gateway->conf->listen;
     char *listen_on = mem_strdup(socket_name ? socket_name : "");
     if (!listen_on)
-        return err_set(detail, ERR_TEMP, "out of memory");
-    served = gateway;
+        return err_set(detail, ERR_BUG, "out of memory");
+    served.gateway = gateway;
     enum err err = ERR_OK;
     if (smfi_setconn(listen_on) != MI_SUCCESS || smfi_register(description) != MI_SUCCESS ||
         smfi_opensocket(true) != MI_SUCCESS)
@@ -366,6 +454,8 @@ enum err milter_run(struct gateway *gateway, void (*ready)(void *ctx), void *ctx
         ready(ctx);
         if (smfi_main() != MI_SUCCESS)
             err = err_set(detail, ERR_BUG, "libmilter ended with an error");
+        if (wait_for_all_to_leave(detail))
+            err = ERR_TEMP;
     }
     mem_free(listen_on);
     return err;

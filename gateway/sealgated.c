@@ -85,8 +85,15 @@ static int serve(struct gateway *gateway, struct options *options)
         return EXIT_CONFIG;
     }
     enum err err = smtp_start(&detail);
-    if (!err)
-        err = milter_run(gateway, notify_ready, options, &detail);
+    if (err) {
+        log_error("start", "err", detail.text);
+        return EXIT_CONFIG;
+    }
+    err = milter_run(gateway, notify_ready, options, &detail);
+    if (err == ERR_TEMP) {
+        log_warning("end", "err", detail.text);
+        _exit(0); // a thread still works on what would be freed; the MTA has the message
+    }
     smtp_stop();
     if (err) {
         log_error("end", "err", detail.text);
