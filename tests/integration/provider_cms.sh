@@ -55,6 +55,8 @@ check_refused "PSS with another MGF hash" "must be equal" ours cms -sign -in m.t
 sign_and_verify "certificate from hsmd:" signing -certfile ca.pem
 check "certificate by URI" ours cms -sign -in m.txt -signer hsmd:signing -inkey hsmd:signing -out s.eml
 check "... verifies" plain cms -verify -in s.eml -CAfile ca.pem -out v.txt
+check "nothing but a URI" ours cms -sign -in m.txt -signer hsmd:signing -out s.eml
+check "... verifies" plain cms -verify -in s.eml -CAfile ca.pem -out v.txt
 check "two signers" ours cms -sign -in m.txt -signer signing.pem -inkey hsmd:signing \
     -signer ec-signing.pem -inkey hsmd:ec-signing -out s.eml
 check "... verify" plain cms -verify -in s.eml -CAfile ca.pem -out v.txt
@@ -121,7 +123,32 @@ check "... decrypts" ours cms -decrypt -in e.eml -recip ec-decryption.pem -inkey
     -out d.txt
 check "... to the text" cmp d.txt m.txt
 
-# ---- both, and trouble ----
+check "nothing but a URI" ours cms -decrypt -in e.eml -recip hsmd:decryption -out d.txt
+check "... to the text" cmp d.txt m.txt
+
+# ---- with our provider before the default one ----
+
+sed '/^default = /d; s/^hsmd = .*/&\ndefault = default_provider/' ours.cnf >reversed.cnf
+reversed() {
+    OPENSSL_CONF=$WORK/reversed.cnf openssl "$@"
+}
+check "hsmd first: signs" reversed cms -sign -in m.txt -signer signing.pem -inkey hsmd:signing -out s.eml
+check "... verifies" reversed cms -verify -in s.eml -CAfile ca.pem -out v.txt
+for key in decryption ec-decryption; do
+    check "... encrypts" reversed cms -encrypt -aes256 -in m.txt -out e.eml "$key.pem"
+    check "... decrypts" reversed cms -decrypt -in e.eml -recip "$key.pem" -inkey "hsmd:$key" -out d.txt
+    check "... to the text" cmp d.txt m.txt
+done
+check "... signs with a key from a file" reversed dgst -sha256 -sign ca.key -out sig m.txt
+
+# ---- S/MIME version 3, and trouble ----
+
+check "smime -sign" ours smime -sign -in m.txt -signer signing.pem -inkey hsmd:signing -out s.eml
+check "... verifies" plain smime -verify -in s.eml -CAfile ca.pem -out v.txt
+check "smime -encrypt" plain smime -encrypt -aes256 -in m.txt -out e.eml decryption.pem
+check "... -decrypt" ours smime -decrypt -in e.eml -recip decryption.pem -inkey hsmd:decryption \
+    -out d.txt
+check "... to the text" cmp d.txt m.txt
 
 check "sign, then encrypt" ours cms -sign -in m.txt -signer signing.pem -inkey hsmd:signing -out s.eml
 check "... encrypt" ours cms -encrypt -aes256 -in s.eml -out e.eml decryption.pem

@@ -46,6 +46,13 @@ done
 check "... with descriptions" grep -q "RSA 2048 bits, smime-sign, enabled" list.txt
 check "... and all of them" grep -q "Total found: ${#KEYS[@]}" list.txt
 check "storeutl -keys -noout -text" ours storeutl -keys -noout -text hsmd:ec-signing
+check "storeutl -r hsmd:" ours storeutl -r -noout -text -out list.txt hsmd:
+check "... shows every key" test "$(grep -c 'Private-Key: in hsmd' list.txt)" = "${#KEYS[@]}"
+check "rsa -text" ours rsa -in hsmd:signing -noout -text
+check "ec -text" ours ec -in hsmd:ec-signing -noout -text
+check "pkey -check" ours pkey -in hsmd:ec-signing -noout -check
+check_refused "pkcs12 -export" "does not leave hsmd" ours pkcs12 -export -inkey hsmd:signing \
+    -in signing.pem -passout pass:x -out no.p12
 check_refused "unknown key" "hsmd denies" ours pkey -in hsmd:nobody -noout
 check_refused "URI with parameters" "parameters are not known" ours pkey -in 'hsmd:signing?x=1' -noout
 check "keys from files are made as ever" ours genpkey -algorithm EC -pkeyopt \

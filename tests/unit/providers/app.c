@@ -155,6 +155,7 @@ size_t app_attributes(const char *content, uint8_t *out)
     out[1] = (uint8_t)(len + 2);
     out[2] = 0x04;
     out[3] = (uint8_t)len;
-    memcpy(out + 4, content, len);
+    for (size_t i = 0; i < len; i++)
+        out[4 + i] = (uint8_t)content[i];
     return len + 4;
 }

@@ -7,13 +7,13 @@
 struct fake_key {
     const char *name;
     const char *kind; // "RSA", "P-256", "P-384"
-    enum wire_purpose purpose;
     EVP_PKEY *key;
     X509 *certificate;
     unsigned char *public_der;
-    int public_len;
     unsigned char *certificate_der;
+    int public_len;
     int certificate_len;
+    enum wire_purpose purpose;
 };
 
 void fake_keys_make(struct fake_key keys[FAKE_KEYS]);

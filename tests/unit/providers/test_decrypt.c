@@ -39,24 +39,23 @@ static int no_fault(void **state)
 }
 
 struct padding {
-    const char *name;
+    const char *name, *hash, *mgf_hash, *label;
     int mode; // 0: not set
-    const char *hash, *mgf_hash, *label;
     enum wire_algorithm algorithm;
     enum hash wire_hash, wire_mgf_hash;
 };
 
 static const struct padding paddings[] = {
-    {"nothing said", 0, NULL, NULL, NULL, WIRE_RSAES_PKCS1, HASH_NONE, HASH_NONE},
-    {"v1.5", RSA_PKCS1_PADDING, NULL, NULL, NULL, WIRE_RSAES_PKCS1, HASH_NONE, HASH_NONE},
-    {"OAEP", RSA_PKCS1_OAEP_PADDING, NULL, NULL, NULL, WIRE_RSAES_OAEP, HASH_SHA1, HASH_SHA1},
-    {"OAEP SHA-256", RSA_PKCS1_OAEP_PADDING, "SHA256", NULL, NULL, WIRE_RSAES_OAEP, HASH_SHA256,
+    {"nothing said", NULL, NULL, NULL, 0, WIRE_RSAES_PKCS1, HASH_NONE, HASH_NONE},
+    {"v1.5", NULL, NULL, NULL, RSA_PKCS1_PADDING, WIRE_RSAES_PKCS1, HASH_NONE, HASH_NONE},
+    {"OAEP", NULL, NULL, NULL, RSA_PKCS1_OAEP_PADDING, WIRE_RSAES_OAEP, HASH_SHA1, HASH_SHA1},
+    {"OAEP SHA-256", "SHA256", NULL, NULL, RSA_PKCS1_OAEP_PADDING, WIRE_RSAES_OAEP, HASH_SHA256,
      HASH_SHA256},
-    {"OAEP SHA-384", RSA_PKCS1_OAEP_PADDING, "SHA384", "SHA384", NULL, WIRE_RSAES_OAEP, HASH_SHA384,
+    {"OAEP SHA-384", "SHA384", "SHA384", NULL, RSA_PKCS1_OAEP_PADDING, WIRE_RSAES_OAEP, HASH_SHA384,
      HASH_SHA384},
-    {"OAEP SHA-512, MGF SHA-1", RSA_PKCS1_OAEP_PADDING, "SHA512", "SHA1", NULL, WIRE_RSAES_OAEP,
+    {"OAEP SHA-512, MGF SHA-1", "SHA512", "SHA1", NULL, RSA_PKCS1_OAEP_PADDING, WIRE_RSAES_OAEP,
      HASH_SHA512, HASH_SHA1},
-    {"OAEP label", RSA_PKCS1_OAEP_PADDING, "SHA256", "SHA256", "TPM", WIRE_RSAES_OAEP, HASH_SHA256,
+    {"OAEP label", "SHA256", "SHA256", "TPM", RSA_PKCS1_OAEP_PADDING, WIRE_RSAES_OAEP, HASH_SHA256,
      HASH_SHA256},
 };
 #define PADDINGS (sizeof paddings / sizeof *paddings)
@@ -177,18 +176,17 @@ static void test_get_params(void **state)
 static void test_decrypt_faults(void **state)
 {
     static const struct {
-        const char *name;
-        enum fake_fault fault;
+        const char *name, *reason, *data;
         size_t inlen, room;
-        const char *reason, *data;
+        enum fake_fault fault;
         bool asked;
     } cases[] = {
-        {"denied", FAKE_DENIED, 256, 256, "hsmd denies", "unwrap with key decryption", true},
-        {"temp", FAKE_TEMP, 256, 256, "hsmd cannot do it now", "unwrap with key decryption", true},
+        {"denied", "hsmd denies", "unwrap with key decryption", 256, 256, FAKE_DENIED, true},
+        {"temp", "hsmd cannot do it now", "unwrap with key decryption", 256, 256, FAKE_TEMP, true},
         {"perm", FAKE_PERM, 256, 256, "hsmd rejects", "\"perm\"", true},
-        {"too long a secret", FAKE_LONG_SECRET, 256, 512, "no sense", "not asked for", true},
-        {"small buffer", FAKE_NO_FAULT, 256, 255, "length", "room for 255 bytes", false},
-        {"long ciphertext", FAKE_NO_FAULT, 257, 256, "length", "257 bytes of ciphertext", false},
+        {"too long a secret", "no sense", "not asked for", 256, 512, FAKE_LONG_SECRET, true},
+        {"small buffer", "length", "room for 255 bytes", 256, 255, FAKE_NO_FAULT, false},
+        {"long ciphertext", "length", "257 bytes of ciphertext", 257, 256, FAKE_NO_FAULT, false},
     };
     uint8_t in[512] = {0};
     (void)state;
@@ -212,7 +210,7 @@ static void test_decrypt_faults(void **state)
 static void test_decrypt_refusals(void **state)
 {
     static const struct padding none = {.name = "none", .mode = RSA_NO_PADDING};
-    static const struct padding md5 = {"MD5", RSA_PKCS1_OAEP_PADDING, "MD5", NULL, NULL, 0, 0, 0};
+    static const struct padding md5 = {"MD5", "MD5", NULL, NULL, RSA_PKCS1_OAEP_PADDING, 0, 0, 0};
     uint8_t in[256] = {0};
     uint8_t out[256];
     (void)state;
@@ -248,19 +246,19 @@ static void test_tls(void **state)
 {
     static const struct {
         const char *name;
-        unsigned char major, minor;
         unsigned negotiated;
+        unsigned char major, minor;
         bool good;
     } cases[] = {
-        {"good", 3, 3, 0, true},          {"other version", 3, 1, 0, false},
-        {"other major", 2, 3, 0, false},  {"negotiated", 3, 1, 0x0301, true},
-        {"neither", 3, 2, 0x0301, false},
+        {"good", 0, 3, 3, true},          {"other version", 0, 3, 1, false},
+        {"other major", 0, 2, 3, false},  {"negotiated", 0x0301, 3, 1, true},
+        {"neither", 0x0301, 3, 2, false},
     };
     (void)state;
     EVP_PKEY *key = app_key(libctx, "hsmd:general");
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         uint8_t secret[48];
-        uint8_t in[256];
+        uint8_t in[256] = {0};
         uint8_t out[48];
         size_t outlen = sizeof out;
         unsigned mode = RSA_PKCS1_WITH_TLS_PADDING;

@@ -282,7 +282,7 @@ static void test_exit_in_flight(void **state)
 int main(int argc, char **argv)
 {
     if (argc == 3 && strcmp(argv[1], "exit") == 0)
-        return exit_in_flight(atol(argv[2]));
+        return exit_in_flight(strtol(argv[2], NULL, 10));
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(test_deadline, no_fault),
         cmocka_unit_test_teardown(test_threads, no_fault),
