@@ -228,8 +228,10 @@ static enum err put_part(struct maker *maker, const struct mime_part *part, bool
     struct mime_parts ahead = parts;
     struct mime_delimiter first;
     if (mime_head_is(&head, "multipart", "signed")) {
-        maker->has_signed |= !is_7bit;
-        err = put_verbatim(maker, part);
+        maker->has_signed |= !mime_text_is_7bit(&body);
+        err = put_fields(maker, part->header, NULL, NULL);
+        if (err == ERR_OK)
+            err = put_lines(maker, part->body);
     } else if (!is_multipart && !mime_head_is_message(&head)) {
         err = put_leaf(maker, part, &head);
     } else if (depth >= MIME_DEPTH_MAX || maker->parts++ >= MIME_PARTS_MAX ||

@@ -61,7 +61,16 @@ static enum err put_encoded(struct spool *out, const struct field *field, const 
     char *folded = is_structured ? g_mime_utils_structured_header_fold(NULL, NULL, line)
                                  : g_mime_utils_unstructured_header_fold(NULL, NULL, line);
     g_strchomp(folded);
-    enum err err = field_put_lines(out, bytes_of_text(folded), "\r\n", detail);
+    // Names of parameters, for one, cannot be encoded.
+    for (char *c = folded; *c; c++)
+        if ((unsigned char)*c > 126 || *c == '\r')
+            *c = '?';
+    struct mime_text text = mime_text_scan(bytes_of_text(folded));
+    enum err err = ERR_OK;
+    if (!mime_text_is_7bit(&text))
+        err = err_set(detail, ERR_PERM, "a header field cannot be folded");
+    if (err == ERR_OK)
+        err = field_put_lines(out, bytes_of_text(folded), "\r\n", detail);
     if (err == ERR_OK)
         err = spool_put(out, BYTES_LITERAL("\r\n"), detail);
     g_free(folded);

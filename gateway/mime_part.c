@@ -41,6 +41,8 @@ enum err mime_part_of_message(const struct message *message, struct buf *text,
         struct bytes name = bytes_of_text(message->headers[i].name);
         if (!mime_is_content_field(name))
             continue;
+        while (name.data[name.len - 1] == ' ' || name.data[name.len - 1] == '\t')
+            name.len--;
         err = buf_put_bytes(text, name);
         if (err == ERR_OK)
             err = buf_put(text, ":", 1);

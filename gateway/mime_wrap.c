@@ -87,10 +87,18 @@ static enum err put_printf(struct spool *out, struct detail *detail, const char 
     return spool_put(out, bytes_of(text, (size_t)n), detail);
 }
 
+// A CR before a line end, of somebody's odd signed content, would be taken for a part of it after
+// LF.
+static const char *line_end_around(const struct message *message, struct bytes entity)
+{
+    bool ends_with_cr = entity.len && entity.data[entity.len - 1] == '\r';
+    return ends_with_cr || contains(entity, "\r\r\n") ? "\r\n" : line_end(message);
+}
+
 static enum err put_signed_body(struct message *made, struct bytes entity, struct bytes signature,
                                 const char *boundary, struct detail *detail)
 {
-    const char *eol = line_end(made);
+    const char *eol = line_end_around(made, entity);
     struct spool *body = made->body;
     enum err err = put_printf(body, detail, "This is an S/MIME signed message%s%s--%s%s", eol, eol,
                               boundary, eol);

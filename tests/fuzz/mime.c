@@ -44,7 +44,7 @@ static void check_written(struct bytes raw, const struct message *message)
 {
     struct spool *out = spool_new(&conf);
     CHECK(message_write(message, out, NULL) == ERR_OK);
-    bool has_mbox_line = raw.len > 5 && memcmp(raw.data, "From ", 5) == 0;
+    bool has_mbox_line = raw.len >= 5 && memcmp(raw.data, "From ", 5) == 0;
     bool has_nul = raw.len && memchr(raw.data, 0, raw.len);
     CHECK(has_mbox_line || has_nul || bytes_equal(view_of(out), raw));
     spool_free(out);

@@ -272,8 +272,8 @@ static void every_function(const char *path, struct bytes raw, void *ctx)
         struct leaves after = leaves_of(view);
         struct mime_text text = mime_text_scan(view);
         assert_true(mime_text_is_7bit(&text) || before.has_signed);
-        if (before.all->len == after.all->len &&
-            memcmp(before.all->data, after.all->data, before.all->len) == 0)
+        if (bytes_equal(bytes_of(before.all->data, before.all->len),
+                        bytes_of(after.all->data, after.all->len)))
             tally->same++;
         else
             print_message("GMime finds other content: %s\n", path);
