@@ -41,7 +41,7 @@ static bool address_take(const ASN1_STRING *string, char out[ADDRESS_MAX])
 // SmtpUTF8Mailbox (RFC 8398): its domain may be in U-labels, and we compare A-labels.
 static bool mailbox_take(const OTHERNAME *other, char out[ADDRESS_MAX])
 {
-    char name[ADDRESS_MAX];
+    char name[ADDRESS_MAX] = "";
     return OBJ_obj2nid(other->type_id) == NID_id_on_SmtpUTF8Mailbox &&
            other->value->type == V_ASN1_UTF8STRING &&
            name_take(other->value->value.utf8string, true, name) && *name != '<' && *name != '@' &&
@@ -201,7 +201,7 @@ void certificate_fingerprint(const X509 *cert, char hex[CERTIFICATE_FINGERPRINT_
     hex[0] = 0;
     if (X509_digest(cert, EVP_sha256(), digest, &len) != 1)
         return;
-    for (unsigned i = 0; i < len && 2 * i + 2 < CERTIFICATE_FINGERPRINT_SIZE; i++)
+    for (size_t i = 0; i < len && 2 * i + 2 < CERTIFICATE_FINGERPRINT_SIZE; i++)
         snprintf(hex + 2 * i, 3, "%02x", digest[i]);
 }
 

@@ -153,9 +153,9 @@ void cms_oid_name(struct bytes oid, char *out, size_t size)
         if (oid.data[i] & 0x80)
             continue;
         if (is_first) {
-            unsigned root = arc < 80 ? (unsigned)arc / 40 : 2;
-            o += (size_t)snprintf(out + o, size - o, "%u.%llu", root,
-                                  (unsigned long long)arc - root * 40);
+            uint64_t root = arc < 80 ? arc / 40 : 2;
+            o += (size_t)snprintf(out + o, size - o, "%llu.%llu", (unsigned long long)root,
+                                  (unsigned long long)(arc - root * 40));
             is_first = false;
         } else {
             o += (size_t)snprintf(out + o, size - o, ".%llu", (unsigned long long)arc);

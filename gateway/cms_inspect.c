@@ -150,7 +150,7 @@ static enum err reks_inspect(struct inspection *in, struct bytes content)
 
 static enum err kari_inspect(struct inspection *in, struct bytes content)
 {
-    struct cms_algorithm_facts originator, facts;
+    struct cms_algorithm_facts originator = {0}, facts = {0};
     struct ber_element ukm;
     struct ber ber = ber_open(content);
     (void)ber_get_unsigned(&ber);
@@ -270,7 +270,7 @@ static enum err enveloped_inspect(struct inspection *in, struct bytes content)
 
 static enum err auth_enveloped_inspect(struct inspection *in, struct bytes content)
 {
-    struct cms_algorithm_facts facts;
+    struct cms_algorithm_facts facts = {0};
     struct ber_element optional;
     struct ber ber = ber_open(content);
     (void)ber_get_unsigned(&ber);
