@@ -5,6 +5,7 @@
 
 #include <gmime/gmime.h>
 
+#include "gateway/mime_part.h"
 #include "gateway/mime_text.h"
 
 // g_free'd by the caller.
@@ -49,6 +50,19 @@ static char *encode_value(const struct field *field, const char *utf8)
     return value ? value : g_mime_utils_header_encode_text(NULL, utf8, NULL);
 }
 
+// Of the folded field "name: value".
+static bool has_boundary_of(const char *folded, const char *utf8)
+{
+    char *value = g_mime_utils_header_unfold(strchr(folded, ':') + 1);
+    char *before = mime_boundary_of(utf8);
+    char *after = mime_boundary_of(value);
+    bool is_same = g_strcmp0(before, after) == 0;
+    g_free(before);
+    g_free(after);
+    g_free(value);
+    return is_same;
+}
+
 static enum err put_encoded(struct spool *out, const struct field *field, const char *unfolded,
                             struct detail *detail)
 {
@@ -69,6 +83,8 @@ static enum err put_encoded(struct spool *out, const struct field *field, const 
     enum err err = ERR_OK;
     if (!mime_text_is_7bit(&text))
         err = err_set(detail, ERR_PERM, "a header field cannot be folded");
+    else if (field_is(field, "Content-Type") && !has_boundary_of(folded, utf8))
+        err = err_set(detail, ERR_PERM, "a boundary cannot be made 7-bit");
     if (err == ERR_OK)
         err = field_put_lines(out, bytes_of_text(folded), "\r\n", detail);
     if (err == ERR_OK)

@@ -63,7 +63,7 @@ enum err mime_part_of_message(const struct message *message, struct buf *text,
 
 // GMime decodes encoded words in parameters. A boundary that looks like one ("=?...?=") is none, so
 // it is hidden from GMime.
-static char *read_boundary(const char *value)
+char *mime_boundary_of(const char *value)
 {
     char *text = g_strdup(value);
     for (char *c = text; (c = strstr(c, "=?"));)
@@ -88,7 +88,7 @@ static enum err read_field(struct mime_head *head, const struct field *field, st
     if (field_is(field, "Content-Type")) {
         if (head->type_count++ == 0) {
             head->type = g_mime_content_type_parse(NULL, value);
-            head->boundary = read_boundary(value);
+            head->boundary = mime_boundary_of(value);
             *name = g_strdup(g_mime_content_type_get_parameter(head->type, "name"));
         }
     } else if (field_is(field, "Content-Transfer-Encoding")) {

@@ -31,6 +31,9 @@ enum err mime_part_of_message(const struct message *message, struct buf *text,
 // Content-*, but for Content-Length: that is of mailbox files, and wrong once a body has changed.
 bool mime_is_content_field(struct bytes name);
 
+// The boundary in an unfolded Content-Type; NULL: none. g_free'd by the caller.
+char *mime_boundary_of(const char *value);
+
 struct mime_head {
     GMimeContentType *type; // never NULL; the default if there is no field, or none that is one
     bool has_type;
