@@ -92,12 +92,12 @@ static enum err keep_list(struct reading *r, cfg_t *section, const char *option,
     if (!texts->items)
         return out_of_memory(r);
     for (size_t i = 0; i < count; i++) {
-        enum err err =
-            keep(r, cfg_getnstr(section, option, (unsigned)i), &texts->items[texts->count]);
+        const char *text = NULL;
+        enum err err = keep(r, cfg_getnstr(section, option, (unsigned)i), &text);
         if (err)
             return err;
-        if (texts->items[texts->count])
-            texts->count++;
+        if (text)
+            texts->items[texts->count++] = text;
     }
     return ERR_OK;
 }

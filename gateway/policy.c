@@ -9,6 +9,7 @@
 //   RecipientInfos that there is somebody more (P7).
 #include "gateway/policy.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -74,6 +75,7 @@ static bool may_share(const struct facts_recipient *a, const struct facts_recipi
 
 static bool goes_clear(const struct facts *facts, const struct facts_recipient *recipient)
 {
+    assert(facts->profile); // without one there is no layer to leave off
     if (recipient->is_local && !facts->protects_local)
         return true;
     return recipient->certificate_count == 0 && facts->profile->missing_key == MISSING_KEY_SPLIT;

@@ -73,8 +73,8 @@ enum err session_begin(struct session *session, const char *sender, const char *
 enum err session_add_recipient(struct session *session, const char *recipient)
 {
     if (session->recipient_count == session->recipient_room) {
-        size_t room = session->recipient_room ? session->recipient_room * 2 : 8;
-        char **longer = room <= SESSION_RECIPIENTS_MAX * 2
+        size_t room = session->recipient_room ? session->recipient_room * 2 : 8U;
+        char **longer = room <= SESSION_RECIPIENTS_MAX
                             ? mem_realloc(session->recipients, room * sizeof *longer)
                             : NULL;
         if (!longer)

@@ -8,7 +8,7 @@
 #include "gateway/message.h"
 #include "gateway/pipeline.h"
 
-#define SESSION_RECIPIENTS_MAX 10000
+#define SESSION_RECIPIENTS_MAX ((size_t)65536) // of one message
 
 struct session {
     struct gateway *gateway;

@@ -22,7 +22,9 @@ static size_t read_source(char *out, size_t size, size_t count, void *ctx)
     size_t room = size * count;
     size_t n = 0;
     while (n < room && (source->has_half_end || source->rest.len > 0)) {
-        char c = source->has_half_end ? '\n' : (char)*source->rest.data;
+        char c = '\n';
+        if (!source->has_half_end)
+            c = (char)*source->rest.data;
         if (c == '\n' && !source->was_cr && !source->has_half_end) {
             out[n++] = '\r';
             source->has_half_end = true;
