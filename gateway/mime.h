@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a message is, and S/MIME's MIME layers put on and taken off (RFC 8551, 3). GMime parses; the
-// bytes that were or will be signed are sliced and copied, never re-serialised.
+// What a message is, and S/MIME's MIME layers put on and taken off (RFC 8551, 3). GMime reads the
+// fields; the bytes that were or will be signed are sliced and copied, never re-serialised.
 #pragma once
 
 #include "gateway/message.h"

@@ -19,6 +19,7 @@ struct maker {
     struct spool *out;
     struct detail *detail;
     size_t parts;
+    bool has_change; // not all was copied
     bool has_signed; // a multipart/signed was copied with bytes that are not 7-bit
 };
 
@@ -219,6 +220,7 @@ static enum err put_part(struct maker *maker, const struct mime_part *part, bool
     bool is_7bit = mime_text_is_7bit(&header) && mime_text_is_7bit(&body);
     if (mime_text_is_clean(&header) && mime_text_is_clean(&body))
         return put_verbatim(maker, part);
+    maker->has_change = true;
     struct mime_head head;
     enum err err = mime_head_init(&head, part->header, in_digest, maker->detail);
     if (err != ERR_OK)
@@ -257,7 +259,7 @@ enum err mime_entity_put(struct spool *out, const struct mime_part *part, struct
 {
     struct maker maker = {.out = out, .detail = detail};
     enum err err = put_part(&maker, part, false, 0);
-    if (err != ERR_OK || maker.has_signed)
+    if (err != ERR_OK || !maker.has_change || maker.has_signed)
         return err;
     struct bytes view;
     err = spool_view(out, &view, detail);

@@ -8,6 +8,7 @@
 
 #include "corpus.h"
 #include "gateway/mime.h"
+#include "hsmd/base/file.h"
 #include "mime_util.h"
 
 #define SIG_PART "Content-Type: application/pkcs7-signature\n\nMIAG\n"
@@ -299,13 +300,60 @@ static void test_corpus(void **state)
     print_message("%zu files of the corpus\n", more);
 }
 
+// What stands beside X.eml is what is in it: X.content and X.p7s, or X.p7m.
+static bool read_beside(const char *path, const char *ending, struct buf *content)
+{
+    char beside[4096];
+    snprintf(beside, sizeof beside, "%.*s%s", (int)strlen(path) - 4, path, ending);
+    buf_init(content, 1 << 20);
+    return file_read(beside, content, NULL) == ERR_OK;
+}
+
+static void compare_generated(const char *path, struct bytes raw, void *ctx)
+{
+    size_t *count = ctx;
+    struct message *message = parse(raw);
+    struct spool *content = spool_new(&test_conf);
+    struct spool *object = spool_new(&test_conf);
+    struct buf want;
+    struct mime_facts facts;
+    assert_int_equal(mime_inspect(message, &facts, NULL), ERR_OK);
+    assert_false(facts.is_broken);
+    if (facts.kind == MIME_SIGNED) {
+        assert_int_equal(mime_split_signed(message, content, object, NULL), ERR_OK);
+        assert_true(read_beside(path, ".content", &want));
+        assert_bytes(view_of(content), buf_bytes(&want));
+        buf_clear(&want);
+        assert_true(read_beside(path, ".p7s", &want));
+    } else {
+        assert_int_equal(facts.kind, MIME_PKCS7);
+        assert_int_equal(mime_decode_pkcs7(message, object, NULL), ERR_OK);
+        assert_true(read_beside(path, ".p7m", &want));
+    }
+    assert_true(bytes_equal(view_of(object), buf_bytes(&want)));
+    buf_clear(&want);
+    spool_free(content);
+    spool_free(object);
+    message_free(message);
+    (*count)++;
+}
+
+static void test_generated(void **state)
+{
+    (void)state;
+    const char *const endings[] = {".eml", NULL};
+    size_t count = 0;
+    corpus_each(TEST_CORPUS "/generated/ossl", endings, compare_generated, &count);
+    print_message("%zu messages of OpenSSL compared\n", count);
+}
+
 int main(void)
 {
     mime_init();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_inspect), cmocka_unit_test(test_split),
         cmocka_unit_test(test_decode),  cmocka_unit_test(test_deep_nesting),
-        cmocka_unit_test(test_corpus),
+        cmocka_unit_test(test_corpus),  cmocka_unit_test(test_generated),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
