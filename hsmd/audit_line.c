@@ -13,7 +13,7 @@
 #define REASON_MAX 480
 
 static const char *const event_names[AUDIT_EVENT_COUNT] = {
-#define X(symbol, name, when) [symbol] = name,
+#define X(symbol, name, when) [symbol] = (name),
     AUDIT_EVENTS(X)
 #undef X
 };

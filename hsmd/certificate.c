@@ -8,7 +8,7 @@
 
 #include "hsmd/base/file.h"
 
-#define PEM_FILE_MAX (256 * 1024)
+#define PEM_FILE_MAX ((size_t)256 * 1024)
 
 static enum err put_certificate(const X509 *certificate, struct buf *der)
 {

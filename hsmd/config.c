@@ -11,23 +11,25 @@
 #include "hsmd/config_check.h"
 #include "pkcs11/token.h"
 
-#define TEXT(text_name, default_text, check)                                                   \
-    {                                                                                          \
-        .name = text_name, .type = CFGT_STR, .def = {.string = default_text}, .validcb = check \
+#define TEXT(text_name, default_text, check)                                      \
+    {                                                                             \
+        .name = (text_name), .type = CFGT_STR, .def = {.string = (default_text)}, \
+        .validcb = (check)                                                        \
     }
-#define LIST(list_name, check)                                                            \
-    {                                                                                     \
-        .name = list_name, .type = CFGT_STR, .flags = CFGF_LIST, .def = {.parsed = "{}"}, \
-        .validcb = check                                                                  \
+#define LIST(list_name, check)                                                              \
+    {                                                                                       \
+        .name = (list_name), .type = CFGT_STR, .flags = CFGF_LIST, .def = {.parsed = "{}"}, \
+        .validcb = (check)                                                                  \
     }
-#define NUMBER(number_name, default_number, check)                                                 \
-    {                                                                                              \
-        .name = number_name, .type = CFGT_INT, .def = {.number = default_number}, .validcb = check \
+#define NUMBER(number_name, default_number, check)                                    \
+    {                                                                                 \
+        .name = (number_name), .type = CFGT_INT, .def = {.number = (default_number)}, \
+        .validcb = (check)                                                            \
     }
-#define SECTION(section_name, options, section_flags)                                  \
-    {                                                                                  \
-        .name = section_name, .type = CFGT_SEC, .flags = CFGF_MULTI | (section_flags), \
-        .subopts = options, .validcb = config_check_title                              \
+#define SECTION(section_name, options, section_flags)                                    \
+    {                                                                                    \
+        .name = (section_name), .type = CFGT_SEC, .flags = CFGF_MULTI | (section_flags), \
+        .subopts = (options), .validcb = config_check_title                              \
     }
 
 static cfg_opt_t token_options[] = {

@@ -110,7 +110,7 @@ static enum err handle_sign(struct call *call)
 {
     const struct wire_sign *request = &call->request.sign;
     uint8_t hashed[HASH_SIZE_MAX];
-    struct bytes digest;
+    struct bytes digest = {0};
     size_t len = 0;
     call->record.hash = hash_name(request->hash);
     enum err err = find_key(call, request->key, request->algorithm);

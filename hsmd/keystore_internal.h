@@ -12,7 +12,7 @@ struct keystore_module {
     const char *path;
     // Held for reading while an operation runs, for writing while the module is opened anew.
     pthread_rwlock_t lock;
-    deadline_t next_try; // not opened anew before that; under the lock
+    _Atomic deadline_t next_try; // not opened anew before that
 };
 
 struct keystore_token {

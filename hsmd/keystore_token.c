@@ -16,7 +16,7 @@
 
 #define FAILURES_MAX 2       // in a row, before the module is opened anew
 #define REOPEN_EVERY_MS 1000 // at most
-#define REOPEN_WAIT_MS 500   // for the operations under way
+#define REOPEN_WAIT_MS 200   // for the operations under way
 
 // One operation with its arguments, so that it can be done again.
 struct operation {
@@ -100,21 +100,33 @@ static void reopen_module(struct keystore *keystore, struct keystore_module *mod
     }
 }
 
-// After a temporary failure. True: it is worth another try.
+// Is it this thread's turn to open the module anew? One at a time, and not all the time: while one
+// waits for the lock, no other operation begins.
+static bool is_my_turn(struct keystore_module *module)
+{
+    deadline_t due = atomic_load(&module->next_try);
+    return clock_ms() >= due &&
+           atomic_compare_exchange_strong(&module->next_try, &due, deadline_in(REOPEN_EVERY_MS));
+}
+
+// After a temporary failure. True: the token is well again, it is worth another try.
 static bool heal(struct keystore_key *key, deadline_t deadline)
 {
     struct keystore_token *token = key->token;
     struct keystore_module *module = token->module;
-    deadline_t limit = deadline_in(REOPEN_WAIT_MS);
     if (atomic_fetch_add(&token->failures, 1) + 1 < FAILURES_MAX)
         return false;
+    bool mine = is_my_turn(module);
+    deadline_t limit = deadline_in(mine ? REOPEN_WAIT_MS : REOPEN_EVERY_MS);
     struct timespec until = time_of(deadline < limit ? deadline : limit);
-    if (pthread_rwlock_clockwrlock(&module->lock, CLOCK_MONOTONIC, &until) != 0)
+    // Who is not to do it waits for the one who does.
+    int busy = mine ? pthread_rwlock_clockwrlock(&module->lock, CLOCK_MONOTONIC, &until)
+                    : pthread_rwlock_clockrdlock(&module->lock, CLOCK_MONOTONIC, &until);
+    if (busy)
         return false;
-    // Another thread may have done it while we waited.
-    if (atomic_load(&token->failures) && !token->is_refused && clock_ms() >= module->next_try) {
+    if (mine && atomic_load(&token->failures)) {
         reopen_module(key->keystore, module);
-        module->next_try = deadline_in(REOPEN_EVERY_MS);
+        atomic_store(&module->next_try, deadline_in(REOPEN_EVERY_MS));
     }
     bool is_well = atomic_load(&token->failures) == 0;
     pthread_rwlock_unlock(&module->lock);

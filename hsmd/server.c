@@ -206,7 +206,8 @@ static void *serve(void *argument)
         answer_late(server);
         if (!is_draining && items[2].revents)
             drained_by = deadline_in(SERVER_DRAIN_MS);
-        if (drained_by && (!server->out || deadline_is_past(drained_by)))
+        // A worker that nobody waits for any more is not waited for either.
+        if (drained_by && (!server->oldest || deadline_is_past(drained_by)))
             break;
     }
     return NULL;

@@ -162,6 +162,19 @@ int hsmd_stop(struct hsmd *hsmd, int signal)
     return wait_status(pid);
 }
 
+void hsmd_use_shim(struct hsmd *hsmd)
+{
+    setenv("SHIM_MODULE", softhsm_module(), 1);
+    setenv("SHIM_CONTROL", hsmd_path(hsmd, "faults"), 1);
+    hsmd_shim(hsmd, "");
+    hsmd_configure(hsmd, "MODULE", SHIM_PATH, NULL);
+}
+
+void hsmd_shim(struct hsmd *hsmd, const char *faults)
+{
+    REQUIRE(file_write(hsmd_path(hsmd, "faults"), bytes_of_text(faults), 0600, NULL) == ERR_OK);
+}
+
 bool hsmd_said(const struct hsmd *hsmd, const char *text)
 {
     struct buf said;
@@ -199,12 +212,12 @@ void hsmd_setup(struct hsmd *hsmd)
     *hsmd = (struct hsmd){0};
     softhsm_setup(&hsmd->hsm, "hsmd test");
     softhsm_make_keys(&hsmd->hsm, SOFTHSM_RSA2048 | SOFTHSM_RSA3072 | SOFTHSM_P256 | SOFTHSM_P384);
-    softhsm_make_key(&hsmd->hsm,
-                     &(struct softhsm_key){"weak", 0x21, "P-256", SOFTHSM_EXTRACTABLE, NULL});
-    softhsm_make_key(&hsmd->hsm,
-                     &(struct softhsm_key){"sign-only", 0x22, "P-256", SOFTHSM_SIGN_ONLY, NULL});
-    softhsm_make_key(&hsmd->hsm, &(struct softhsm_key){"decrypt-only", 0x23, "P-256",
-                                                       SOFTHSM_DECRYPT_ONLY, NULL});
+    static const struct softhsm_key flawed[] = {
+        {.label = "weak", .id = 0x21, .kind = "P-256", .flags = SOFTHSM_EXTRACTABLE},
+        {.label = "sign-only", .id = 0x22, .kind = "P-256", .flags = SOFTHSM_SIGN_ONLY},
+        {.label = "decrypt-only", .id = 0x23, .kind = "P-256", .flags = SOFTHSM_DECRYPT_ONLY}};
+    for (unsigned i = 0; i < 3; i++)
+        softhsm_make_key(&hsmd->hsm, &flawed[i]);
     snprintf(hsmd->dir, sizeof hsmd->dir, "/tmp/hsmd-test-XXXXXX");
     REQUIRE(mkdtemp(hsmd->dir));
     snprintf(hsmd->endpoint, sizeof hsmd->endpoint, "ipc://%s/data.sock", hsmd->dir);

@@ -39,6 +39,11 @@ int hsmd_stop(struct hsmd *hsmd, int signal);
 // Runs `hsmd ARGS...`, NULL-ended, and waits; its exit status. What it said is in output.
 int hsmd_run(struct hsmd *hsmd, char *output, size_t size, ...) __attribute__((sentinel));
 
+// Configures hsmd with the fault shim (tests/fault/shim.c) in front of the token, and tells it what
+// to break: lines as there, "" for nothing.
+void hsmd_use_shim(struct hsmd *hsmd);
+void hsmd_shim(struct hsmd *hsmd, const char *faults);
+
 // Is the text in what the running or last hsmd has written to standard error?
 bool hsmd_said(const struct hsmd *hsmd, const char *text);
 
