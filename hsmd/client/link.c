@@ -190,20 +190,24 @@ static enum err take_frame(struct link *link, struct buf *out, bool *is_there)
 
 enum err link_receive(struct link *link, deadline_t deadline, struct buf *out)
 {
+    bool is_there = false;
     for (;;) {
-        bool is_there = false;
-        // In this order: what hsmd said before the connection ended still counts.
-        bool alive = link_is_alive(link);
-        enum err err = take_frame(link, out, &is_there);
-        if (is_there)
-            return err;
-        int left = deadline_left(deadline);
-        if (!alive || left == 0)
-            return ERR_TEMP;
         zmq_pollitem_t items[] = {
             {.socket = link->socket, .events = ZMQ_POLLIN},
             {.socket = link->monitor, .events = ZMQ_POLLIN},
         };
+        int left = deadline_left(deadline);
+        bool is_dead = false;
         zmq_poll(items, 2, left); // a signal ends it early, which is no harm
+        if (items[1].revents && !items[0].revents)
+            is_dead = !link_is_alive(link);
+        if (items[0].revents || is_dead) {
+            // What hsmd said before the connection ended still counts.
+            enum err err = take_frame(link, out, &is_there);
+            if (is_there)
+                return err;
+        }
+        if (is_dead || left == 0)
+            return ERR_TEMP;
     }
 }
