@@ -9,7 +9,7 @@
 
 #include "hsmd/base/err.h"
 
-struct certstore;
+struct certstore; // thread-safe
 
 // Creates the file (mode 0640) and its tables if they are not there. ERR_PERM: not such a store, or
 // of a newer version; ERR_TEMP: busy, disk.
@@ -24,7 +24,7 @@ enum err certstore_remove(struct certstore *store, const char *name,
                           struct detail *detail); // ERR_PERM: no such name
 enum err certstore_get(struct certstore *store, const char *name, X509 **cert,
                        struct detail *detail); // caller frees
-// In order of names, until take returns false.
+// In order of names, until take returns false. take must not use the store.
 enum err certstore_each(struct certstore *store,
                         bool (*take)(void *ctx, const char *name, X509 *cert), void *ctx,
                         struct detail *detail);

@@ -70,7 +70,9 @@ struct cms_summary {
 // reason, for anything not on it: password and KEK recipients, X9.42 DH, wrap-pad, RC2, 3DES and
 // others by default, GCM tags under 12 bytes, nesting or counts out of bounds, malformed encodings;
 // also what OpenSSL 3.0's CMS layer cannot do (Ed25519, X25519, CCM): "unsupported: ...".
-// summary->type is set even then when it could be read.
+// Recipients or signers that we cannot handle are no fault beside one that we can; a SHA-1
+// signature passes, for cms_verify to judge. summary->type is set even on failure when it could be
+// read.
 enum err cms_inspect(struct bytes object, bool allow_legacy, struct cms_summary *summary,
                      struct detail *detail);
 
@@ -82,7 +84,9 @@ struct cms_identity { // a decryption key of ours
 
 // Finds the identities that a RecipientInfo names, decrypts with the first that opens it, releases
 // nothing before the end is verified. used: index of the identity. ERR_PERM: no recipient is ours
-// ("not for us"), or decryption failed (one text for every cause); ERR_TEMP: hsmd.
+// ("not for us"), or decryption failed (one text for every cause); ERR_TEMP: hsmd; ERR_DENIED: hsmd
+// refuses. Applies the allow-list itself, with legacy. What AES-CBC gives has no integrity: a
+// message changed on its way may come out as garbage.
 enum err cms_decrypt(struct bytes object, const struct cms_identity *identities, size_t count,
                      struct spool *out, size_t *used, struct detail *detail);
 
@@ -103,7 +107,7 @@ struct cms_verification {
     time_t signing_time;          // 0: not there
     enum hash hash;
     STACK_OF(X509) * certificates; // owned; all that came along
-    char reason[200];
+    char reason[200];              // "" if good
 };
 
 // Verifies SignedData. content: of a detached one; else {NULL, 0}, and the eContent goes to out

@@ -67,12 +67,13 @@ static void keys_free(void)
 EVP_PKEY *pki_key(enum pki_key key)
 {
     static bool is_registered;
+    CHECK((unsigned)key < PKI_KEY_COUNT);
+    if (keys[key])
+        return keys[key];
     if (!is_registered)
         atexit(keys_free);
     is_registered = true;
-    CHECK((unsigned)key < PKI_KEY_COUNT);
-    if (!keys[key])
-        CHECK((keys[key] = key_make(key)));
+    CHECK((keys[key] = key_make(key)));
     return keys[key];
 }
 

@@ -22,7 +22,7 @@ enum pki_key { // each made once a process and shared
     PKI_KEY_COUNT
 };
 
-// Borrowed. Not thread-safe.
+// Borrowed. The first call for a key makes it, and is not thread-safe.
 EVP_PKEY *pki_key(enum pki_key key);
 
 struct pki_request {
