@@ -85,6 +85,7 @@ static void gather_signers(struct gateway *gateway, time_t now, struct facts *fa
     const struct profile *profile = facts->profile;
     if (!profile_signs(profile))
         return;
+    bool is_away = false;
     for (size_t i = 0; i < profile->signer_count; i++) {
         struct identity *identity = gateway->identities[profile->signers[i]];
         struct facts_signer *signer = &facts->signers[facts->signer_count++];
@@ -93,7 +94,8 @@ static void gather_signers(struct gateway *gateway, time_t now, struct facts *fa
         *signer = (struct facts_signer){.identity = profile->signers[i],
                                         .name = identity_name(identity),
                                         .validity = FACTS_UNKNOWN};
-        if (!cert && identity_get(identity, &material, &facts->signer_problem) == ERR_OK)
+        if (!cert && gateway_get_identity(gateway, profile->signers[i], &is_away, &material,
+                                          &facts->signer_problem) == ERR_OK)
             cert = material.cert;
         if (!cert)
             continue;

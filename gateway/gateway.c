@@ -18,7 +18,8 @@ static enum err open_identities(struct gateway *gateway, struct detail *detail)
 {
     const struct conf *conf = gateway->conf;
     gateway->identities = mem_calloc(conf->identity_count + 1, sizeof *gateway->identities);
-    if (!gateway->identities)
+    gateway->has_identity = mem_calloc(conf->identity_count + 1, sizeof *gateway->has_identity);
+    if (!gateway->identities || !gateway->has_identity)
         return err_set(detail, ERR_TEMP, "out of memory");
     for (size_t i = 0; i < conf->identity_count; i++) {
         enum err err =
@@ -62,6 +63,7 @@ void gateway_close(struct gateway *gateway)
     for (size_t i = 0; gateway->identities && i < gateway->conf->identity_count; i++)
         identity_close(gateway->identities[i]);
     mem_free(gateway->identities);
+    mem_free(gateway->has_identity);
     certstore_close(gateway->store);
     trust_free(gateway->trust);
     pthread_mutex_destroy(&gateway->store_mutex);
@@ -74,6 +76,25 @@ enum err gateway_find_certificates(struct gateway *gateway, const char *address,
     pthread_mutex_lock(&gateway->store_mutex);
     enum err err = certstore_find(gateway->store, address, at, certs, detail);
     pthread_mutex_unlock(&gateway->store_mutex);
+    return err;
+}
+
+static bool is_with_hsmd(const struct identity_conf *conf)
+{
+    return strncmp(conf->key_uri, "hsmd:", strlen("hsmd:")) == 0;
+}
+
+enum err gateway_get_identity(struct gateway *gateway, size_t index, bool *is_away,
+                              struct identity_material *material, struct detail *detail)
+{
+    const struct identity_conf *conf = &gateway->conf->identities[index].identity;
+    if (*is_away && !gateway->has_identity[index] && is_with_hsmd(conf))
+        return ERR_TEMP; // detail tells of the first
+    enum err err = identity_get(gateway->identities[index], material, detail);
+    if (err == ERR_OK)
+        gateway->has_identity[index] = true;
+    if (err == ERR_TEMP && is_with_hsmd(conf))
+        *is_away = true;
     return err;
 }
 

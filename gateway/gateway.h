@@ -24,6 +24,7 @@ struct gateway {
     struct trust *trust;          // NULL: nothing is verified
     struct certstore *store;      // only through gateway_find_certificates
     struct identity **identities; // in the configuration's order
+    _Atomic bool *has_identity;   // those that gateway_get_identity once gave
     pthread_mutex_t store_mutex;
 };
 
@@ -34,6 +35,12 @@ void gateway_close(struct gateway *gateway); // NULL is fine
 // certstore_find for any thread.
 enum err gateway_find_certificates(struct gateway *gateway, const char *address, time_t at,
                                    STACK_OF(X509) * *certs, struct detail *detail);
+
+// identity_get, for who asks for several in a row: while hsmd is away each of them may take as long
+// as its deadline. So after ERR_TEMP for one, is_away is set, and only those that are known are
+// given.
+enum err gateway_get_identity(struct gateway *gateway, size_t index, bool *is_away,
+                              struct identity_material *material, struct detail *detail);
 
 // Tells everything that is wrong with our own certificates and the spool directory (features F22,
 // F23), a line each, and returns how many of these forbid to start. Asks hsmd for nothing.

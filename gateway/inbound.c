@@ -197,19 +197,20 @@ static size_t gather_identities(struct walk *w, struct cms_identity *identities,
                                 struct detail *detail)
 {
     size_t count = 0;
+    bool is_away = false;
     *missing = ERR_OK;
     for (size_t i = 0; i < w->conf->identity_count; i++) {
-        struct identity *identity = w->gateway->identities[i];
         struct identity_material material;
         if (!w->conf->identities[i].can_decrypt)
             continue;
-        enum err err = identity_get(identity, &material, detail);
+        enum err err = gateway_get_identity(w->gateway, i, &is_away, &material, detail);
         if (err) {
             *missing = err == ERR_PERM ? ERR_TEMP : err;
             continue;
         }
-        identities[count++] = (struct cms_identity){
-            .name = identity_name(identity), .key = material.key, .cert = material.cert};
+        identities[count++] = (struct cms_identity){.name = w->conf->identities[i].identity.name,
+                                                    .key = material.key,
+                                                    .cert = material.cert};
     }
     return count;
 }
@@ -393,10 +394,12 @@ static enum err give_result(struct walk *w, const struct request *request, bool 
             log_warning("authres", "id", request->id, "err", detail->text);
         else if (err)
             return err;
-        snprintf(outcome->note, sizeof outcome->note, "smime=%s%s%s%s%s",
+        snprintf(outcome->note, sizeof outcome->note, "smime=%s%s%s%s",
                  authres_result_name(w->result.result), *w->result.reason ? ": " : "",
-                 w->result.reason, w->result.was_encrypted ? "; encrypted" : "",
-                 w->result.was_decrypted ? ", decrypted" : "");
+                 w->result.reason,
+                 w->result.was_decrypted   ? "; decrypted"
+                 : w->result.was_encrypted ? "; encrypted"
+                                           : "");
     }
     if (is_changed || w->has_result) {
         copy->message = w->messages[w->kept];
