@@ -199,17 +199,58 @@ static enum err put_children(struct maker *maker, struct mime_parts *parts, bool
     }
 }
 
-// Somewhere in text; a label that may be true is left alone then.
-static bool mentions_signed(struct bytes text)
+static enum err put_inside(struct maker *maker, const struct mime_part *part,
+                           const struct mime_head *head, int depth)
 {
-    static const char name[] = "multipart/signed";
-    enum { SLASH = 9 };
-    const uint8_t *end = text.data + text.len;
-    for (const uint8_t *at = text.data; (at = memchr(at, '/', (size_t)(end - at))); at++)
-        if (at - text.data >= SLASH && (size_t)(end - at) >= sizeof name - 1 - SLASH &&
-            g_ascii_strncasecmp((const char *)at - SLASH, name, sizeof name - 1) == 0)
-            return true;
-    return false;
+    if (mime_head_is(head, "multipart", "*")) {
+        struct mime_parts parts = mime_parts_of(head, part->body);
+        return put_children(maker, &parts, mime_head_is(head, "multipart", "digest"), depth);
+    }
+    struct mime_part inner = mime_part_of_inner(part->body);
+    return put_part(maker, &inner, false, depth + 1);
+}
+
+// The label 8bit stays true only if there is a signed part inside that is not 7-bit: so the inside
+// is made first.
+static enum err put_labelled(struct maker *maker, const struct mime_part *part,
+                             const struct mime_head *head, int depth)
+{
+    struct maker inside = *maker;
+    inside.out = spool_new(spool_conf(maker->out));
+    inside.has_signed = false;
+    if (!inside.out)
+        return err_set(maker->detail, ERR_TEMP, "entity: out of memory");
+    struct bytes view;
+    enum err err = put_inside(&inside, part, head, depth);
+    if (err == ERR_OK)
+        err = spool_view(inside.out, &view, maker->detail);
+    if (err == ERR_OK)
+        err = put_fields(maker, part->header, NULL, inside.has_signed ? NULL : "7bit");
+    if (err == ERR_OK)
+        err = spool_put(maker->out, view, maker->detail);
+    spool_free(inside.out);
+    maker->parts = inside.parts;
+    maker->has_signed |= inside.has_signed;
+    return err;
+}
+
+// multipart or message.
+static enum err put_composite(struct maker *maker, const struct mime_part *part,
+                              const struct mime_head *head, bool is_7bit, int depth)
+{
+    bool is_multipart = mime_head_is(head, "multipart", "*");
+    struct mime_parts parts = mime_parts_of(head, part->body);
+    struct mime_delimiter first;
+    bool is_beyond = depth >= MIME_DEPTH_MAX || maker->parts++ >= MIME_PARTS_MAX;
+    if (is_beyond || (is_multipart && !mime_parts_next_delimiter(&parts, &first)))
+        return is_7bit ? put_verbatim(maker, part)
+                       : err_set(maker->detail, ERR_PERM, "a %s cannot be made 7-bit: %s",
+                                 is_multipart ? "multipart" : "message",
+                                 is_beyond ? "too many parts" : "its parts are not found");
+    if (is_8bit_encoding(head))
+        return put_labelled(maker, part, head, depth);
+    enum err err = put_fields(maker, part->header, NULL, NULL);
+    return err == ERR_OK ? put_inside(maker, part, head, depth) : err;
 }
 
 static enum err put_part(struct maker *maker, const struct mime_part *part, bool in_digest,
@@ -225,31 +266,15 @@ static enum err put_part(struct maker *maker, const struct mime_part *part, bool
     enum err err = mime_head_init(&head, part->header, in_digest, maker->detail);
     if (err != ERR_OK)
         return err;
-    bool is_multipart = mime_head_is(&head, "multipart", "*");
-    struct mime_parts parts = mime_parts_of(&head, part->body);
-    struct mime_parts ahead = parts;
-    struct mime_delimiter first;
     if (mime_head_is(&head, "multipart", "signed")) {
         maker->has_signed |= !mime_text_is_7bit(&body);
         err = put_fields(maker, part->header, NULL, NULL);
         if (err == ERR_OK)
             err = put_lines(maker, part->body);
-    } else if (!is_multipart && !mime_head_is_message(&head)) {
-        err = put_leaf(maker, part, &head);
-    } else if (depth >= MIME_DEPTH_MAX || maker->parts++ >= MIME_PARTS_MAX ||
-               (is_multipart && !mime_parts_next_delimiter(&ahead, &first))) {
-        err = is_7bit ? put_verbatim(maker, part)
-                      : err_set(maker->detail, ERR_PERM, "%s cannot be made 7-bit: %s",
-                                is_multipart ? "a multipart" : "a message",
-                                depth >= MIME_DEPTH_MAX ? "too deep" : "its parts are not found");
+    } else if (mime_head_is(&head, "multipart", "*") || mime_head_is_message(&head)) {
+        err = put_composite(maker, part, &head, is_7bit, depth);
     } else {
-        bool relabel = is_8bit_encoding(&head) && !mentions_signed(part->body);
-        err = put_fields(maker, part->header, NULL, relabel ? "7bit" : NULL);
-        struct mime_part inner = mime_part_of_inner(part->body);
-        bool is_digest = mime_head_is(&head, "multipart", "digest");
-        if (err == ERR_OK)
-            err = is_multipart ? put_children(maker, &parts, is_digest, depth)
-                               : put_part(maker, &inner, false, depth + 1);
+        err = put_leaf(maker, part, &head);
     }
     mime_head_clear(&head);
     return err;
