@@ -111,7 +111,7 @@ enum err module_get(const char *path, const char *init_args, struct module **mod
         found = found->next;
     if (!found) {
         err = load(path, init_args, handle, &found, detail);
-        if (err)
+        if (err || !found)
             goto out;
         found->next = modules;
         modules = found;

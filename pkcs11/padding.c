@@ -33,19 +33,19 @@ enum err padding_seed(const uint8_t key_secret[PADDING_SEED_SIZE], struct bytes 
 }
 
 // The draft's IRPRF: blocks HMAC(seed, counter || label || bits wanted), one after the other.
-static enum err synthesize(const uint8_t seed[PADDING_SEED_SIZE], const char *label, uint8_t *out,
+static enum err synthesize(const uint8_t seed[PADDING_SEED_SIZE], struct bytes label, uint8_t *out,
                            size_t len)
 {
     uint8_t input[16], block[PADDING_SEED_SIZE];
-    size_t label_len = strlen(label), bits = len * 8;
-    memcpy(input + 2, label, label_len);
-    input[2 + label_len] = (uint8_t)(bits >> 8);
-    input[3 + label_len] = (uint8_t)bits;
+    size_t bits = len * 8;
+    memcpy(input + 2, label.data, label.len);
+    input[2 + label.len] = (uint8_t)(bits >> 8);
+    input[3 + label.len] = (uint8_t)bits;
     enum err err = ERR_OK;
     for (size_t at = 0, counter = 0; at < len && !err; at += sizeof block, counter++) {
         input[0] = (uint8_t)(counter >> 8);
         input[1] = (uint8_t)counter;
-        err = hmac_sha256(seed, bytes_of(input, label_len + 4), block);
+        err = hmac_sha256(seed, bytes_of(input, label.len + 4), block);
         memcpy(out + at, block, len - at < sizeof block ? len - at : sizeof block);
     }
     explicit_bzero(block, sizeof block);
@@ -57,7 +57,7 @@ static enum err synthesize_length(const uint8_t seed[PADDING_SEED_SIZE], size_t 
                                   uint64_t *length)
 {
     uint8_t candidates[2 * LENGTH_CANDIDATES];
-    enum err err = synthesize(seed, "length", candidates, sizeof candidates);
+    enum err err = synthesize(seed, BYTES_LITERAL("length"), candidates, sizeof candidates);
     if (err)
         return err;
     uint64_t bits = max;
@@ -99,7 +99,7 @@ enum err padding_remove_pkcs1(struct bytes block, const uint8_t seed[PADDING_SEE
     if (length > size - PKCS1_OVERHEAD)
         return ERR_PERM;
     uint64_t synthetic_len = 0, message_len = 0;
-    enum err err = synthesize(seed, "message", synthetic, size);
+    enum err err = synthesize(seed, BYTES_LITERAL("message"), synthetic, size);
     if (!err)
         err = synthesize_length(seed, size - PKCS1_OVERHEAD, &synthetic_len);
     if (err)

@@ -92,7 +92,7 @@ static enum err read_certificate(struct token_session *session, CK_OBJECT_HANDLE
                                  EVP_PKEY **pkey, struct detail *detail)
 {
     struct buf der;
-    buf_init(&der, 2 * PUBLIC_KEY_MAX);
+    buf_init(&der, (size_t)2 * PUBLIC_KEY_MAX);
     enum err err = object_bytes(session, object, CKA_VALUE, &der, detail);
     if (!err && der.len > 0) {
         const unsigned char *at = der.data;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "pkcs11/rv.h"
 
+#include <stddef.h>
+
 #define RV_TABLE(X)                                    \
     X(CKR_OK, DAMAGE_NONE)                             \
     X(CKR_HOST_MEMORY, DAMAGE_SESSION)                 \
@@ -52,17 +54,29 @@
     X(CKR_CRYPTOKI_NOT_INITIALIZED, DAMAGE_TOKEN)      \
     X(CKR_CRYPTOKI_ALREADY_INITIALIZED, DAMAGE_NONE)
 
+static const struct row {
+    CK_RV rv;
+    enum damage damage;
+    const char *name;
+} rows[] = {
+#define X(code, damage) {code, damage, #code},
+    RV_TABLE(X)
+#undef X
+};
+
+static const struct row *find(CK_RV rv)
+{
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        if (rows[i].rv == rv)
+            return &rows[i];
+    }
+    return NULL;
+}
+
 enum damage rv_damage(CK_RV rv)
 {
-    switch (rv) {
-#define X(code, damage) \
-    case code:          \
-        return damage;
-        RV_TABLE(X)
-#undef X
-    default:
-        return DAMAGE_SESSION;
-    }
+    const struct row *row = find(rv);
+    return row ? row->damage : DAMAGE_SESSION;
 }
 
 bool rv_is_session_gone(CK_RV rv)
@@ -72,13 +86,8 @@ bool rv_is_session_gone(CK_RV rv)
 
 const char *rv_name(CK_RV rv)
 {
-    switch (rv) {
-#define X(code, damage) \
-    case code:          \
-        return #code;
-        RV_TABLE(X)
-#undef X
-    default:
-        return rv & CKR_VENDOR_DEFINED ? "an error of the vendor's own" : "an unknown error";
-    }
+    const struct row *row = find(rv);
+    if (row)
+        return row->name;
+    return rv & CKR_VENDOR_DEFINED ? "an error of the vendor's own" : "an unknown error";
 }

@@ -30,9 +30,9 @@ static CK_FUNCTION_LIST list;
 // With the lock for calls, and never with the other one.
 #define PASS_ON(rv, call)                          \
     do {                                           \
-        if (!rv) {                                 \
+        if (!(rv)) {                               \
             pthread_rwlock_rdlock(&shim_in_calls); \
-            rv = shim_real->call;                  \
+            (rv) = shim_real->call;                \
             pthread_rwlock_unlock(&shim_in_calls); \
         }                                          \
     } while (0)

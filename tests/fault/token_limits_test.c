@@ -5,6 +5,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include <p11-kit/pkcs11.h>
@@ -255,6 +256,41 @@ static void anything_may_happen_to_threads(void **state)
     assert_true(shim_sessions() <= POOL);
 }
 
+// As an integration test tells the shim in a running hsmd.
+static void obeys_its_control_file(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        enum err expected;
+    } cases[] = {
+        {"fail C_Sign 0x30\n", ERR_TEMP},
+        {"", ERR_OK},
+        {"fail C_Sign 0x30 1 1\n", ERR_OK},
+        {"# nothing\n\npull 0x32\n", ERR_TEMP},
+        {"kill\n", ERR_OK},
+        {"logout\ndelay * 1\nsessions 9\n", ERR_OK},
+        {"pull\nhang C_Login\n", ERR_TEMP},
+        {"", ERR_OK},
+    };
+    char path[300], fresh[310];
+    snprintf(path, sizeof path, "%s/shim", fixture.hsm.dir);
+    snprintf(fresh, sizeof fresh, "%s.new", path);
+    setenv("SHIM_CONTROL", path, 1);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        bool right = false;
+        FILE *file = fopen(fresh, "w");
+        assert_non_null(file);
+        fputs(cases[i].text, file);
+        fclose(file);
+        assert_int_equal(rename(fresh, path), 0);
+        enum err err = fault_operate(fixture.token, KNOWN_SIGN, &fixture.out, 20000, &right, NULL);
+        if (err != cases[i].expected)
+            fail_msg("%s: %s", cases[i].text, err_name(err));
+    }
+    unsetenv("SHIM_CONTROL");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -265,6 +301,7 @@ int main(void)
         cmocka_unit_test_teardown(no_session_left_is_said_at_once, fault_reset),
         cmocka_unit_test_teardown(hanging_calls_stop_nobody_else, fault_reset),
         cmocka_unit_test_teardown(hanging_restoration_is_waited_for_in_time, fault_reset),
+        cmocka_unit_test_teardown(obeys_its_control_file, fault_reset),
         cmocka_unit_test_teardown(anything_may_happen_to_threads, fault_reset),
     };
     return cmocka_run_group_tests(tests, fault_begin, fault_end);

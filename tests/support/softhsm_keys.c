@@ -56,7 +56,7 @@ static X509 *certificate_make(const struct softhsm *hsm, const char *name, EVP_P
         !X509_set_version(cert, X509_VERSION_3) ||
         !BN_to_ASN1_INTEGER(serial, X509_get_serialNumber(cert)) ||
         !X509_gmtime_adj(X509_getm_notBefore(cert), -3600) ||
-        !X509_gmtime_adj(X509_getm_notAfter(cert), 30 * 86400) ||
+        !X509_gmtime_adj(X509_getm_notAfter(cert), 30L * 86400) ||
         !X509_NAME_add_entry_by_txt(X509_get_subject_name(cert), "CN", MBSTRING_UTF8, subject, -1,
                                     -1, 0) ||
         !X509_NAME_add_entry_by_txt(X509_get_issuer_name(cert), "CN", MBSTRING_UTF8, ca_name, -1,
