@@ -21,6 +21,8 @@ if [ ! -e $data/rsa.key ]; then
     certificate rsa rsa:2048 digitalSignature,nonRepudiation,keyEncipherment
     certificate ec ec digitalSignature,nonRepudiation,keyAgreement ec_paramgen_curve:P-256
     cat $data/rsa.pem $data/ec.pem > $data/anchors.pem
+    # Making RSA keys is slow: tests/support/pki.c takes these two.
+    openssl genpkey -quiet -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out $data/rsa-b.key
 fi
 
 sign() { # NAME OPTIONS...

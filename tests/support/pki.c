@@ -25,12 +25,22 @@
         }                                                                        \
     } while (0)
 
+static EVP_PKEY *key_read(const char *path)
+{
+    FILE *file = fopen(path, "re");
+    CHECK(file);
+    EVP_PKEY *key = PEM_read_PrivateKey(file, NULL, NULL, NULL);
+    fclose(file);
+    return key;
+}
+
 static EVP_PKEY *key_make(enum pki_key key)
 {
     switch (key) {
     case PKI_RSA_2048:
+        return key_read(TEST_DATA "/cms/rsa.key");
     case PKI_RSA_2048_B:
-        return EVP_PKEY_Q_keygen(NULL, NULL, "RSA", (size_t)2048);
+        return key_read(TEST_DATA "/cms/rsa-b.key");
     case PKI_RSA_1024:
         return EVP_PKEY_Q_keygen(NULL, NULL, "RSA", (size_t)1024);
     case PKI_RSA_PSS_2048: {
@@ -43,6 +53,7 @@ static EVP_PKEY *key_make(enum pki_key key)
     }
     case PKI_EC_P256:
     case PKI_EC_P256_B:
+    case PKI_EC_P256_C:
         return EVP_PKEY_Q_keygen(NULL, NULL, "EC", "P-256");
     case PKI_EC_P384:
         return EVP_PKEY_Q_keygen(NULL, NULL, "EC", "P-384");

@@ -16,13 +16,15 @@ enum pki_key { // each made once a process and shared
     PKI_RSA_PSS_2048,
     PKI_EC_P256,
     PKI_EC_P256_B,
+    PKI_EC_P256_C,
     PKI_EC_P384,
     PKI_ED25519,
     PKI_X25519,
     PKI_KEY_COUNT
 };
 
-// Borrowed. The first call for a key makes it, and is not thread-safe.
+// Borrowed. The first call for a key makes it (or reads it, where making is slow), and is not
+// thread-safe.
 EVP_PKEY *pki_key(enum pki_key key);
 
 struct pki_request {
