@@ -28,11 +28,14 @@ wait_for() { # SECONDS COMMAND...
     done
 }
 
-# Is the process of that pid file there, and is it that program?
+# Is the process of that pid file there, is it that program, and has it not ended already? By its name,
+# since hsmd lets nobody, not even its own user, look at more.
 is_running() { # PIDFILE PROGRAM
-    local pid
+    local pid name state
     pid=$(cat "$1" 2>/dev/null) && [[ $pid =~ ^[0-9]+$ ]] || return 1
-    [[ $(readlink "/proc/$pid/exe") == */"$2"* ]]
+    name=$(cat "/proc/$pid/comm" 2>/dev/null) || return 1
+    state=$(sed -n 's/^State:\t\(.\).*/\1/p' "/proc/$pid/status" 2>/dev/null)
+    [[ $name == "$2" && $state != Z ]]
 }
 
 # Ends it: asks, waits, insists.
