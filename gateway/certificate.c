@@ -21,6 +21,7 @@ static bool name_take(const ASN1_STRING *string, bool utf8, char out[ADDRESS_MAX
 {
     int len = string ? ASN1_STRING_length(string) : 0;
     const unsigned char *data = string ? ASN1_STRING_get0_data(string) : NULL;
+    out[0] = 0;
     if (len <= 0 || len >= ADDRESS_MAX)
         return false;
     for (int i = 0; i < len; i++) {
@@ -41,7 +42,7 @@ static bool address_take(const ASN1_STRING *string, char out[ADDRESS_MAX])
 // SmtpUTF8Mailbox (RFC 8398): its domain may be in U-labels, and we compare A-labels.
 static bool mailbox_take(const OTHERNAME *other, char out[ADDRESS_MAX])
 {
-    char name[ADDRESS_MAX] = "";
+    char name[ADDRESS_MAX];
     return OBJ_obj2nid(other->type_id) == NID_id_on_SmtpUTF8Mailbox &&
            other->value->type == V_ASN1_UTF8STRING &&
            name_take(other->value->value.utf8string, true, name) && *name != '<' && *name != '@' &&
@@ -53,7 +54,7 @@ static bool domain_take(const ASN1_STRING *string, char out[ADDRESS_MAX])
 {
     if (!name_take(string, false, out) || strchr(out, '@'))
         return false;
-    const char *rest = strncmp(out, "*.", 2) == 0 ? out + 2 : out;
+    const char *rest = out[0] == '*' && out[1] == '.' ? out + 2 : out;
     if (strchr(rest, '*') || *rest == '.' || *rest == 0)
         return false;
     return rest == out || strchr(rest, '.');
