@@ -17,6 +17,7 @@
 static enum err open_identities(struct gateway *gateway, struct detail *detail)
 {
     const struct conf *conf = gateway->conf;
+    // NOLINTNEXTLINE(bugprone-sizeof-expression): pointers are what it holds
     gateway->identities = mem_calloc(conf->identity_count + 1, sizeof *gateway->identities);
     gateway->has_identity = mem_calloc(conf->identity_count + 1, sizeof *gateway->has_identity);
     if (!gateway->identities || !gateway->has_identity)

@@ -200,6 +200,7 @@ struct answer {
 static enum err write_others(struct answer *a, struct detail *detail)
 {
     const struct outcome *outcome = a->outcome;
+    // NOLINTNEXTLINE(bugprone-sizeof-expression): pointers are what it holds
     a->others = mem_calloc(outcome->copy_count, sizeof *a->others);
     if (!a->others)
         return err_set(detail, ERR_TEMP, "out of memory");

@@ -104,6 +104,15 @@ check "... with a good signature" smime_result "$WORK/opened.eml" pass
 check "... to what was written" grep -q 'Only dave has a certificate' "$WORK/opened.eml"
 forget
 
+# ---- refused ----
+{
+    printf 'X-Sealgate-Profile: sign-encrypt\r\n'
+    letter bob@a.example erin@c.example 'text'
+} >"$WORK/m2.eml"
+said=$(send "$WORK/m2.eml" dave@b.example 'erin=100%@c.example')
+check "the sender reads who has none, percent sign and all ($said)" \
+    test "$said" = '550 5.7.5 no encryption certificate for erin=100%@c.example'
+
 # ---- the copy cannot be handed back ----
 stop_process "$WORK/sealgated.pid" sealgated
 start_sealgated "$nobody"

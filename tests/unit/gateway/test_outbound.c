@@ -199,6 +199,14 @@ static void test_protected_already(void **state)
         const struct message *last = flow_message(&second.copies[0], made);
         if (cases[i].is_encrypted)
             assert_int_equal(flow_kind(last), MIME_PKCS7);
+        // What the client signed is whole under the gateway's encryption.
+        struct outcome received;
+        flow_run(&organisation, DIRECTION_INBOUND, NULL, "dave@b.example", last, &received);
+        const char *result = flow_result(flow_message(&received.copies[0], last));
+        bool is_signed = strncmp(cases[i].first, "encrypt", 7) != 0;
+        if (strstr(result, is_signed ? "smime=pass" : "smime=none") == NULL)
+            fail_msg("%s, then %s: %s", cases[i].first, cases[i].second, result);
+        outcome_clear(&received);
         outcome_clear(&second);
         outcome_clear(&first);
         message_free(message);
