@@ -2,23 +2,22 @@
 // What keystore_token.c (operations, healing) and keystore_open.c (opening, checks) share.
 #pragma once
 
-#include <pthread.h>
 #include <stdatomic.h>
 
+#include "hsmd/gate.h"
 #include "hsmd/keystore_token.h"
 
 // A module and all tokens reached through it: they are initialised and finalised together.
 struct keystore_module {
     const char *path;
-    // Held for reading while an operation runs, for writing while the module is opened anew.
-    pthread_rwlock_t lock;
+    struct gate gate; // entered by each operation, closed while the module is opened anew
     _Atomic deadline_t next_try; // not opened anew before that
 };
 
 struct keystore_token {
     const struct config_token *conf;
     struct keystore_module *module;
-    struct token *token;  // NULL: lost, and not found again yet; under the module's lock
+    struct token *token;  // NULL: lost, and not found again yet; behind the module's gate
     atomic_uint failures; // temporary ones in a row
     bool is_refused;      // its PIN was; it is never tried again by itself
 };
@@ -41,7 +40,7 @@ struct keystore {
 };
 
 // Opens what is not open of one token and its keys, checks it, and that keys known from before are
-// the same. On failure all of the token is closed again. With the module's lock held for writing.
+// the same. On failure all of the token is closed again. With the module's gate closed.
 enum err keystore_open_token(struct keystore *keystore, struct keystore_token *token,
                              struct detail *detail);
 void keystore_close_token(struct keystore *keystore, struct keystore_token *token);

@@ -147,12 +147,7 @@ static struct keystore_module *module_of(struct keystore *keystore, const char *
             return &keystore->modules[i];
     }
     struct keystore_module *module = &keystore->modules[keystore->module_count++];
-    pthread_rwlockattr_t attributes;
-    pthread_rwlockattr_init(&attributes);
-    // Or operations that keep coming would keep the one out that mends their token.
-    pthread_rwlockattr_setkind_np(&attributes, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
-    pthread_rwlock_init(&module->lock, &attributes);
-    pthread_rwlockattr_destroy(&attributes);
+    gate_init(&module->gate);
     module->path = path;
     return module;
 }
@@ -208,7 +203,7 @@ void keystore_close(struct keystore *keystore)
     for (size_t i = 0; i < keystore->key_count; i++)
         mem_free((void *)keystore->keys[i].info.public_key.data);
     for (size_t i = 0; i < keystore->module_count; i++)
-        pthread_rwlock_destroy(&keystore->modules[i].lock);
+        gate_clear(&keystore->modules[i].gate);
     mem_free(keystore->keys);
     mem_free(keystore->tokens);
     mem_free(keystore->modules);

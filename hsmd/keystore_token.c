@@ -9,8 +9,6 @@
 // them hangs.
 #include "hsmd/keystore_token.h"
 
-#include <time.h>
-
 #include "hsmd/base/log.h"
 #include "hsmd/keystore_internal.h"
 
@@ -44,19 +42,12 @@ struct operation {
     };
 };
 
-static struct timespec time_of(deadline_t deadline)
-{
-    return (struct timespec){.tv_sec = (time_t)(deadline / 1000),
-                             .tv_nsec = (long)(deadline % 1000) * 1000000};
-}
-
 static enum err run_once(struct keystore_key *key, const struct operation *operation,
                          deadline_t deadline, struct detail *detail)
 {
     struct keystore_token *token = key->token;
     struct token_session *session = NULL;
-    struct timespec until = time_of(deadline);
-    if (pthread_rwlock_clockrdlock(&token->module->lock, CLOCK_MONOTONIC, &until) != 0)
+    if (!gate_enter(&token->module->gate, deadline))
         return err_set(detail, ERR_TEMP, "token %s: being opened anew", token->conf->name);
     enum err err = token->token
                        ? token_session_get(token->token, deadline, &session, detail)
@@ -65,7 +56,7 @@ static enum err run_once(struct keystore_key *key, const struct operation *opera
         err = operation->run(operation, session, key->key, detail);
         token_session_put(session);
     }
-    pthread_rwlock_unlock(&token->module->lock);
+    gate_leave(&token->module->gate);
     return err;
 }
 
@@ -118,19 +109,21 @@ static bool heal(struct keystore_key *key, deadline_t deadline)
         return false;
     bool mine = is_my_turn(module);
     deadline_t limit = deadline_in(mine ? REOPEN_WAIT_MS : REOPEN_EVERY_MS);
-    struct timespec until = time_of(deadline < limit ? deadline : limit);
-    // Who is not to do it waits for the one who does.
-    int busy = mine ? pthread_rwlock_clockwrlock(&module->lock, CLOCK_MONOTONIC, &until)
-                    : pthread_rwlock_clockrdlock(&module->lock, CLOCK_MONOTONIC, &until);
-    if (busy)
+    deadline_t until = deadline < limit ? deadline : limit;
+    if (!mine) { // another one is at it
+        if (!gate_enter(&module->gate, until))
+            return false;
+        gate_leave(&module->gate);
+        return atomic_load(&token->failures) == 0;
+    }
+    if (!gate_close(&module->gate, until))
         return false;
-    if (mine && atomic_load(&token->failures)) {
+    if (atomic_load(&token->failures)) {
         reopen_module(key->keystore, module);
         atomic_store(&module->next_try, deadline_in(REOPEN_EVERY_MS));
     }
-    bool is_well = atomic_load(&token->failures) == 0;
-    pthread_rwlock_unlock(&module->lock);
-    return is_well;
+    gate_open(&module->gate);
+    return atomic_load(&token->failures) == 0;
 }
 
 static enum err run(struct keystore_key *key, const struct operation *operation,

@@ -400,6 +400,8 @@ enum err server_close(struct server *server, struct detail *detail)
         pthread_join(server->thread, NULL);
     if (server->queue)
         queue_stop(server->queue);
+    for (unsigned i = 0; i < server->worker_count && server->out; i++)
+        pthread_detach(server->workers[i].thread);
     if (server->out)
         return err_set(detail, ERR_TEMP, "%zu requests are stuck in the token", server->out);
     join_threads(server);

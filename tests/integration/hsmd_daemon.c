@@ -8,7 +8,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <netinet/in.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -418,6 +420,40 @@ static void test_second(void **state)
     client_close(client);
 }
 
+static unsigned free_port(void)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof address;
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof address), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &size), 0);
+    close(fd);
+    return ntohs(address.sin_port);
+}
+
+// Two endpoints at once.
+static void test_tcp(void **state)
+{
+    (void)state;
+    char both[200];
+    char ipc[96];
+    char tcp[64];
+    snprintf(tcp, sizeof tcp, "tcp://127.0.0.1:%u", free_port());
+    snprintf(both, sizeof both, "\"%s\", \"%s\"", hsmd.endpoint, tcp);
+    hsmd_configure(&hsmd, "\"ipc://DIR/data.sock\"", both, NULL);
+    start();
+    struct client *by_ipc = hsmd_client(&hsmd, "gw", 0);
+    memcpy(ipc, hsmd.endpoint, sizeof ipc);
+    snprintf(hsmd.endpoint, sizeof hsmd.endpoint, "%s", tcp);
+    struct client *by_tcp = hsmd_client(&hsmd, "gw", 0);
+    memcpy(hsmd.endpoint, ipc, sizeof ipc);
+    assert_int_equal(sign(by_ipc), ERR_OK);
+    assert_int_equal(sign(by_tcp), ERR_OK);
+    client_close(by_ipc);
+    client_close(by_tcp);
+    assert_int_equal(hsmd_stop(&hsmd, SIGTERM), 0);
+}
+
 static void test_credential(void **state)
 {
     (void)state;
@@ -489,6 +525,7 @@ int main(void)
         TEST(test_credential),
         TEST(test_openssl_conf),
         TEST(test_command_line),
+        TEST(test_tcp),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
