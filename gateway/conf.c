@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "gateway/conf.h"
 
+#include <assert.h>
 #include <string.h>
 #include <strings.h>
 
@@ -50,6 +51,7 @@ static enum err out_of_memory(struct reading *r)
 static enum err keep(struct reading *r, const char *text, const char **kept)
 {
     struct conf_texts *owned = &r->conf->owned;
+    assert(kept);
     *kept = NULL;
     if (!text || !*text)
         return ERR_OK;

@@ -102,12 +102,18 @@ static void outbound(struct milter_client *client)
     milter_client_connect(client, "192.0.2.1", "ORIGINATING");
 }
 
-static void send_out(struct milter_message *m)
+// For any thread; does not look what the sink got.
+static void send_out_only(struct milter_message *m)
 {
     struct milter_client client;
     outbound(&client);
     milter_client_send(&client, m);
     milter_client_close(&client);
+}
+
+static void send_out(struct milter_message *m)
+{
+    send_out_only(m);
     smtp_sink_look(&sink);
 }
 
@@ -371,7 +377,7 @@ static void *many(void *arg)
     (void)arg;
     for (int i = 0; i < 5; i++) {
         struct milter_message m = make("sign-encrypt", HEAD, BODY);
-        send_out(&m);
+        send_out_only(&m);
         assert_int_equal(m.verdict, SMFIR_CONTINUE);
         send_in(&m);
         assert_non_null(strstr(flow_result(m.message), "smime=pass"));
