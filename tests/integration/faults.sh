@@ -116,6 +116,22 @@ is_put_off "hsmd was killed"
 up >"$WORK/up.log" 2>&1
 goes_through "after that"
 
+# hsmd hangs: the gateway's deadline ends it
+kill -STOP "$(cat "$box/hsmd/hsmd.pid")"
+is_put_off "hsmd hangs"
+kill -CONT "$(cat "$box/hsmd/hsmd.pid")"
+goes_through "when it goes on"
+
+# token pulled out under a running hsmd, which finds it again by itself
+custodian=$(cat "$box/hsmd/hsmd.pid")
+mv "$box/token/objects" "$box/token/away"
+is_put_off "the token is pulled out"
+mv "$box/token/away" "$box/token/objects"
+sleep 1.5 # a module is opened anew once a second at most
+goes_through "when the token is in again"
+check "... by the same hsmd" test "$custodian" = "$(cat "$box/hsmd/hsmd.pid")" \
+    -a -e "/proc/$custodian/exe"
+
 # token gone: hsmd does not start without it
 stop_process "$box/hsmd/hsmd.pid" hsmd
 mv "$box/token/objects" "$box/token/away"
