@@ -84,7 +84,7 @@ static int serve(struct gateway *gateway, struct options *options)
         log_error("start", "err", "the configuration has errors");
         return EXIT_CONFIG;
     }
-    enum err err = smtp_start(&detail);
+    enum err err = gateway->conf->reinject ? smtp_start(&detail) : ERR_OK;
     if (err) {
         log_error("start", "err", detail.text);
         return EXIT_CONFIG;

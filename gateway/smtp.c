@@ -1,11 +1,42 @@
 // SPDX-License-Identifier: Apache-2.0
+// libcurl is loaded by hand, not linked: Debian's brings libp11-kit along (by librtmp and GnuTLS,
+// which plain SMTP never touches), and no PKCS#11 library shall come into a gateway that does not
+// hand copies back (design, "Who may link whom").
 #include "gateway/smtp.h"
 
+#include <dlfcn.h>
 #include <string.h>
 
+#define CURL_DISABLE_TYPECHECK // its macros want curl_easy_setopt to be the function itself
 #include <curl/curl.h>
 
 #include "hsmd/base/alloc.h"
+
+#define LIBCURL "libcurl.so.4"
+
+// X(name of the function)
+#define CURL_FUNCTIONS(X)  \
+    X(curl_global_init)    \
+    X(curl_global_cleanup) \
+    X(curl_easy_init)      \
+    X(curl_easy_setopt)    \
+    X(curl_easy_perform)   \
+    X(curl_easy_getinfo)   \
+    X(curl_easy_strerror)  \
+    X(curl_easy_cleanup)   \
+    X(curl_slist_append)   \
+    X(curl_slist_free_all)
+
+#undef curl_easy_setopt
+#undef curl_easy_getinfo
+
+// Filled by smtp_start, from then on only read.
+static struct {
+    void *library;
+#define X(function) __typeof__(&function) function;
+    CURL_FUNCTIONS(X)
+#undef X
+} libcurl;
 
 // The message on its way to libcurl. SMTP's lines end with CRLF and a bare LF must not pass: what
 // one server takes for text another may take for the end of the message, and whatever follows for
@@ -68,9 +99,9 @@ static enum err list_recipients(const struct envelope *envelope, struct curl_sli
 {
     *list = NULL;
     for (size_t i = 0; i < envelope->recipient_count; i++) {
-        struct curl_slist *longer = curl_slist_append(*list, envelope->recipients[i]);
+        struct curl_slist *longer = libcurl.curl_slist_append(*list, envelope->recipients[i]);
         if (!longer) {
-            curl_slist_free_all(*list);
+            libcurl.curl_slist_free_all(*list);
             return err_set(detail, ERR_TEMP, "out of memory");
         }
         *list = longer;
@@ -101,19 +132,19 @@ static CURLcode transact(CURL *curl, const struct smtp_conf *conf, const char *u
                          char *reason)
 {
     curl_off_t size = (curl_off_t)size_on_the_wire(source->rest);
-    curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, reason);
-    curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
-    curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "smtp,smtps");
-    curl_easy_setopt(curl, CURLOPT_PROXY, "");
-    curl_easy_setopt(curl, CURLOPT_URL, url);
-    curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, (long)conf->timeout_ms);
-    curl_easy_setopt(curl, CURLOPT_MAIL_FROM, *sender ? sender : "<>");
-    curl_easy_setopt(curl, CURLOPT_MAIL_RCPT, recipients);
-    curl_easy_setopt(curl, CURLOPT_UPLOAD, 1L);
-    curl_easy_setopt(curl, CURLOPT_INFILESIZE_LARGE, size);
-    curl_easy_setopt(curl, CURLOPT_READFUNCTION, read_source);
-    curl_easy_setopt(curl, CURLOPT_READDATA, source);
-    return curl_easy_perform(curl);
+    libcurl.curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, reason);
+    libcurl.curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
+    libcurl.curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "smtp,smtps");
+    libcurl.curl_easy_setopt(curl, CURLOPT_PROXY, "");
+    libcurl.curl_easy_setopt(curl, CURLOPT_URL, url);
+    libcurl.curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, (long)conf->timeout_ms);
+    libcurl.curl_easy_setopt(curl, CURLOPT_MAIL_FROM, *sender ? sender : "<>");
+    libcurl.curl_easy_setopt(curl, CURLOPT_MAIL_RCPT, recipients);
+    libcurl.curl_easy_setopt(curl, CURLOPT_UPLOAD, 1L);
+    libcurl.curl_easy_setopt(curl, CURLOPT_INFILESIZE_LARGE, size);
+    libcurl.curl_easy_setopt(curl, CURLOPT_READFUNCTION, read_source);
+    libcurl.curl_easy_setopt(curl, CURLOPT_READDATA, source);
+    return libcurl.curl_easy_perform(curl);
 }
 
 enum err smtp_send(const struct smtp_conf *conf, const struct envelope *envelope,
@@ -129,7 +160,7 @@ enum err smtp_send(const struct smtp_conf *conf, const struct envelope *envelope
     if (err)
         return err;
     buf_init(&url, 1024);
-    CURL *curl = curl_easy_init();
+    CURL *curl = libcurl.curl_easy_init();
     if (!curl)
         err = err_set(detail, ERR_TEMP, "libcurl: out of memory");
     else
@@ -138,25 +169,35 @@ enum err smtp_send(const struct smtp_conf *conf, const struct envelope *envelope
         CURLcode code =
             transact(curl, conf, buf_text(&url), envelope->sender, recipients, &source, reason);
         long answer = 0;
-        curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &answer);
+        libcurl.curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &answer);
         if (code != CURLE_OK)
             err = err_set(detail, ERR_TEMP, "%s: %s (last answer %ld)", conf->url,
-                          *reason ? reason : curl_easy_strerror(code), answer);
+                          *reason ? reason : libcurl.curl_easy_strerror(code), answer);
     }
-    curl_easy_cleanup(curl);
-    curl_slist_free_all(recipients);
+    libcurl.curl_easy_cleanup(curl);
+    libcurl.curl_slist_free_all(recipients);
     buf_clear(&url);
     return err;
 }
 
 enum err smtp_start(struct detail *detail)
 {
-    if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
+    libcurl.library = dlopen(LIBCURL, RTLD_NOW | RTLD_LOCAL);
+    if (!libcurl.library)
+        return err_set(detail, ERR_PERM, "%s", dlerror());
+#define X(function)                                                  \
+    *(void **)&libcurl.function = dlsym(libcurl.library, #function); \
+    if (!libcurl.function)                                           \
+        return err_set(detail, ERR_PERM, "%s has no %s", LIBCURL, #function);
+    CURL_FUNCTIONS(X)
+#undef X
+    if (libcurl.curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
         return err_set(detail, ERR_TEMP, "libcurl cannot be initialised");
     return ERR_OK;
 }
 
 void smtp_stop(void)
 {
-    curl_global_cleanup();
+    if (libcurl.library)
+        libcurl.curl_global_cleanup();
 }

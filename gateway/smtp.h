@@ -12,7 +12,8 @@ struct smtp_conf {
     unsigned timeout_ms; // of the whole transaction
 };
 
-// Once in main, before any thread. ERR_TEMP: out of memory.
+// Once in main, before any thread, if smtp_send shall be called: loads libcurl. ERR_PERM: it is not
+// there; ERR_TEMP: out of memory.
 enum err smtp_start(struct detail *detail);
 void smtp_stop(void);
 
