@@ -6,9 +6,6 @@
 
 #include <string.h>
 
-// An uncompressed point is 04 and two coordinates of at most 66 bytes; as DER three more.
-#define POINT_MAX (1 + 2 * 66)
-
 struct job {
     struct bytes peer;
     struct secret *z;
@@ -34,7 +31,7 @@ static enum err read_and_destroy(struct token_session *session, CK_OBJECT_HANDLE
     return ERR_OK;
 }
 
-static size_t wrap_point(struct bytes peer, uint8_t out[3 + POINT_MAX])
+size_t point_wrap(struct bytes peer, uint8_t out[POINT_DER_MAX])
 {
     size_t at = 0;
     out[at++] = 0x04; // OCTET STRING
@@ -58,9 +55,9 @@ static CK_RV derive(struct token_session *session, const struct token_key *key,
         {CKA_TOKEN, &no, sizeof no},         {CKA_SENSITIVE, &no, sizeof no},
         {CKA_EXTRACTABLE, &yes, sizeof yes}, {CKA_VALUE_LEN, &len, sizeof len},
     };
-    uint8_t wrapped[3 + POINT_MAX];
+    uint8_t wrapped[POINT_DER_MAX];
     if (as_der)
-        peer = bytes_of(wrapped, wrap_point(peer, wrapped));
+        peer = bytes_of(wrapped, point_wrap(peer, wrapped));
     CK_ECDH1_DERIVE_PARAMS params = {
         .kdf = CKD_NULL,
         .ulPublicDataLen = peer.len,

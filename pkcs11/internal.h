@@ -17,7 +17,7 @@
 #include "pkcs11/module.h"
 #include "pkcs11/padding.h"
 #include "pkcs11/rv.h"
-#include "pkcs11/token.h"
+#include "pkcs11/token_admin.h"
 
 // Handles are only good for the time in which they were found. sessions is raised when all
 // sessions are lost, objects when the login was made anew (private objects get new handles).
@@ -29,7 +29,9 @@ struct token_session {
     struct token *token;
     CK_SESSION_HANDLE handle;
     bool is_out;         // (lock)
-    bool is_in_call;     // (lock) the module may be at work with it
+    bool is_rw;          // for officers' acts, see admin.c
+    bool is_soiled;      // a secret is left in it: to be closed after the act
+    unsigned calls;      // (lock) under way: the module may be at work with it
     atomic_bool is_open; // as far as this session knows; see also generation
     _Atomic uint64_t generation;
     bool is_object_lost; // the key's handle was refused: it or the login is gone
@@ -39,9 +41,13 @@ struct token_session {
 };
 
 // What the mechanisms can do with a private key.
+#define MECHANISM_AES_KWP 0x210bUL // CKM_AES_KEY_WRAP_KWP of PKCS#11 3.0
 struct mechanisms {
     bool x509_sign, x509_decrypt, pkcs1_sign, pkcs1_decrypt, pss_sign, oaep_decrypt, ecdsa_sign,
         ecdh, ecdh_cofactor;
+    bool aes_generate, kwp_unwrap, wrap_pad_unwrap, wrap_unwrap; // AES key wrap, of three kinds
+    bool rsa_generate, ec_generate;
+    CK_ULONG rsa_bits_min, rsa_bits_max; // of rsa_generate
 };
 
 struct token {
@@ -52,20 +58,22 @@ struct token {
     CK_SLOT_ID slot; // changed by the healer only
     struct token_info info;
     struct mechanisms can;
-    bool needs_login;
+    bool needs_login, forgets_pin;
 
     pthread_mutex_t lock;
     pthread_cond_t changed;       // a session came back, or the healer is done
     bool is_healing;              // (lock)
     bool is_lost;                 // (lock) the token is gone, or was
     bool is_logged_in;            // (lock)
+    bool is_locked;               // (lock) no PIN was given yet, or it was forgotten
     struct generation generation; // (lock)
 
-    bool has_pin, is_pin_refused; // healer only
-    struct secret pin;            // healer only
+    bool is_pin_refused; // (lock) written by the healer only
+    bool has_pin;        // healer only
+    struct secret pin;   // healer only
 
     unsigned session_count;
-    struct token_session sessions[TOKEN_SESSIONS_MAX];
+    struct token_session sessions[TOKEN_SESSIONS_MAX + 1]; // the one behind the pool: see admin.c
 };
 
 enum point_form { POINT_UNKNOWN, POINT_RAW, POINT_DER };
@@ -111,13 +119,31 @@ void session_drop(struct token_session *session);
 
 struct generation token_generation(struct token *token);
 
-// Around calls into the module with the session, other than those of session_restore.
-void session_enter(struct token_session *session);
+// Around calls into the module with the session, other than those of session_restore; may be
+// nested. ERR_TEMP: it is not to be used, since its token was lost or locked a moment ago.
+enum err session_enter(struct token_session *session, struct detail *detail);
 void session_leave(struct token_session *session);
 
 // The right to restore, one thread at a time. ERR_TEMP: the deadline passed.
 enum err session_heal_begin(struct token *token, deadline_t deadline, struct detail *detail);
 void session_heal_end(struct token *token);
+
+// Closes all sessions but one that is in a call of ours (or NULL), and begins a new generation.
+// Calls under way are waited for; if one hangs, its session is left behind. speak: called with a
+// session's handle before they are closed, until it returns true; may be NULL. For the healer.
+typedef bool (*session_speak_fn)(struct token *token, CK_SESSION_HANDLE handle, void *arg);
+void session_close_all(struct token *token, const struct token_session *self,
+                       session_speak_fn speak, void *arg);
+
+// lock.c
+
+enum err lock_refuse(const struct token *token, struct detail *detail); // ERR_TEMP: locked
+
+// For the healer: the PIN is wiped.
+void lock_forget_pin(struct token *token);
+
+// For the healer: logs out of a token that is to be locked, and forgets the PIN.
+enum err lock_carry_out(struct token *token, struct detail *detail);
 
 // token.c
 
@@ -144,10 +170,33 @@ enum err object_ulong(struct token_session *session, CK_OBJECT_HANDLE object,
 // label, if it has no ID), else from its own attributes, else from a certificate object.
 
 #define PUBLIC_KEY_MAX 8192 // bytes of a SubjectPublicKeyInfo
+
+// What an object itself tells, or a certificate; *pkey stays NULL if it tells nothing.
+enum err public_of_object(struct token_session *session, CK_OBJECT_HANDLE object, CK_KEY_TYPE type,
+                          EVP_PKEY **pkey, struct detail *detail);
+enum err public_of_certificate(struct token_session *session, CK_OBJECT_HANDLE object,
+                               EVP_PKEY **pkey, struct detail *detail);
 enum err public_read(struct token_session *session, CK_OBJECT_HANDLE private, CK_KEY_TYPE type,
                      const struct token_key *key, EVP_PKEY **pkey, struct detail *detail);
 
 // key.c
+
+// An empty key, for an id of that many bytes; and what the token has of it. key_read may be called
+// again.
+enum err key_new(struct token *token, const char *label, size_t id_len, struct token_key **key,
+                 struct detail *detail);
+enum err key_read(struct token_session *session, struct token_key *key, struct bytes id,
+                  struct detail *detail);
+
+// The same for an object at hand, whose public half may be missing; nothing is tried with it.
+// *is_known: it is of a type, size and curve that we can use.
+enum err key_read_object(struct token_session *session, CK_OBJECT_HANDLE object,
+                         struct token_key *key, bool *is_known, struct detail *detail);
+
+// DER SubjectPublicKeyInfo, points uncompressed. *spki is the caller's to free.
+enum err public_encode(EVP_PKEY *pkey, uint8_t **spki, size_t *spki_len, struct detail *detail);
+
+int curve_nid(unsigned bits); // NID_undef: not one of ours
 
 // Runs use with the session and the key's current handle. If it fails with ERR_TEMP, what is broken
 // is restored and it runs once more; a result from a time when handles changed is thrown away.
@@ -156,9 +205,66 @@ typedef enum err (*key_use_fn)(struct token_session *session, struct token_key *
 enum err key_run(struct token_session *session, struct token_key *key, key_use_fn use, void *arg,
                  struct detail *detail);
 
+// pair.c: whether both halves of a key that was read belong together. ERR_PERM: they do not.
+// *is_proved: the token could do what it takes to know.
+enum err pair_check(struct token_session *session, struct token_key *key, bool *is_proved,
+                    struct detail *detail);
+
+// agree.c: a point as DER OCTET STRING. An uncompressed one is 04 and two coordinates of at most 66
+// bytes. Returns the length.
+#define POINT_DER_MAX (3 + 1 + 2 * 66)
+size_t point_wrap(struct bytes point, uint8_t out[POINT_DER_MAX]);
+
 // unwrap.c: the raw RSA operation on size bytes, once; the result in session->scratch.
 enum err unwrap_raw(struct token_session *session, const struct token_key *key,
                     CK_OBJECT_HANDLE handle, const uint8_t *input, struct detail *detail);
 // Sets key->seed_secret.
 enum err unwrap_make_seed(struct token_session *session, struct token_key *key,
                           struct detail *detail);
+
+// admin.c: changing the token. One officer's act at a time, with a session of its own, which is
+// read-write and not of the pool.
+
+typedef enum err (*admin_fn)(struct token_session *session, void *arg, struct detail *detail);
+
+// Runs the act with the session restored and entered, and again if it fails with ERR_TEMP, so it
+// must find its way in what it did before. deadline: of the waits.
+enum err admin_run(struct token *token, deadline_t deadline, admin_fn act, void *arg,
+                   struct detail *detail);
+
+// Keeps the officers' session open, so that the login outlives the sessions of the pool.
+void admin_hold_login(struct token *token);
+
+// Whether a find that came back empty did so for want of the login. ERR_TEMP: yes.
+enum err object_check_login(struct token_session *session, struct detail *detail);
+
+// object.c: templates. Values are borrowed and must outlive the template.
+#define TEMPLATE_MAX 24
+struct template
+{
+    CK_ATTRIBUTE items[TEMPLATE_MAX];
+    CK_ULONG count;
+};
+void template_put(struct template *template, CK_ATTRIBUTE_TYPE type, const void *value,
+                  size_t size);
+void template_put_flag(struct template *template, CK_ATTRIBUTE_TYPE type, bool value);
+
+// wish.c: what keys that are made have in common.
+
+// ERR_PERM: label, id or usage are not as they must be. Says nothing of type and bits.
+enum err wish_check(const struct token_key_wish *wish, enum token_key_type type,
+                    struct detail *detail);
+// ERR_PERM: the token has a key with this CKA_ID.
+enum err wish_check_free(struct token_session *session, const struct token_key_wish *wish,
+                         struct detail *detail);
+// The attributes of the key's halves. is_strict: also those that say no to other usages, which not
+// every token takes for every type.
+void wish_put_private(struct template *template, const struct token_key_wish *wish,
+                      enum token_key_type type, bool is_strict);
+void wish_put_public(struct template *template, const struct token_key_wish *wish,
+                     enum token_key_type type);
+// Reads the key that was made, and proves that it is what was wished for. ERR_PERM: it is not.
+enum err wish_verify(struct token_session *session, const struct token_key_wish *wish,
+                     bool is_generated, struct bytes spki, struct detail *detail);
+// Takes away what there is of it. Only for keys that were not there before.
+enum err wish_undo(struct token_session *session, void *wish, struct detail *detail);

@@ -33,8 +33,10 @@ static enum err find_private(struct token_session *session, const struct token_k
     enum err err = object_find(session, match, key->id_len ? 3 : 2, found, 2, &count, detail);
     if (err)
         return err;
-    if (count == 0 && session_is_logged_out(session))
-        return session_fail(session, CKR_USER_NOT_LOGGED_IN, "C_FindObjects", detail);
+    if (count == 0)
+        err = object_check_login(session, detail);
+    if (err)
+        return err;
     if (count != 1)
         return err_set(detail, ERR_PERM,
                        count ? "more than one private key matches" : "no such private key");
@@ -58,7 +60,7 @@ static enum err read_id(struct token_session *session, CK_OBJECT_HANDLE handle,
 }
 
 static enum err read_flags(struct token_session *session, CK_OBJECT_HANDLE handle,
-                           struct token_key_info *info, struct detail *detail)
+                           struct token_key_info *info, bool is_for_use, struct detail *detail)
 {
     bool ask_every_time = false;
     // What a token does not say is taken as the worse of the two.
@@ -81,7 +83,7 @@ static enum err read_flags(struct token_session *session, CK_OBJECT_HANDLE handl
         if (err)
             return err;
     }
-    if (ask_every_time)
+    if (ask_every_time && is_for_use)
         return err_set(detail, ERR_PERM,
                        "it wants the PIN anew for every use (CKA_ALWAYS_AUTHENTICATE), which is "
                        "not supported");
@@ -123,8 +125,21 @@ static enum err take_ec(struct token_key *key, EVP_PKEY *pkey, struct detail *de
     return err_set(detail, ERR_PERM, "the curve %s is not supported", *group ? group : "it is on");
 }
 
-static enum err encode_public(EVP_PKEY *pkey, uint8_t **spki, size_t *spki_len,
-                              struct detail *detail)
+int curve_nid(unsigned bits)
+{
+    switch (bits) {
+    case 256:
+        return NID_X9_62_prime256v1;
+    case 384:
+        return NID_secp384r1;
+    case 521:
+        return NID_secp521r1;
+    default:
+        return NID_undef;
+    }
+}
+
+enum err public_encode(EVP_PKEY *pkey, uint8_t **spki, size_t *spki_len, struct detail *detail)
 {
     unsigned char *der = NULL;
     if (EVP_PKEY_is_a(pkey, "EC"))
@@ -142,6 +157,16 @@ static enum err encode_public(EVP_PKEY *pkey, uint8_t **spki, size_t *spki_len,
     return *spki ? ERR_OK : err_set(detail, ERR_TEMP, "out of memory");
 }
 
+static enum err take_public(struct token_key *key, EVP_PKEY *pkey, struct detail *detail)
+{
+    enum err err =
+        EVP_PKEY_is_a(pkey, "RSA") ? take_rsa(key, pkey, detail) : take_ec(key, pkey, detail);
+    if (!err)
+        err = public_encode(pkey, &key->spki, &key->info.public_key.len, detail);
+    key->info.public_key.data = key->spki;
+    return err;
+}
+
 static enum err read_public(struct token_session *session, CK_OBJECT_HANDLE handle,
                             const struct token_key *key, EVP_PKEY **pkey, struct detail *detail)
 {
@@ -154,6 +179,7 @@ static enum err read_public(struct token_session *session, CK_OBJECT_HANDLE hand
     err = public_read(session, handle, type, key, pkey, detail);
     if (!err && !EVP_PKEY_is_a(*pkey, type == CKK_RSA ? "RSA" : "EC")) {
         EVP_PKEY_free(*pkey);
+        *pkey = NULL;
         err = err_set(detail, ERR_PERM, "its public half is of another type");
     }
     return err;
@@ -170,21 +196,15 @@ static enum err read_key(struct token_session *session, struct token_key *key,
     if (!err && key->id_len == 0)
         err = read_id(session, handle, key, detail);
     if (!err)
-        err = read_flags(session, handle, &key->info, detail);
+        err = read_flags(session, handle, &key->info, true, detail);
     if (!err)
         err = read_public(session, handle, key, &pkey, detail);
     if (err)
         return err;
-    if (EVP_PKEY_is_a(pkey, "RSA"))
-        err = take_rsa(key, pkey, detail);
-    else
-        err = take_ec(key, pkey, detail);
-    if (!err)
-        err = encode_public(pkey, &key->spki, &key->info.public_key.len, detail);
+    err = take_public(key, pkey, detail);
     EVP_PKEY_free(pkey);
     if (err)
         return err;
-    key->info.public_key.data = key->spki;
     key->handle = handle;
     key->generation = generation;
     key->is_found = true;
@@ -201,15 +221,29 @@ static void forget(struct token_key *key)
     key->info = (struct token_key_info){0};
 }
 
-enum err token_key_open(struct token *token, const char *label, struct bytes id,
-                        struct token_key **key, struct detail *detail)
+// An RSA private key tells its modulus. If that is another one there is no need to try the key,
+// which may fail in odd ways for numbers beyond its modulus.
+static enum err check_modulus(struct token_session *session, const struct token_key *key,
+                              struct detail *detail)
 {
-    char quoted[TEXT_QUOTED_SIZE];
-    struct token_session *session = NULL;
+    struct buf modulus;
+    buf_init(&modulus, (size_t)2 * PADDING_BLOCK_MAX);
+    enum err err = object_bytes(session, key->handle, CKA_MODULUS, &modulus, detail);
+    struct bytes told = buf_bytes(&modulus);
+    while (told.len > 0 && *told.data == 0)
+        told = bytes_of(told.data + 1, told.len - 1);
+    if (!err && told.len > 0 && !bytes_equal(told, bytes_of(key->modulus, key->size)))
+        err = err_set(detail, ERR_PERM, "the public key is not that of the private key");
+    buf_clear(&modulus);
+    return err;
+}
+
+enum err key_new(struct token *token, const char *label, size_t id_len, struct token_key **key,
+                 struct detail *detail)
+{
     struct token_key *new = mem_calloc(1, sizeof *new);
     char *copy = new ? mem_strdup(label) : NULL;
-    enum err err = ERR_TEMP;
-    if (!copy || id.len > sizeof new->id) {
+    if (!copy || id_len > sizeof new->id) {
         mem_free(new);
         mem_free(copy);
         return err_set(detail, copy ? ERR_PERM : ERR_TEMP, "token %s: %s", token->name,
@@ -218,17 +252,59 @@ enum err token_key_open(struct token *token, const char *label, struct bytes id,
     new->token = token;
     new->label = copy;
     pthread_mutex_init(&new->lock, NULL);
+    *key = new;
+    return ERR_OK;
+}
+
+enum err key_read(struct token_session *session, struct token_key *key, struct bytes id,
+                  struct detail *detail)
+{
+    forget(key);
+    if (id.len > 0)
+        memcpy(key->id, id.data, id.len);
+    key->id_len = id.len; // read_key may have set it
+    enum err err = read_key(session, key, detail);
+    if (!err && key->info.type == TOKEN_KEY_RSA)
+        err = check_modulus(session, key, detail);
+    if (!err && key->info.type == TOKEN_KEY_RSA && key->info.can_decrypt)
+        err = unwrap_make_seed(session, key, detail);
+    return err ? err : pair_check(session, key, &key->info.is_pair_proved, detail);
+}
+
+enum err key_read_object(struct token_session *session, CK_OBJECT_HANDLE object,
+                         struct token_key *key, bool *is_known, struct detail *detail)
+{
+    EVP_PKEY *pkey = NULL;
+    *is_known = false;
+    enum err err = read_id(session, object, key, detail);
+    if (!err)
+        err = read_flags(session, object, &key->info, false, detail);
+    if (err)
+        return err;
+    err = read_public(session, object, key, &pkey, detail);
+    if (!err) {
+        err = take_public(key, pkey, detail);
+        EVP_PKEY_free(pkey);
+    }
+    *is_known = !err;
+    return err == ERR_PERM ? ERR_OK : err; // it is one that we cannot use
+}
+
+enum err token_key_open(struct token *token, const char *label, struct bytes id,
+                        struct token_key **key, struct detail *detail)
+{
+    char quoted[TEXT_QUOTED_SIZE];
+    struct token_session *session = NULL;
+    struct token_key *new = NULL;
+    enum err err = key_new(token, label, id.len, &new, detail);
+    if (err)
+        return err;
+    err = ERR_TEMP;
     for (int attempt = 0; attempt < 2 && err == ERR_TEMP; attempt++) {
-        forget(new);
-        if (id.len > 0)
-            memcpy(new->id, id.data, id.len);
-        new->id_len = id.len;
         err = token_session_get(token, deadline_in(token->wait_ms), &session, detail);
         if (err)
             break; // it has tried twice itself
-        err = read_key(session, new, detail);
-        if (!err && new->info.type == TOKEN_KEY_RSA &&new->info.can_decrypt)
-            err = unwrap_make_seed(session, new, detail);
+        err = key_read(session, new, id, detail);
         token_session_put(session);
     }
     if (err) {
@@ -268,7 +344,7 @@ static enum err find_again(struct token_session *session, struct token_key *key,
     if (!err)
         err = read_public(session, *handle, key, &pkey, detail);
     if (!err)
-        err = encode_public(pkey, &spki, &len, detail);
+        err = public_encode(pkey, &spki, &len, detail);
     if (!err && !bytes_equal(bytes_of(spki, len), key->info.public_key))
         err = err_set(detail, ERR_TEMP, "another key took its place");
     EVP_PKEY_free(pkey);
@@ -313,7 +389,9 @@ enum err key_run(struct token_session *session, struct token_key *key, key_use_f
         if (err)
             continue;
         struct generation before = token_generation(token);
-        session_enter(session);
+        err = session_enter(session, detail);
+        if (err)
+            continue;
         err = current_handle(session, key, &handle, detail);
         if (!err)
             err = use(session, key, handle, arg, detail);

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "pkcs11/internal.h"
 
+#include <assert.h>
+
 // Larger than any modulus, point or certificate we can use.
 #define ATTRIBUTE_MAX 16384
 
@@ -88,4 +90,23 @@ enum err object_ulong(struct token_session *session, CK_OBJECT_HANDLE object,
         return session_fail(session, rv, "C_GetAttributeValue", detail);
     *value = got;
     return ERR_OK;
+}
+
+enum err object_check_login(struct token_session *session, struct detail *detail)
+{
+    if (session_is_logged_out(session))
+        return session_fail(session, CKR_USER_NOT_LOGGED_IN, "C_FindObjects", detail);
+    return ERR_OK;
+}
+
+void template_put(struct template *template, CK_ATTRIBUTE_TYPE type, const void *value, size_t size)
+{
+    assert(template->count < TEMPLATE_MAX);
+    template->items[template->count++] = (CK_ATTRIBUTE){type, (void *)value, size};
+}
+
+void template_put_flag(struct template *template, CK_ATTRIBUTE_TYPE type, bool value)
+{
+    static const CK_BBOOL yes = CK_TRUE, no = CK_FALSE;
+    template_put(template, type, value ? &yes : &no, sizeof yes);
 }

@@ -65,10 +65,8 @@ static EVP_PKEY *build_ec(const struct buf *params, const struct buf *point)
     return pkey;
 }
 
-// Either EC_PARAMS and EC_POINT or MODULUS and PUBLIC_EXPONENT of the object; *pkey stays NULL if
-// it does not have them.
-static enum err read_object(struct token_session *session, CK_OBJECT_HANDLE object,
-                            CK_KEY_TYPE type, EVP_PKEY **pkey, struct detail *detail)
+enum err public_of_object(struct token_session *session, CK_OBJECT_HANDLE object, CK_KEY_TYPE type,
+                          EVP_PKEY **pkey, struct detail *detail)
 {
     struct buf first, second;
     bool rsa = type == CKK_RSA;
@@ -88,8 +86,8 @@ static enum err read_object(struct token_session *session, CK_OBJECT_HANDLE obje
     return err;
 }
 
-static enum err read_certificate(struct token_session *session, CK_OBJECT_HANDLE object,
-                                 EVP_PKEY **pkey, struct detail *detail)
+enum err public_of_certificate(struct token_session *session, CK_OBJECT_HANDLE object,
+                               EVP_PKEY **pkey, struct detail *detail)
 {
     struct buf der;
     buf_init(&der, (size_t)2 * PUBLIC_KEY_MAX);
@@ -129,13 +127,13 @@ enum err public_read(struct token_session *session, CK_OBJECT_HANDLE private, CK
     EVP_PKEY *found = NULL;
     enum err err = find_companion(session, key, CKO_PUBLIC_KEY, &object, detail);
     if (!err && object != CK_INVALID_HANDLE)
-        err = read_object(session, object, type, &found, detail);
+        err = public_of_object(session, object, type, &found, detail);
     if (!err && !found)
-        err = read_object(session, private, type, &found, detail);
+        err = public_of_object(session, private, type, &found, detail);
     if (!err && !found) {
         err = find_companion(session, key, CKO_CERTIFICATE, &object, detail);
         if (!err && object != CK_INVALID_HANDLE)
-            err = read_certificate(session, object, &found, detail);
+            err = public_of_certificate(session, object, &found, detail);
     }
     if (!err && !found)
         err = err_set(detail, ERR_PERM, "the token has neither its public key nor its certificate");

@@ -78,63 +78,73 @@ enum err session_fail_midway(struct token_session *session, CK_RV rv, const char
     return session_fail(session, rv, function, detail);
 }
 
-void session_enter(struct token_session *session)
+enum err session_enter(struct token_session *session, struct detail *detail)
 {
-    pthread_mutex_lock(&session->token->lock);
-    session->is_in_call = true;
-    pthread_mutex_unlock(&session->token->lock);
+    struct token *token = session->token;
+    pthread_mutex_lock(&token->lock);
+    bool is_usable = !token->is_lost && !token->is_locked && is_current(session);
+    if (is_usable)
+        session->calls++;
+    pthread_mutex_unlock(&token->lock);
+    return is_usable ? ERR_OK
+                     : err_set(detail, ERR_TEMP, "token %s: its session ended", token->name);
 }
 
 void session_leave(struct token_session *session)
 {
     struct token *token = session->token;
     pthread_mutex_lock(&token->lock);
-    session->is_in_call = false;
+    session->calls--;
     if (token->is_healing)
         pthread_cond_broadcast(&token->changed);
     pthread_mutex_unlock(&token->lock);
 }
 
-static bool is_any_in_call(const struct token *token)
+// Calls of an older generation were waited for before; they hang.
+static bool is_any_in_call(struct token *token, const struct token_session *self)
 {
-    for (unsigned i = 0; i < token->session_count; i++) {
-        if (token->sessions[i].is_in_call)
+    for (unsigned i = 0; i <= token->session_count; i++) {
+        struct token_session *session = &token->sessions[i];
+        if (session->calls > 0 && session != self &&
+            session->generation == token->generation.sessions)
             return true;
     }
     return false;
 }
 
-// Gives up all sessions of the generation before. New calls do not begin any more, since the token
-// is lost; those under way are waited for, and if one hangs, its session is left behind.
-static void close_old_sessions(struct token *token)
+// New calls do not begin any more, since the token is lost or locked.
+void session_close_all(struct token *token, const struct token_session *self,
+                       session_speak_fn speak, void *arg)
 {
-    CK_SESSION_HANDLE old[TOKEN_SESSIONS_MAX];
+    CK_SESSION_HANDLE old[TOKEN_SESSIONS_MAX + 1];
     unsigned count = 0;
+    bool has_spoken = !speak;
     deadline_t limit = deadline_in(HANGING_CALL_MS);
     pthread_mutex_lock(&token->lock);
-    while (is_any_in_call(token) && wait_changed(token, limit))
+    while (is_any_in_call(token, self) && wait_changed(token, limit))
         ;
-    for (unsigned i = 0; i < token->session_count; i++) {
+    for (unsigned i = 0; i <= token->session_count; i++) {
         struct token_session *session = &token->sessions[i];
-        if (session->is_open && !session->is_in_call) {
+        if (session->is_open && (session->calls == 0 || session == self)) {
             session->is_open = false;
             old[count++] = session->handle;
         }
     }
-    pthread_mutex_unlock(&token->lock);
-    while (count > 0)
-        token->fn->C_CloseSession(old[--count]);
-}
-
-static enum err find_again(struct token *token, struct detail *detail)
-{
-    CK_SLOT_ID slot;
-    close_old_sessions(token);
-    pthread_mutex_lock(&token->lock);
     token->generation.sessions++;
     token->generation.objects++;
     token->is_logged_in = false;
     pthread_mutex_unlock(&token->lock);
+    for (unsigned i = 0; i < count && !has_spoken; i++)
+        has_spoken = speak(token, old[i], arg);
+    while (count > 0)
+        token->fn->C_CloseSession(old[--count]);
+}
+
+static enum err find_again(struct token_session *session, struct detail *detail)
+{
+    CK_SLOT_ID slot;
+    struct token *token = session->token;
+    session_close_all(token, session, NULL, NULL);
     if (token_find_slot(token, &slot, detail) != ERR_OK)
         return ERR_TEMP; // and it stays lost
     token->slot = slot;
@@ -149,7 +159,8 @@ static enum err open_session(struct token_session *session, struct detail *detai
     struct token *token = session->token;
     CK_SESSION_HANDLE handle = CK_INVALID_HANDLE;
     session->generation = token_generation(token).sessions;
-    CK_RV rv = token->fn->C_OpenSession(token->slot, CKF_SERIAL_SESSION, NULL, NULL, &handle);
+    CK_FLAGS flags = CKF_SERIAL_SESSION | (session->is_rw ? CKF_RW_SESSION : 0);
+    CK_RV rv = token->fn->C_OpenSession(token->slot, flags, NULL, NULL, &handle);
     session->is_count_hit = rv == CKR_SESSION_COUNT;
     if (rv != CKR_OK)
         return session_fail(session, rv, "C_OpenSession", detail);
@@ -160,9 +171,10 @@ static enum err open_session(struct token_session *session, struct detail *detai
 
 static enum err refuse_pin(struct token *token, struct detail *detail, const char *why)
 {
+    pthread_mutex_lock(&token->lock);
     token->is_pin_refused = true;
-    token->has_pin = false;
-    secret_wipe(&token->pin);
+    pthread_mutex_unlock(&token->lock);
+    lock_forget_pin(token);
     return err_set(detail, ERR_DENIED, "token %s: %s", token->name, why);
 }
 
@@ -174,8 +186,12 @@ static enum err log_in(struct token_session *session, struct detail *detail)
     if (token->is_pin_refused)
         return err_set(detail, ERR_DENIED,
                        "token %s: the PIN was refused before and is not tried again", token->name);
-    if (!token->has_pin)
-        return err_set(detail, ERR_DENIED, "token %s: not logged in", token->name);
+    if (!token->has_pin) {
+        pthread_mutex_lock(&token->lock);
+        token->is_locked = true;
+        pthread_mutex_unlock(&token->lock);
+        return lock_refuse(token, detail);
+    }
     CK_RV rv = token->fn->C_GetTokenInfo(token->slot, &info);
     if (rv != CKR_OK)
         return session_fail(session, rv, "C_GetTokenInfo", detail);
@@ -237,14 +253,16 @@ static enum err check_login(struct token_session *session, struct detail *detail
         token->generation.objects++;
     token->is_logged_in = true;
     pthread_mutex_unlock(&token->lock);
+    if (token->forgets_pin)
+        lock_forget_pin(token);
     return ERR_OK;
 }
 
 static bool is_ready(struct token_session *session) // with the lock held
 {
     struct token *token = session->token;
-    return !token->is_lost && is_current(session) && !session->is_object_lost &&
-           (token->is_logged_in || !token->needs_login);
+    return !token->is_lost && !token->is_locked && is_current(session) &&
+           !session->is_object_lost && (token->is_logged_in || !token->needs_login);
 }
 
 enum err session_heal_begin(struct token *token, deadline_t deadline, struct detail *detail)
@@ -264,6 +282,12 @@ enum err session_heal_begin(struct token *token, deadline_t deadline, struct det
 void session_heal_end(struct token *token)
 {
     pthread_mutex_lock(&token->lock);
+    // It was locked while we were at it, by one who did not want to wait for us.
+    bool is_to_lock = token->is_locked && (token->is_logged_in || token->has_pin);
+    pthread_mutex_unlock(&token->lock);
+    if (is_to_lock)
+        (void)lock_carry_out(token, NULL);
+    pthread_mutex_lock(&token->lock);
     token->is_healing = false;
     pthread_cond_broadcast(&token->changed);
     pthread_mutex_unlock(&token->lock);
@@ -272,11 +296,14 @@ void session_heal_end(struct token *token)
 enum err session_restore(struct token_session *session, struct detail *detail)
 {
     struct token *token = session->token;
+    session->is_count_hit = false;
     pthread_mutex_lock(&token->lock);
-    bool ready = is_ready(session);
+    bool ready = is_ready(session), is_locked = token->is_locked;
     pthread_mutex_unlock(&token->lock);
     if (ready)
         return ERR_OK;
+    if (is_locked)
+        return lock_refuse(token, detail);
     enum err err = session_heal_begin(token, session->deadline, detail);
     if (err)
         return err;
@@ -284,10 +311,13 @@ enum err session_restore(struct token_session *session, struct detail *detail)
     ready = is_ready(session); // another one may have done it
     bool is_lost = token->is_lost;
     bool is_open = is_current(session);
+    is_locked = token->is_locked;
     pthread_mutex_unlock(&token->lock);
-    if (!ready) {
+    if (is_locked) {
+        err = lock_refuse(token, detail);
+    } else if (!ready) {
         if (is_lost)
-            err = find_again(token, detail);
+            err = find_again(session, detail);
         if (!err && (is_lost || !is_open))
             err = open_session(session, detail);
         if (!err)
@@ -323,7 +353,9 @@ static enum err take_in_time(struct token *token, deadline_t deadline, bool only
     bool is_any_open;
     pthread_mutex_lock(&token->lock);
     while (!(found = take(token, only_open, &is_any_open))) {
-        if (only_open && !is_any_open)
+        if (token->is_locked)
+            err = lock_refuse(token, detail);
+        else if (only_open && !is_any_open)
             err = err_set(detail, ERR_TEMP, "token %s: it has no session left for us", token->name);
         else if (!wait_changed(token, deadline))
             err = err_set(detail, ERR_TEMP, "token %s: all sessions are busy", token->name);

@@ -67,6 +67,26 @@ static void ask_mechanism(struct token *token, CK_MECHANISM_TYPE type)
     case CKM_ECDH1_COFACTOR_DERIVE:
         can->ecdh_cofactor = derive;
         break;
+    case CKM_RSA_PKCS_KEY_PAIR_GEN:
+        can->rsa_generate = info.flags & CKF_GENERATE_KEY_PAIR;
+        can->rsa_bits_min = info.ulMinKeySize;
+        can->rsa_bits_max = info.ulMaxKeySize;
+        break;
+    case CKM_EC_KEY_PAIR_GEN:
+        can->ec_generate = info.flags & CKF_GENERATE_KEY_PAIR;
+        break;
+    case CKM_AES_KEY_GEN:
+        can->aes_generate = info.flags & CKF_GENERATE;
+        break;
+    case CKM_AES_KEY_WRAP:
+        can->wrap_unwrap = info.flags & CKF_UNWRAP;
+        break;
+    case CKM_AES_KEY_WRAP_PAD:
+        can->wrap_pad_unwrap = info.flags & CKF_UNWRAP;
+        break;
+    case MECHANISM_AES_KWP:
+        can->kwp_unwrap = info.flags & CKF_UNWRAP;
+        break;
     default:
         break;
     }
@@ -110,6 +130,7 @@ static enum err ask_token(struct token *token, struct detail *detail)
     if (info.ulMaxSessionCount != CK_UNAVAILABLE_INFORMATION)
         token->info.sessions_max = info.ulMaxSessionCount;
     token->needs_login = info.flags & CKF_LOGIN_REQUIRED;
+    token->is_locked = token->needs_login;
     if (!(info.flags & CKF_USER_PIN_INITIALIZED) && token->needs_login)
         return err_set(detail, ERR_PERM, "token %s: it has no user PIN yet", token->name);
     return ask_mechanisms(token, detail);
@@ -130,13 +151,15 @@ static enum err init_sync(struct token *token)
 static enum err init(struct token *token, const struct token_conf *conf, struct detail *detail)
 {
     token->wait_ms = conf->wait_ms;
+    token->forgets_pin = conf->forget_pin;
     token->session_count = conf->sessions;
     token->name = mem_strdup(conf->name);
     token->label = conf->label ? mem_strdup(conf->label) : NULL;
     token->serial = conf->serial ? mem_strdup(conf->serial) : NULL;
     if (!token->name || (conf->label && !token->label) || (conf->serial && !token->serial))
         return err_set(detail, ERR_TEMP, "token %s: out of memory", conf->name);
-    for (unsigned i = 0; i < conf->sessions; i++) {
+    token->sessions[conf->sessions].is_rw = true;
+    for (unsigned i = 0; i <= conf->sessions; i++) {
         token->sessions[i].token = token;
         enum err err = secret_init(&token->sessions[i].scratch, PADDING_BLOCK_MAX, detail);
         if (err)
@@ -181,7 +204,7 @@ void token_close(struct token *token)
 {
     if (!token)
         return;
-    for (unsigned i = 0; i < token->session_count; i++) {
+    for (unsigned i = 0; i <= token->session_count; i++) {
         if (!token->sessions[i].token)
             continue; // token_open ended early
         session_drop(&token->sessions[i]);
@@ -205,12 +228,19 @@ const struct token_info *token_describe(const struct token *token)
 static enum err keep_pin(struct token *token, const struct secret *pin, struct detail *detail)
 {
     enum err err = ERR_OK;
+    if (token->pin.room < pin->len) {
+        secret_clear(&token->pin);
+        token->pin = (struct secret){0};
+    }
     if (!token->pin.data)
         err = secret_init(&token->pin, pin->len, detail);
     if (!err && secret_set(&token->pin, pin->data, pin->len) != ERR_OK)
         err = err_set(detail, ERR_DENIED, "token %s: the PIN is too long", token->name);
-    token->has_pin = !err;
+    pthread_mutex_lock(&token->lock);
     token->is_pin_refused = false;
+    token->is_locked = token->needs_login && err;
+    pthread_mutex_unlock(&token->lock);
+    token->has_pin = !err;
     return err;
 }
 
@@ -230,6 +260,8 @@ enum err token_login(struct token *token, const struct secret *pin, struct detai
     err = token_session_get(token, deadline, &sessions[0], detail);
     if (err)
         return err;
+    if (token->forgets_pin)
+        admin_hold_login(token);
     // The others as far as the token has them to give; the rest stays closed until it has.
     for (count = 1; count < token->session_count; count++) {
         if (token_session_get(token, clock_ms(), &sessions[count], NULL) != ERR_OK)

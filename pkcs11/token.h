@@ -29,6 +29,7 @@ struct token_conf {
     const char *init_args; // pReserved of C_Initialize for modules that want it, or NULL
     unsigned sessions;     // in the pool, 1 to TOKEN_SESSIONS_MAX
     unsigned wait_ms;      // longest wait for a session of the pool
+    bool forget_pin;       // wipe the PIN once the token has taken it: no login heals by itself
 };
 
 struct token;
@@ -44,6 +45,7 @@ struct token_key_info {
     struct bytes public_key; // DER SubjectPublicKeyInfo; lives as long as the key
     bool extractable, sensitive, always_sensitive, never_extractable; // CKA_* of the private key
     bool can_sign, can_decrypt, can_derive; // its CKA_SIGN, CKA_DECRYPT, CKA_DERIVE
+    bool is_pair_proved; // the private key was used, and the result fits the public one
 };
 
 struct token_info {
@@ -59,15 +61,18 @@ enum err token_open(const struct token_conf *conf, struct token **token, struct 
 void token_close(struct token *token); // no session may be out
 const struct token_info *token_describe(const struct token *token);
 
-// Logs in and fills the pool as far as the token has sessions. The PIN is copied into locked memory
-// so that the token heals by itself, and forgotten by token_close. ERR_DENIED: wrong PIN, or the
-// token warns of its final try: it is not tried again, ever, until token_login is called anew.
-// ERR_TEMP: token gone; the PIN is kept, and token_session_get tries again.
+// Logs in and fills the pool as far as the token has sessions. A token is locked before, and again
+// after token_logout (token_admin.h). The PIN is copied into locked memory so that the token heals
+// by itself, and forgotten by token_close; with forget_pin as soon as the token has taken it, and a
+// lost login then means that the token is locked. ERR_DENIED: wrong PIN, or the token warns of its
+// final try: it is not tried again, ever, until token_login is called anew. ERR_TEMP: token gone;
+// the PIN is kept, and token_session_get tries again.
 enum err token_login(struct token *token, const struct secret *pin, struct detail *detail);
 
 // Finds the private key by label and, if id.len, CKA_ID; exactly one must match. Reads its public
-// half and attributes; an attribute the token does not show counts as the worse value. ERR_PERM:
-// none, several, of an unsupported type, or it wants the PIN for every use.
+// half and attributes; an attribute the token does not show counts as the worse value. Proves by
+// using the key once that both halves belong together. ERR_PERM: none, several, of an unsupported
+// type, it wants the PIN for every use, or the public half is that of another key.
 enum err token_key_open(struct token *token, const char *label, struct bytes id,
                         struct token_key **key, struct detail *detail);
 void token_key_close(struct token_key *key);
@@ -75,8 +80,8 @@ const struct token_key_info *token_key_describe(const struct token_key *key);
 
 // A session of the pool, for one thread. What is broken is restored first. The deadline, or wait_ms
 // from now if that is sooner, is also the limit of all waits for others in the calls below; what
-// the module itself takes cannot be limited. ERR_TEMP: none free before, or the token is gone.
-// ERR_DENIED: not logged in, or the PIN was refused.
+// the module itself takes cannot be limited. ERR_TEMP: none free before, or the token is gone or
+// locked. ERR_DENIED: the PIN was refused.
 enum err token_session_get(struct token *token, deadline_t deadline, struct token_session **session,
                            struct detail *detail);
 void token_session_put(struct token_session *session);

@@ -229,6 +229,25 @@ static CK_RV shim_C_DeriveKey(CK_SESSION_HANDLE session, CK_MECHANISM *mechanism
     return rv;
 }
 
+static CK_RV shim_C_GenerateKeyPair(CK_SESSION_HANDLE session, CK_MECHANISM *mechanism,
+                                    CK_ATTRIBUTE *public, CK_ULONG public_count,
+                                    CK_ATTRIBUTE *private, CK_ULONG private_count,
+                                    CK_OBJECT_HANDLE *public_object,
+                                    CK_OBJECT_HANDLE *private_object)
+{
+    static CK_BBOOL yes = CK_TRUE;
+    CK_RV rv = shim_enter(AT_C_GenerateKeyPair, 's');
+    pthread_mutex_lock(&shim_lock);
+    for (CK_ULONG i = 0; i < private_count; i++) {
+        if (shim_state.stubborn && private[i].type == shim_state.stubborn)
+        private[i].pValue = &yes;
+    }
+    pthread_mutex_unlock(&shim_lock);
+    PASS_ON(rv, C_GenerateKeyPair(session, mechanism, public, public_count, private, private_count,
+                                  public_object, private_object));
+    return rv;
+}
+
 static CK_RV shim_C_GetFunctionList(CK_FUNCTION_LIST **out);
 
 static CK_RV load(void)

@@ -42,5 +42,8 @@ void shim_token_flags_after(const char *function, unsigned long flags);
 // Peer points must come as DER OCTET STRING, raw ones are refused (as some tokens do).
 void shim_want_der_points(void);
 
+// The token makes this flag of new private keys true, whatever the template says.
+void shim_insist(unsigned long attribute);
+
 unsigned shim_calls(const char *function); // since shim_reset, failed ones included
 unsigned shim_sessions(void);              // open now

@@ -11,22 +11,31 @@
 
 // What can be broken: name, parameters, arguments, kind. Kinds: 'm' concerns the module, 't' a
 // slot's token, 's' a session.
-#define FUNCTIONS(X)                                                                              \
-    X(C_GetSlotInfo, (CK_SLOT_ID a, CK_SLOT_INFO * b), (a, b), 'm')                               \
-    X(C_GetSessionInfo, (CK_SESSION_HANDLE a, CK_SESSION_INFO * b), (a, b), 's')                  \
-    X(C_Login, (CK_SESSION_HANDLE a, CK_USER_TYPE b, CK_UTF8CHAR * c, CK_ULONG d), (a, b, c, d),  \
-      's')                                                                                        \
-    X(C_Logout, (CK_SESSION_HANDLE a), (a), 's')                                                  \
-    X(C_DestroyObject, (CK_SESSION_HANDLE a, CK_OBJECT_HANDLE b), (a, b), 's')                    \
-    X(C_GetAttributeValue,                                                                        \
-      (CK_SESSION_HANDLE a, CK_OBJECT_HANDLE b, CK_ATTRIBUTE * c, CK_ULONG d), (a, b, c, d), 's') \
-    X(C_FindObjectsInit, (CK_SESSION_HANDLE a, CK_ATTRIBUTE * b, CK_ULONG c), (a, b, c), 's')     \
-    X(C_FindObjects, (CK_SESSION_HANDLE a, CK_OBJECT_HANDLE * b, CK_ULONG c, CK_ULONG * d),       \
-      (a, b, c, d), 's')                                                                          \
-    X(C_FindObjectsFinal, (CK_SESSION_HANDLE a), (a), 's')                                        \
-    X(C_Sign, (CK_SESSION_HANDLE a, CK_BYTE * b, CK_ULONG c, CK_BYTE * d, CK_ULONG * e),          \
-      (a, b, c, d, e), 's')                                                                       \
-    X(C_Decrypt, (CK_SESSION_HANDLE a, CK_BYTE * b, CK_ULONG c, CK_BYTE * d, CK_ULONG * e),       \
+#define FUNCTIONS(X)                                                                               \
+    X(C_GetSlotInfo, (CK_SLOT_ID a, CK_SLOT_INFO * b), (a, b), 'm')                                \
+    X(C_GetSessionInfo, (CK_SESSION_HANDLE a, CK_SESSION_INFO * b), (a, b), 's')                   \
+    X(C_Login, (CK_SESSION_HANDLE a, CK_USER_TYPE b, CK_UTF8CHAR * c, CK_ULONG d), (a, b, c, d),   \
+      's')                                                                                         \
+    X(C_Logout, (CK_SESSION_HANDLE a), (a), 's')                                                   \
+    X(C_DestroyObject, (CK_SESSION_HANDLE a, CK_OBJECT_HANDLE b), (a, b), 's')                     \
+    X(C_GetAttributeValue,                                                                         \
+      (CK_SESSION_HANDLE a, CK_OBJECT_HANDLE b, CK_ATTRIBUTE * c, CK_ULONG d), (a, b, c, d), 's')  \
+    X(C_FindObjectsInit, (CK_SESSION_HANDLE a, CK_ATTRIBUTE * b, CK_ULONG c), (a, b, c), 's')      \
+    X(C_FindObjects, (CK_SESSION_HANDLE a, CK_OBJECT_HANDLE * b, CK_ULONG c, CK_ULONG * d),        \
+      (a, b, c, d), 's')                                                                           \
+    X(C_FindObjectsFinal, (CK_SESSION_HANDLE a), (a), 's')                                         \
+    X(C_Sign, (CK_SESSION_HANDLE a, CK_BYTE * b, CK_ULONG c, CK_BYTE * d, CK_ULONG * e),           \
+      (a, b, c, d, e), 's')                                                                        \
+    X(C_GenerateKey,                                                                               \
+      (CK_SESSION_HANDLE a, CK_MECHANISM * b, CK_ATTRIBUTE * c, CK_ULONG d, CK_OBJECT_HANDLE * e), \
+      (a, b, c, d, e), 's')                                                                        \
+    X(C_CreateObject, (CK_SESSION_HANDLE a, CK_ATTRIBUTE * b, CK_ULONG c, CK_OBJECT_HANDLE * d),   \
+      (a, b, c, d), 's')                                                                           \
+    X(C_UnwrapKey,                                                                                 \
+      (CK_SESSION_HANDLE a, CK_MECHANISM * b, CK_OBJECT_HANDLE c, CK_BYTE * d, CK_ULONG e,         \
+       CK_ATTRIBUTE * f, CK_ULONG g, CK_OBJECT_HANDLE * h),                                        \
+      (a, b, c, d, e, f, g, h), 's')                                                               \
+    X(C_Decrypt, (CK_SESSION_HANDLE a, CK_BYTE * b, CK_ULONG c, CK_BYTE * d, CK_ULONG * e),        \
       (a, b, c, d, e), 's')
 
 // Those with more to them than passing on.
@@ -43,7 +52,8 @@
     X(C_CloseAllSessions) \
     X(C_SignInit)         \
     X(C_DecryptInit)      \
-    X(C_DeriveKey)
+    X(C_DeriveKey)        \
+    X(C_GenerateKeyPair)
 
 enum function {
 #define X(name, parameters, arguments, kind) AT_##name,
@@ -69,6 +79,7 @@ struct shim_state {
     bool is_out, der_points;
     CK_RV out_rv;
     CK_FLAGS token_flags;
+    CK_ATTRIBUTE_TYPE stubborn; // made true in the private half of a new pair
     CK_MECHANISM_TYPE hidden[SHIM_HIDDEN_MAX];
 };
 extern struct shim_state shim_state;

@@ -289,6 +289,11 @@ EXPORT void shim_want_der_points(void)
     LOCKED(shim_state.der_points = true);
 }
 
+EXPORT void shim_insist(unsigned long attribute)
+{
+    LOCKED(shim_state.stubborn = attribute);
+}
+
 EXPORT unsigned shim_calls(const char *function)
 {
     unsigned calls;

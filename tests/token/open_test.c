@@ -85,8 +85,8 @@ static void tokens_of_a_module_do_not_disturb(void **state)
     conf.label = "second";
     for (int i = 0; i < 3; i++) {
         assert_ok(token_open(&conf, &other, &detail), &detail);
-        expect(token_session_get(other, deadline_in(1000), &session, &detail), ERR_DENIED, &detail,
-               "not logged in");
+        expect(token_session_get(other, deadline_in(1000), &session, &detail), ERR_TEMP, &detail,
+               "locked");
         assert_ok(token_login(other, &fixture.pin, &detail), &detail);
         assert_ok(token_key_open(other, "elsewhere", bytes_of(NULL, 0), &other_key, &detail),
                   &detail);

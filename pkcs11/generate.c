@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "pkcs11/internal.h"
+
+#include <openssl/objects.h>
+
+struct job {
+    const struct token_key_wish *wish;
+    struct bytes curve; // EC: CKA_EC_PARAMS
+    bool has_begun;     // there may be objects of ours in the token
+};
+
+static CK_RV generate_pair(struct token_session *session, const struct job *job, bool is_strict)
+{
+    static const CK_BYTE exponent[] = {1, 0, 1};
+    const struct token_key_wish *wish = job->wish;
+    struct template public = {.count = 0}, private = {.count = 0};
+    CK_OBJECT_HANDLE public_object, private_object;
+    CK_ULONG bits = wish->bits;
+    bool is_rsa = wish->type == TOKEN_KEY_RSA;
+    CK_MECHANISM mechanism = {is_rsa ? CKM_RSA_PKCS_KEY_PAIR_GEN : CKM_EC_KEY_PAIR_GEN, NULL, 0};
+    wish_put_public(&public, wish, wish->type);
+    wish_put_private(&private, wish, wish->type, is_strict);
+    if (is_rsa) {
+        template_put(&public, CKA_MODULUS_BITS, &bits, sizeof bits);
+        template_put(&public, CKA_PUBLIC_EXPONENT, exponent, sizeof exponent);
+    } else {
+        template_put(&public, CKA_EC_PARAMS, job->curve.data, job->curve.len);
+    }
+    return session->token->fn->C_GenerateKeyPair(session->handle, &mechanism, public.items,
+                                                 public.count, private.items, private.count,
+                                                 &public_object, &private_object);
+}
+
+static enum err generate(struct token_session *session, void *arg, struct detail *detail)
+{
+    struct job *job = arg;
+    enum err err = job->has_begun ? wish_undo(session, (void *)job->wish, detail)
+                                  : wish_check_free(session, job->wish, detail);
+    if (err)
+        return err;
+    job->has_begun = true;
+    CK_RV rv = generate_pair(session, job, true);
+    if (rv != CKR_OK && rv_damage(rv) == DAMAGE_NONE)
+        rv = generate_pair(session, job, false); // what counts is checked below
+    if (rv != CKR_OK)
+        return session_fail(session, rv, "C_GenerateKeyPair", detail);
+    return wish_verify(session, job->wish, true, bytes_of(NULL, 0), detail);
+}
+
+static enum err check(const struct token *token, const struct token_key_wish *wish,
+                      struct detail *detail)
+{
+    const struct mechanisms *can = &token->can;
+    bool is_rsa = wish->type == TOKEN_KEY_RSA;
+    if (!is_rsa && wish->type != TOKEN_KEY_EC)
+        return err_set(detail, ERR_PERM, "no such type of key");
+    enum err err = wish_check(wish, wish->type, detail);
+    if (err)
+        return err;
+    if (is_rsa &&
+        (wish->bits < TOKEN_RSA_BITS_MIN || wish->bits > TOKEN_RSA_BITS_MAX || wish->bits % 8 != 0))
+        return err_set(detail, ERR_PERM, "an RSA key has %d to %d bits here, in steps of 8",
+                       TOKEN_RSA_BITS_MIN, TOKEN_RSA_BITS_MAX);
+    if (!is_rsa && curve_nid(wish->bits) == NID_undef)
+        return err_set(detail, ERR_PERM, "no curve of %u bits is supported", wish->bits);
+    if (!(is_rsa ? can->rsa_generate : can->ec_generate))
+        return err_set(detail, ERR_PERM, "token %s: it cannot generate such keys", token->name);
+    if (is_rsa && (wish->bits < can->rsa_bits_min || wish->bits > can->rsa_bits_max))
+        return err_set(detail, ERR_PERM, "token %s: RSA keys have %lu to %lu bits there",
+                       token->name, can->rsa_bits_min, can->rsa_bits_max);
+    return ERR_OK;
+}
+
+enum err token_key_generate(struct token *token, const struct token_key_wish *wish,
+                            deadline_t deadline, struct detail *detail)
+{
+    struct job job = {.wish = wish};
+    unsigned char curve[16], *at = curve;
+    struct detail why = {0};
+    enum err err = check(token, wish, detail);
+    if (err)
+        return err;
+    if (wish->type == TOKEN_KEY_EC)
+        job.curve =
+            bytes_of(curve, (size_t)i2d_ASN1_OBJECT(OBJ_nid2obj(curve_nid(wish->bits)), &at));
+    err = admin_run(token, deadline, generate, &job, detail);
+    if (err && job.has_begun &&
+        admin_run(token, deadline, wish_undo, (void *)wish, &why) != ERR_OK && detail)
+        return err_prefix(detail, err, "a key may be left in the token (%s)", why.text);
+    return err;
+}

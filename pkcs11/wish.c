@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "pkcs11/internal.h"
+
+#include <string.h>
+
+#include "hsmd/base/text.h"
+
+#define COMPANIONS_MAX 8
+
+enum err wish_check(const struct token_key_wish *wish, enum token_key_type type,
+                    struct detail *detail)
+{
+    size_t len = strlen(wish->label);
+    unsigned possible =
+        TOKEN_USE_SIGN | (type == TOKEN_KEY_RSA ? TOKEN_USE_DECRYPT : TOKEN_USE_DERIVE);
+    if (len < 1 || len > TOKEN_LABEL_MAX)
+        return err_set(detail, ERR_PERM, "a label has 1 to %d bytes", TOKEN_LABEL_MAX);
+    if (wish->id.len < 1 || wish->id.len > TOKEN_ID_MAX)
+        return err_set(detail, ERR_PERM, "a CKA_ID has 1 to %d bytes", TOKEN_ID_MAX);
+    if (!wish->usage || (wish->usage & ~possible))
+        return err_set(detail, ERR_PERM, "%s key %s",
+                       type == TOKEN_KEY_RSA ? "an RSA" : "an elliptic-curve",
+                       wish->usage ? "cannot be used so" : "with no usage");
+    return ERR_OK;
+}
+
+static enum err find(struct token_session *session, CK_OBJECT_CLASS class,
+                     const struct token_key_wish *wish, bool by_label, CK_OBJECT_HANDLE *objects,
+                     CK_ULONG max, CK_ULONG *count, struct detail *detail)
+{
+    struct template match = {.count = 0};
+    template_put(&match, CKA_CLASS, &class, sizeof class);
+    template_put(&match, CKA_ID, wish->id.data, wish->id.len);
+    if (by_label)
+        template_put(&match, CKA_LABEL, wish->label, strlen(wish->label));
+    return object_find(session, match.items, match.count, objects, max, count, detail);
+}
+
+enum err wish_check_free(struct token_session *session, const struct token_key_wish *wish,
+                         struct detail *detail)
+{
+    static const CK_OBJECT_CLASS classes[] = {CKO_PRIVATE_KEY, CKO_PUBLIC_KEY};
+    for (size_t i = 0; i < sizeof classes / sizeof *classes; i++) {
+        CK_OBJECT_HANDLE object;
+        CK_ULONG count = 0;
+        enum err err = find(session, classes[i], wish, false, &object, 1, &count, detail);
+        if (!err && count > 0)
+            err = err_set(detail, ERR_PERM, "token %s: it has a key with this CKA_ID already",
+                          session->token->name);
+        if (!err && i == 0)
+            err = object_check_login(session, detail);
+        if (err)
+            return err;
+    }
+    return ERR_OK;
+}
+
+void wish_put_private(struct template *template, const struct token_key_wish *wish,
+                      enum token_key_type type, bool is_strict)
+{
+    const struct {
+        CK_ATTRIBUTE_TYPE type;
+        bool value, is_usual; // for this type of key
+    } usages[] = {
+        {CKA_SIGN, wish->usage & TOKEN_USE_SIGN, true},
+        {CKA_DECRYPT, wish->usage & TOKEN_USE_DECRYPT, type == TOKEN_KEY_RSA},
+        {CKA_DERIVE, wish->usage & TOKEN_USE_DERIVE, type == TOKEN_KEY_EC},
+        {CKA_UNWRAP, false, type == TOKEN_KEY_RSA},
+        {CKA_SIGN_RECOVER, false, false},
+    };
+    template_put_flag(template, CKA_TOKEN, true);
+    template_put_flag(template, CKA_PRIVATE, true);
+    template_put_flag(template, CKA_SENSITIVE, true);
+    template_put_flag(template, CKA_EXTRACTABLE, false);
+    template_put(template, CKA_LABEL, wish->label, strlen(wish->label));
+    template_put(template, CKA_ID, wish->id.data, wish->id.len);
+    for (size_t i = 0; i < sizeof usages / sizeof *usages; i++) {
+        if (is_strict || usages[i].is_usual)
+            template_put_flag(template, usages[i].type, usages[i].value);
+    }
+}
+
+void wish_put_public(struct template *template, const struct token_key_wish *wish,
+                     enum token_key_type type)
+{
+    template_put_flag(template, CKA_TOKEN, true);
+    template_put_flag(template, CKA_PRIVATE, false);
+    template_put(template, CKA_LABEL, wish->label, strlen(wish->label));
+    template_put(template, CKA_ID, wish->id.data, wish->id.len);
+    template_put_flag(template, CKA_VERIFY, wish->usage & TOKEN_USE_SIGN);
+    if (type == TOKEN_KEY_RSA) {
+        template_put_flag(template, CKA_ENCRYPT, wish->usage & TOKEN_USE_DECRYPT);
+        template_put_flag(template, CKA_WRAP, false);
+    }
+}
+
+// The attributes as the token has them.
+static enum err check_attributes(struct token_session *session, CK_OBJECT_HANDLE object,
+                                 const struct token_key_wish *wish, bool is_generated,
+                                 struct detail *detail)
+{
+    // What a token does not show counts as the worse value, but for usages that may not exist.
+    const struct {
+        CK_ATTRIBUTE_TYPE type;
+        const char *name;
+        bool wanted, if_absent, is_asked;
+    } rows[] = {
+        {CKA_TOKEN, "CKA_TOKEN", true, false, true},
+        {CKA_PRIVATE, "CKA_PRIVATE", true, false, true},
+        {CKA_SENSITIVE, "CKA_SENSITIVE", true, false, true},
+        {CKA_EXTRACTABLE, "CKA_EXTRACTABLE", false, true, true},
+        {CKA_ALWAYS_SENSITIVE, "CKA_ALWAYS_SENSITIVE", true, false, is_generated},
+        {CKA_NEVER_EXTRACTABLE, "CKA_NEVER_EXTRACTABLE", true, false, is_generated},
+        {CKA_SIGN, "CKA_SIGN", wish->usage & TOKEN_USE_SIGN, false, true},
+        {CKA_DECRYPT, "CKA_DECRYPT", wish->usage & TOKEN_USE_DECRYPT, false, true},
+        {CKA_DERIVE, "CKA_DERIVE", wish->usage & TOKEN_USE_DERIVE, false, true},
+        {CKA_UNWRAP, "CKA_UNWRAP", false, false, true},
+        {CKA_SIGN_RECOVER, "CKA_SIGN_RECOVER", false, false, true},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        bool value = rows[i].wanted;
+        enum err err = rows[i].is_asked ? object_bool(session, object, rows[i].type,
+                                                      rows[i].if_absent, &value, detail)
+                                        : ERR_OK;
+        if (err)
+            return err;
+        if (value != rows[i].wanted)
+            return err_set(detail, ERR_PERM, "the token made the key with %s %s", rows[i].name,
+                           value ? "true" : "false");
+    }
+    return ERR_OK;
+}
+
+enum err wish_verify(struct token_session *session, const struct token_key_wish *wish,
+                     bool is_generated, struct bytes spki, struct detail *detail)
+{
+    CK_OBJECT_HANDLE objects[2];
+    CK_ULONG count = 0;
+    struct token_key *key = NULL;
+    enum err err = find(session, CKO_PRIVATE_KEY, wish, true, objects, 2, &count, detail);
+    if (!err && count != 1)
+        err = err_set(detail, count ? ERR_PERM : ERR_TEMP, "the key that was made is there %s",
+                      count ? "twice" : "no more");
+    if (!err)
+        err = check_attributes(session, objects[0], wish, is_generated, detail);
+    if (!err)
+        err = key_new(session->token, wish->label, wish->id.len, &key, detail);
+    if (!err)
+        err = key_read(session, key, wish->id, detail);
+    if (!err && !key->info.is_pair_proved)
+        err = err_set(detail, ERR_PERM, "the token cannot use the key that was made");
+    if (!err && spki.len > 0 && !bytes_equal(spki, key->info.public_key))
+        err = err_set(detail, ERR_PERM, "the token made another key of it");
+    token_key_close(key);
+    return err;
+}
+
+enum err wish_undo(struct token_session *session, void *wish, struct detail *detail)
+{
+    static const CK_OBJECT_CLASS classes[] = {CKO_PRIVATE_KEY, CKO_PUBLIC_KEY};
+    for (size_t i = 0; i < sizeof classes / sizeof *classes; i++) {
+        CK_OBJECT_HANDLE objects[COMPANIONS_MAX];
+        CK_ULONG count = 0;
+        enum err err =
+            find(session, classes[i], wish, true, objects, COMPANIONS_MAX, &count, detail);
+        if (!err && count == 0 && i == 0)
+            err = object_check_login(session, detail);
+        if (err)
+            return err;
+        for (CK_ULONG k = 0; k < count; k++) {
+            CK_RV rv = session->token->fn->C_DestroyObject(session->handle, objects[k]);
+            if (rv != CKR_OK)
+                return session_fail(session, rv, "C_DestroyObject", detail);
+        }
+    }
+    return ERR_OK;
+}
