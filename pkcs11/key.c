@@ -299,14 +299,18 @@ enum err token_key_open(struct token *token, const char *label, struct bytes id,
     enum err err = key_new(token, label, id.len, &new, detail);
     if (err)
         return err;
-    err = ERR_TEMP;
-    for (int attempt = 0; attempt < 2 && err == ERR_TEMP; attempt++) {
-        err = token_session_get(token, deadline_in(token->wait_ms), &session, detail);
+    err = token_session_get(token, deadline_in(token->wait_ms), &session, detail);
+    for (int attempt = 0; session && (attempt == 0 || (attempt == 1 && err == ERR_TEMP));
+         attempt++) {
+        err = session_restore(session, detail);
+        if (!err)
+            err = session_enter(session, detail);
         if (err)
-            break; // it has tried twice itself
+            continue;
         err = key_read(session, new, id, detail);
-        token_session_put(session);
+        session_leave(session);
     }
+    token_session_put(session);
     if (err) {
         err = err_prefix(detail, err, "key \"%s\"",
                          text_quote(label, strlen(label), quoted, sizeof quoted));
