@@ -70,6 +70,7 @@ static enum err restore(struct token_session *session, deadline_t deadline,
     if (!err || !session->is_count_hit || *lent)
         return err;
     err = make_room(session->token, deadline, lent, detail);
+    session->is_probe = true;
     return err ? err : session_restore(session, detail);
 }
 
@@ -83,6 +84,7 @@ enum err admin_run(struct token *token, deadline_t deadline, admin_fn act, void 
     err = ERR_TEMP;
     for (int attempt = 0; attempt < 2 && err == ERR_TEMP; attempt++) {
         session->is_object_lost = false; // the act brings its own handles
+        session->is_probe = true;        // officers are not kept off by the breaker
         err = restore(session, deadline, &lent, detail);
         if (!err)
             err = session_enter(session, detail);

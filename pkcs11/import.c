@@ -35,7 +35,7 @@ static bool wrap(const EVP_CIPHER *cipher, const struct secret *key, const struc
               EVP_EncryptUpdate(ctx, out, &len, pkcs8->data, (int)pkcs8->len) == 1 &&
               EVP_EncryptFinal_ex(ctx, out + len, &rest) == 1;
     EVP_CIPHER_CTX_free(ctx);
-    *out_len = (size_t)(len + rest);
+    *out_len = (size_t)len + (size_t)rest;
     return ok;
 }
 

@@ -28,11 +28,13 @@ struct generation {
 struct token_session {
     struct token *token;
     CK_SESSION_HANDLE handle;
-    bool is_out;         // (lock)
-    bool is_rw;          // for officers' acts, see admin.c
-    bool is_soiled;      // a secret is left in it: to be closed after the act
-    unsigned calls;      // (lock) under way: the module may be at work with it
-    atomic_bool is_open; // as far as this session knows; see also generation
+    bool is_out;           // (lock)
+    bool is_probe;         // its next restoration is allowed although the breaker is open
+    bool is_rw;            // for officers' acts, see admin.c
+    bool is_soiled;        // a secret is left in it: to be closed after the act
+    unsigned calls;        // (lock) under way: the module may be at work with it
+    deadline_t call_began; // (lock)
+    atomic_bool is_open;   // as far as this session knows; see also generation
     _Atomic uint64_t generation;
     bool is_object_lost; // the key's handle was refused: it or the login is gone
     bool is_count_hit;   // the token has no session left for us
@@ -48,6 +50,19 @@ struct mechanisms {
     bool aes_generate, kwp_unwrap, wrap_pad_unwrap, wrap_unwrap; // AES key wrap, of three kinds
     bool rsa_generate, ec_generate;
     CK_ULONG rsa_bits_min, rsa_bits_max; // of rsa_generate
+};
+
+// See breaker.c.
+struct breaker {
+    unsigned heal_failures; // restorations that failed, in a row
+    unsigned losses;        // times the token was lost, since an operation succeeded
+    deadline_t next_probe, heal_began;
+    bool is_absent, is_final_try;
+    enum token_state state; // as of the last breaker_note_state
+    deadline_t since, error_at;
+    unsigned failures;
+    uint64_t calls, calls_failed, refused, restored;
+    char error[sizeof((struct token_status *)NULL)->error];
 };
 
 struct token {
@@ -67,6 +82,8 @@ struct token {
     bool is_logged_in;            // (lock)
     bool is_locked;               // (lock) no PIN was given yet, or it was forgotten
     struct generation generation; // (lock)
+
+    struct breaker breaker; // (lock)
 
     bool is_pin_refused; // (lock) written by the healer only
     bool has_pin;        // healer only
@@ -134,6 +151,29 @@ void session_heal_end(struct token *token);
 typedef bool (*session_speak_fn)(struct token *token, CK_SESSION_HANDLE handle, void *arg);
 void session_close_all(struct token *token, const struct token_session *self,
                        session_speak_fn speak, void *arg);
+
+// breaker.c: all with the lock held, unless said otherwise.
+
+enum gate {
+    GATE_OPEN,  // go on
+    GATE_PROBE, // go on, as the one who tries
+    GATE_SOME,  // only sessions that are open may be used
+    GATE_SHUT,
+};
+// For one who wants a session; is_any_open: one that needs no restoration is in the pool.
+enum gate breaker_ask(struct token *token, bool is_any_open);
+// For one who wants to restore a session. False: not now.
+bool breaker_may_heal(struct token *token, bool is_probe);
+// Without the lock: what a refused one gets.
+enum err breaker_refuse(struct token *token, struct detail *detail);
+bool breaker_is_open(const struct token *token); // restorations have failed
+void breaker_note_error(struct token *token, const char *text);
+void breaker_note_lost(struct token *token, bool is_new); // a call said so
+// A restoration has ended. is_counted: its failure says something about the token as a whole.
+void breaker_note_healed(struct token *token, enum err err, bool is_counted);
+void breaker_note_call(struct token *token, enum err err); // an operation on a key has ended
+void breaker_note_state(struct token *token);              // something about the token has changed
+void breaker_reset(struct token *token);
 
 // lock.c
 

@@ -297,7 +297,7 @@ enum err token_key_open(struct token *token, const char *label, struct bytes id,
     struct token_session *session = NULL;
     struct token_key *new = NULL;
     enum err err = key_new(token, label, id.len, &new, detail);
-    if (err)
+    if (err || !new)
         return err;
     err = token_session_get(token, deadline_in(token->wait_ms), &session, detail);
     for (int attempt = 0; session && (attempt == 0 || (attempt == 1 && err == ERR_TEMP));
@@ -404,5 +404,8 @@ enum err key_run(struct token_session *session, struct token_key *key, key_use_f
         if (!err && (before.sessions != after.sessions || before.objects != after.objects))
             err = err_set(detail, ERR_TEMP, "token %s: it was restored meanwhile", token->name);
     }
+    pthread_mutex_lock(&token->lock);
+    breaker_note_call(token, err);
+    pthread_mutex_unlock(&token->lock);
     return err;
 }

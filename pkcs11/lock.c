@@ -32,6 +32,10 @@ enum err lock_carry_out(struct token *token, struct detail *detail)
     CK_RV rv = CKR_SESSION_CLOSED;
     CK_SESSION_HANDLE handle;
     lock_forget_pin(token);
+    pthread_mutex_lock(&token->lock);
+    token->is_pin_refused = false;
+    breaker_note_state(token);
+    pthread_mutex_unlock(&token->lock);
     session_close_all(token, NULL, log_out, &rv);
     if (rv == CKR_OK || !token->needs_login)
         return ERR_OK;

@@ -14,7 +14,9 @@
 #include <time.h>
 
 // How long calls into a token that is gone are waited for.
-#define HANGING_CALL_MS 2000
+#define HANGING_CALL_MS 1000
+// How long one who restores is waited for, deadlines or not: what takes longer hangs.
+#define HEAL_PATIENCE_MS 2000
 
 static bool is_current(struct token_session *session)
 {
@@ -53,21 +55,30 @@ enum err session_fail(struct token_session *session, CK_RV rv, const char *funct
 {
     struct token *token = session->token;
     enum damage damage = rv_damage(rv);
+    struct detail why;
+    enum err err = err_set(&why, damage == DAMAGE_NONE ? ERR_PERM : ERR_TEMP, "token %s: %s: %s",
+                           token->name, function, rv_name(rv));
     pthread_mutex_lock(&token->lock);
     bool is_news = session->generation == token->generation.sessions; // not of an older token
-    if (damage == DAMAGE_TOKEN && is_news)
+    if (damage == DAMAGE_TOKEN && is_news) {
+        breaker_note_lost(token, !token->is_lost);
         token->is_lost = true;
+    }
+    if (damage != DAMAGE_NONE)
+        breaker_note_error(token, why.text);
     if (damage == DAMAGE_LOGIN && is_news)
         token->is_logged_in = false;
     if (rv_is_session_gone(rv))
         session->is_open = false;
+    breaker_note_state(token);
     pthread_mutex_unlock(&token->lock);
     if (damage == DAMAGE_SESSION)
         session_drop(session);
     if (damage == DAMAGE_OBJECT)
         session->is_object_lost = true;
-    return err_set(detail, damage == DAMAGE_NONE ? ERR_PERM : ERR_TEMP, "token %s: %s: %s",
-                   token->name, function, rv_name(rv));
+    if (detail)
+        *detail = why;
+    return err;
 }
 
 enum err session_fail_midway(struct token_session *session, CK_RV rv, const char *function,
@@ -83,8 +94,8 @@ enum err session_enter(struct token_session *session, struct detail *detail)
     struct token *token = session->token;
     pthread_mutex_lock(&token->lock);
     bool is_usable = !token->is_lost && !token->is_locked && is_current(session);
-    if (is_usable)
-        session->calls++;
+    if (is_usable && session->calls++ == 0)
+        session->call_began = clock_ms();
     pthread_mutex_unlock(&token->lock);
     return is_usable ? ERR_OK
                      : err_set(detail, ERR_TEMP, "token %s: its session ended", token->name);
@@ -145,13 +156,14 @@ static enum err find_again(struct token_session *session, struct detail *detail)
     CK_SLOT_ID slot;
     struct token *token = session->token;
     session_close_all(token, session, NULL, NULL);
-    if (token_find_slot(token, &slot, detail) != ERR_OK)
-        return ERR_TEMP; // and it stays lost
-    token->slot = slot;
+    enum err err = token_find_slot(token, &slot, detail);
+    if (!err)
+        token->slot = slot;
     pthread_mutex_lock(&token->lock);
-    token->is_lost = false;
+    token->is_lost = err; // if it is not found it stays lost
+    token->breaker.is_absent = err;
     pthread_mutex_unlock(&token->lock);
-    return ERR_OK;
+    return err ? ERR_TEMP : ERR_OK;
 }
 
 static enum err open_session(struct token_session *session, struct detail *detail)
@@ -171,8 +183,12 @@ static enum err open_session(struct token_session *session, struct detail *detai
 
 static enum err refuse_pin(struct token *token, struct detail *detail, const char *why)
 {
+    CK_TOKEN_INFO info;
+    bool is_final_try = token->fn->C_GetTokenInfo(token->slot, &info) == CKR_OK &&
+                        (info.flags & CKF_USER_PIN_FINAL_TRY);
     pthread_mutex_lock(&token->lock);
     token->is_pin_refused = true;
+    token->breaker.is_final_try = is_final_try;
     pthread_mutex_unlock(&token->lock);
     lock_forget_pin(token);
     return err_set(detail, ERR_DENIED, "token %s: %s", token->name, why);
@@ -270,11 +286,14 @@ enum err session_heal_begin(struct token *token, deadline_t deadline, struct det
     enum err err = ERR_OK;
     pthread_mutex_lock(&token->lock);
     while (token->is_healing && !err) {
-        if (!wait_changed(token, deadline))
+        deadline_t limit = token->breaker.heal_began + HEAL_PATIENCE_MS;
+        if (!wait_changed(token, deadline < limit ? deadline : limit))
             err = err_set(detail, ERR_TEMP, "token %s: did not come back in time", token->name);
     }
-    if (!err)
+    if (!err) {
         token->is_healing = true;
+        token->breaker.heal_began = clock_ms();
+    }
     pthread_mutex_unlock(&token->lock);
     return err;
 }
@@ -289,39 +308,62 @@ void session_heal_end(struct token *token)
         (void)lock_carry_out(token, NULL);
     pthread_mutex_lock(&token->lock);
     token->is_healing = false;
+    breaker_note_state(token);
     pthread_cond_broadcast(&token->changed);
     pthread_mutex_unlock(&token->lock);
+}
+
+// What is missing, for the one who has the right to restore.
+static enum err restore_parts(struct token_session *session, bool is_lost, bool is_open,
+                              struct detail *detail)
+{
+    enum err err = ERR_OK;
+    if (is_lost)
+        err = find_again(session, detail);
+    if (!err && (is_lost || !is_open))
+        err = open_session(session, detail);
+    return err ? err : check_login(session, detail);
 }
 
 enum err session_restore(struct token_session *session, struct detail *detail)
 {
     struct token *token = session->token;
+    struct detail why = {0};
     session->is_count_hit = false;
     pthread_mutex_lock(&token->lock);
-    bool ready = is_ready(session), is_locked = token->is_locked;
+    bool ready = is_ready(session), is_locked = token->is_locked, is_probe = session->is_probe;
+    bool may_heal = ready || is_locked || breaker_may_heal(token, is_probe);
+    is_probe = is_probe || breaker_is_open(token);
+    session->is_probe = session->is_probe && ready;
     pthread_mutex_unlock(&token->lock);
     if (ready)
         return ERR_OK;
     if (is_locked)
         return lock_refuse(token, detail);
+    if (!may_heal)
+        return breaker_refuse(token, detail);
     enum err err = session_heal_begin(token, session->deadline, detail);
     if (err)
         return err;
     pthread_mutex_lock(&token->lock);
-    ready = is_ready(session); // another one may have done it
-    bool is_lost = token->is_lost;
-    bool is_open = is_current(session);
+    ready = is_ready(session); // another one may have done it, or failed to
+    bool is_lost = token->is_lost, is_open = is_current(session);
+    bool is_hopeless = !is_probe && breaker_is_open(token);
     is_locked = token->is_locked;
     pthread_mutex_unlock(&token->lock);
     if (is_locked) {
         err = lock_refuse(token, detail);
+    } else if (!ready && is_hopeless) {
+        err = breaker_refuse(token, detail);
     } else if (!ready) {
-        if (is_lost)
-            err = find_again(session, detail);
-        if (!err && (is_lost || !is_open))
-            err = open_session(session, detail);
-        if (!err)
-            err = check_login(session, detail);
+        err = restore_parts(session, is_lost, is_open, &why);
+        pthread_mutex_lock(&token->lock);
+        if (err == ERR_TEMP)
+            breaker_note_error(token, why.text);
+        breaker_note_healed(token, err, !session->is_count_hit && !token->is_locked);
+        pthread_mutex_unlock(&token->lock);
+        if (err && detail)
+            *detail = why;
     }
     session_heal_end(token);
     return err;
@@ -371,19 +413,41 @@ static enum err take_in_time(struct token *token, deadline_t deadline, bool only
     return err;
 }
 
+// What the breaker has to say to one who wants a session.
+static enum err pass_gate(struct token *token, bool *only_open, bool *is_probe,
+                          struct detail *detail)
+{
+    bool is_any_open;
+    pthread_mutex_lock(&token->lock);
+    (void)take(token, true, &is_any_open);
+    bool is_locked = token->is_locked;
+    enum gate gate = is_locked ? GATE_OPEN : breaker_ask(token, is_any_open);
+    pthread_mutex_unlock(&token->lock);
+    if (is_locked)
+        return lock_refuse(token, detail);
+    *only_open = gate == GATE_SOME;
+    *is_probe = gate == GATE_PROBE;
+    return gate == GATE_SHUT ? breaker_refuse(token, detail) : ERR_OK;
+}
+
 enum err token_session_get(struct token *token, deadline_t deadline, struct token_session **session,
                            struct detail *detail)
 {
     deadline_t limit = deadline_in(token->wait_ms);
     struct token_session *found;
-    bool only_open = false;
+    bool only_open = false, is_probe = false;
     if (deadline < limit)
         limit = deadline;
-    enum err err = ERR_TEMP;
+    enum err err = pass_gate(token, &only_open, &is_probe, detail);
+    if (err)
+        return err;
+    err = ERR_TEMP;
     for (int attempt = 0; attempt < 2 && err == ERR_TEMP;) {
         err = take_in_time(token, limit, only_open, &found, detail);
         if (err)
             return err;
+        found->is_probe = is_probe;
+        is_probe = false;
         err = session_restore(found, detail);
         if (!err)
             break;
@@ -407,6 +471,7 @@ void token_session_put(struct token_session *session)
     secret_wipe(&session->scratch);
     pthread_mutex_lock(&token->lock);
     session->is_out = false;
+    session->is_probe = false;
     pthread_cond_broadcast(&token->changed);
     pthread_mutex_unlock(&token->lock);
 }

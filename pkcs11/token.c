@@ -237,6 +237,7 @@ static enum err keep_pin(struct token *token, const struct secret *pin, struct d
     if (!err && secret_set(&token->pin, pin->data, pin->len) != ERR_OK)
         err = err_set(detail, ERR_DENIED, "token %s: the PIN is too long", token->name);
     pthread_mutex_lock(&token->lock);
+    breaker_reset(token); // who gives a PIN wants to see it tried
     token->is_pin_refused = false;
     token->is_locked = token->needs_login && err;
     pthread_mutex_unlock(&token->lock);

@@ -6,6 +6,10 @@
 // meets it; the call restores what it can (session -> login -> object handle), tries once more, and
 // else returns ERR_TEMP. Every wait has a limit. What the token can do is asked of it, never
 // guessed from its name.
+//
+// A token that is gone does not hold up its callers: when it could not be restored twice in a row,
+// or was lost three times without any success in between, token_session_get says ERR_TEMP at once,
+// but for one caller every 200 ms who tries; with the first success all is well again.
 #pragma once
 
 #include <stddef.h>

@@ -8,6 +8,37 @@
 
 #include "pkcs11/token.h"
 
+enum token_state {
+    TOKEN_READY,
+    TOKEN_LOCKED,      // no PIN was given yet, or it was forgotten
+    TOKEN_PIN_REFUSED, // by the token or, for its final-try flag, by us; not tried again
+    TOKEN_RECOVERING,  // something is lost, and restored by those who need it
+    TOKEN_ABSENT,      // not found in its module when it was last looked for
+};
+const char *token_state_name(enum token_state state); // "ready", "locked", "pin-refused", ...
+
+struct token_status {
+    enum token_state state;
+    deadline_t since;  // clock_ms at which the state began
+    bool is_final_try; // the token had the final-try flag when its PIN was refused
+    bool is_breaking;  // callers are refused at once, but for one every 200 ms who tries
+    unsigned sessions, out, in_call, broken; // of the pool; broken: closed, or lost with the token
+    unsigned longest_call_ms;                // of the calls into the module under way: hangs it?
+    unsigned failures;                       // operations in a row that failed with ERR_TEMP
+    uint64_t calls, calls_failed; // operations on keys since token_open; failed with ERR_TEMP
+    uint64_t refused;             // times a session was refused at once
+    uint64_t restored;            // sessions opened and logins made, the first ones included
+    char error[200];              // the last failure, "": none since token_open
+    deadline_t error_at;          // when
+};
+
+// Asks the token nothing: returns at once, whatever hangs.
+void token_status(struct token *token, struct token_status *status);
+
+// Asks the token, with one session, and restores what is lost: for those who watch it while nobody
+// uses it. Errors as token_session_get.
+enum err token_check(struct token *token, deadline_t deadline, struct detail *detail);
+
 enum token_usage { TOKEN_USE_SIGN = 1, TOKEN_USE_DECRYPT = 2, TOKEN_USE_DERIVE = 4 };
 
 #define TOKEN_LABEL_MAX 128 // bytes

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/fault/common.h"
 
+#include "pkcs11/token_admin.h"
+
 #include <stdlib.h>
 #include <time.h>
 
@@ -20,6 +22,18 @@ enum err fault_operate(struct token *token, enum known known, struct secret *out
     err = known_run(session, known, out, right, detail);
     token_session_put(session);
     return err;
+}
+
+unsigned fault_recover(void)
+{
+    deadline_t began = clock_ms(), limit = deadline_in(RECOVERY_MS);
+    struct detail detail = {0};
+    while (token_check(fixture.token, deadline_in(RECOVERY_MS), &detail) != ERR_OK) {
+        if (deadline_is_past(limit))
+            fail_msg("not well again: %s", detail.text);
+        fault_rest(10);
+    }
+    return (unsigned)(clock_ms() - began);
 }
 
 void fault_works(enum known known)

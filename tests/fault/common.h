@@ -23,4 +23,8 @@ enum err fault_operate(struct token *token, enum known known, struct secret *out
 void fault_works(enum known known);
 void fault_all_work(void);
 
+// The fault is over: the token must be well again in time. Returns how long it took, in ms.
+#define RECOVERY_MS 3000 // one second on a machine with nothing else to do
+unsigned fault_recover(void);
+
 void fault_rest(unsigned ms);

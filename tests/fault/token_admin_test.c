@@ -68,6 +68,7 @@ static void acts_are_whole_or_nothing(void **state)
             shim_kill_sessions(); // so that it was no lie
         if (err != ERR_OK && err != ERR_TEMP)
             fail_msg("0x%lx at %s: %s: %s", rv, function, err_name(err), detail.text);
+        fault_recover();
         if (err == ERR_OK) {
             done++;
             officer_check_key(fixture.token, &wish, !(i & 2), i & 2 ? outside.ec : NULL);
@@ -102,6 +103,7 @@ static void destruction_can_be_done_again(void **state)
         shim_fail(places[i % 3], rv, 1 + (unsigned)(i / 3 % 3), 0);
         enum err err = token_key_destroy(fixture.token, key, OFFICER_PATIENCE, &detail);
         shim_reset();
+        fault_recover();
         if (err != ERR_OK && err != ERR_TEMP)
             fail_msg("0x%lx at %s: %s: %s", rv, places[i % 3], err_name(err), detail.text);
         assert_ok(token_key_destroy(fixture.token, key, OFFICER_PATIENCE, &detail), &detail);

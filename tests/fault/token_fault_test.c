@@ -25,6 +25,7 @@ static enum err operate(enum known operation, struct detail *detail)
 
 static void works_again(const char *after)
 {
+    fault_recover();
     for (enum known i = 0; i <= KNOWN_AGREE; i++) {
         struct detail detail = {0};
         enum err err = operate(i, &detail);
@@ -87,6 +88,7 @@ static void heals_from_one_fault(void **state)
                         fail_msg("%s, one %s at %s: %s: %s", known_name(i), codes[c].name,
                                  functions[f], err_name(err), detail.text);
                     shim_reset();
+                    fault_recover();
                     assert_ok(operate(i, &detail), &detail);
                 }
             }
