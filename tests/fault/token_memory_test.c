@@ -3,7 +3,10 @@
 // works.
 #include "tests/fault/common.h"
 
+#include <openssl/ec.h>
+
 #include "hsmd/base/alloc.h"
+#include "tests/token/officer.h"
 
 static enum err open_and_use(void)
 {
@@ -56,11 +59,49 @@ static void using_survives(void **state)
     }
 }
 
+// What officers do is whole or nothing.
+static void acts_survive(void **state)
+{
+    (void)state;
+    static const char id[] = "short of memory";
+    const struct token_key_wish wish = officer_wish("memory", id, TOKEN_KEY_EC, 256, SIGN);
+    EVP_PKEY *outside = EVP_EC_gen("P-256");
+    struct secret pkcs8;
+    officer_pkcs8(outside, &pkcs8);
+    unsigned failed = 0, before = officer_count_keys(fixture.token);
+    for (unsigned i = 0; i < 60; i++) {
+        struct token_key *key = NULL;
+        struct detail detail = {0};
+        mem_fail_at(1 + i / 2);
+        enum err err =
+            i % 2 ? token_key_import(fixture.token, &wish, &pkcs8, OFFICER_PATIENCE, NULL, &detail)
+                  : token_key_generate(fixture.token, &wish, OFFICER_PATIENCE, &detail);
+        mem_fail_at(0);
+        assert_true(err == ERR_OK || err == ERR_TEMP);
+        failed += err != ERR_OK;
+        assert_int_equal(officer_count_keys(fixture.token), before + (err == ERR_OK));
+        if (err)
+            continue;
+        assert_ok(token_key_open(fixture.token, wish.label, wish.id, &key, &detail), &detail);
+        mem_fail_at(1 + i / 2);
+        err = token_key_destroy(fixture.token, key, OFFICER_PATIENCE, &detail);
+        mem_fail_at(0);
+        assert_true(err == ERR_OK || err == ERR_TEMP);
+        assert_ok(token_key_destroy(fixture.token, key, OFFICER_PATIENCE, &detail), &detail);
+        token_key_close(key);
+    }
+    assert_true(failed > 0); // most tries are made twice
+    officer_check_objects(id, 0);
+    secret_clear(&pkcs8);
+    EVP_PKEY_free(outside);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(opening_survives, fault_reset),
         cmocka_unit_test_teardown(using_survives, fault_reset),
+        cmocka_unit_test_teardown(acts_survive, fault_reset),
     };
     return cmocka_run_group_tests(tests, fault_begin, fault_end);
 }
