@@ -9,10 +9,12 @@
 
 #include "hsmd/base/alloc.h"
 #include "hsmd/base/file.h"
+#include "hsmd/base/log.h"
 
 #define PIN_MAX 256
 // A session is waited for as long as the request has time; this is only for what has no deadline.
 #define SESSION_WAIT_MS 600000
+#define SEEK_EVERY_MS 1000 // at most, for a key that is not there
 
 enum err keystore_read_pin(const struct config_token *token, struct secret *pin,
                            struct detail *detail)
@@ -85,9 +87,9 @@ static enum err take_token(struct keystore_token *token, struct detail *detail)
 }
 
 // The key's description outlives the key; one that comes back must be the one that went.
-static enum err keep_info(struct keystore_key *key, struct detail *detail)
+static enum err keep_info(struct keystore_key *key, const struct token_key_info *info,
+                          struct detail *detail)
 {
-    const struct token_key_info *info = token_key_describe(key->key);
     if (key->info.public_key.len)
         return bytes_equal(key->info.public_key, info->public_key)
                    ? ERR_OK
@@ -104,22 +106,59 @@ static enum err keep_info(struct keystore_key *key, struct detail *detail)
 static enum err take_key(struct keystore_key *key, struct detail *detail)
 {
     const struct config_key *from = key->conf;
+    struct token_key *opened = NULL;
     enum err err = token_key_open(key->token->token, from->label, bytes_of(from->id, from->id_len),
-                                  &key->key, detail);
+                                  &opened, detail);
     if (err == ERR_OK)
-        err = keystore_check_key(token_key_describe(key->key), from->purpose, detail);
+        err = keystore_check_key(token_key_describe(opened), from->purpose, detail);
     if (err == ERR_OK)
-        err = keep_info(key, detail);
-    return err == ERR_OK ? ERR_OK : err_prefix(detail, err, "key %s", from->name);
+        err = keep_info(key, token_key_describe(opened), detail);
+    if (err != ERR_OK) {
+        token_key_close(opened);
+        return err_prefix(detail, err, "key %s", from->name);
+    }
+    atomic_store(&key->key, opened);
+    return ERR_OK;
 }
 
-enum err keystore_open_token(struct keystore *keystore, struct keystore_token *token,
+enum err keystore_seek_key(struct keystore_key *key, struct detail *detail)
+{
+    enum err err = err_set(detail, ERR_PERM, "key %s: its token does not have it", key->conf->name);
+    if (clock_ms() < atomic_load(&key->next_look) || atomic_exchange(&key->is_being_sought, true))
+        return err;
+    if (atomic_load(&key->key)) {
+        err = ERR_OK; // another one has found it meanwhile
+    } else {
+        err = take_key(key, detail);
+        if (err == ERR_OK)
+            log_notice("key", "key", key->conf->name, "state", "there again");
+        atomic_store(&key->next_look, deadline_in(SEEK_EVERY_MS));
+    }
+    atomic_store(&key->is_being_sought, false);
+    return err;
+}
+
+// One key of a token that is opened anew. Only what says that the token is not well after all stops
+// the others.
+static enum err take_key_again(struct keystore_key *key, struct detail *detail)
+{
+    struct detail reason = {0};
+    enum err err = take_key(key, &reason);
+    if (err == ERR_DENIED)
+        return err_set(detail, err, "%s", reason.text);
+    atomic_store(&key->next_look, deadline_in(SEEK_EVERY_MS));
+    if (err != ERR_OK)
+        log_error("key", "key", key->conf->name, "state", "not there", "err", reason.text);
+    return ERR_OK;
+}
+
+enum err keystore_open_token(struct keystore *keystore, struct keystore_token *token, bool is_start,
                              struct detail *detail)
 {
     enum err err = take_token(token, detail);
     for (size_t i = 0; i < keystore->key_count && err == ERR_OK; i++) {
         if (keystore->keys[i].token == token)
-            err = take_key(&keystore->keys[i], detail);
+            err = (is_start ? take_key : take_key_again)(&keystore->keys[i], detail);
     }
     if (err != ERR_OK)
         keystore_close_token(keystore, token);
@@ -129,11 +168,8 @@ enum err keystore_open_token(struct keystore *keystore, struct keystore_token *t
 void keystore_close_token(struct keystore *keystore, struct keystore_token *token)
 {
     for (size_t i = 0; i < keystore->key_count; i++) {
-        struct keystore_key *key = &keystore->keys[i];
-        if (key->token != token || !key->key)
-            continue;
-        token_key_close(key->key);
-        key->key = NULL;
+        if (keystore->keys[i].token == token)
+            token_key_close(atomic_exchange(&keystore->keys[i].key, NULL));
     }
     if (token->token)
         token_close(token->token);
@@ -185,7 +221,7 @@ enum err keystore_open(const struct config *config, struct keystore **out, struc
         return err_set(detail, ERR_TEMP, "out of memory");
     enum err err = lay_out(keystore, config, detail);
     for (size_t i = 0; i < keystore->token_count && err == ERR_OK; i++)
-        err = keystore_open_token(keystore, &keystore->tokens[i], detail);
+        err = keystore_open_token(keystore, &keystore->tokens[i], true, detail);
     if (err != ERR_OK) {
         keystore_close(keystore);
         return err;

@@ -7,6 +7,10 @@
 // initialised. That happens here, when a token has failed several times in a row for reasons that
 // may pass. It waits for the operations under way in that module, and gives up at once if one of
 // them hangs.
+//
+// A key that is gone looks the same at first: SoftHSM that lost its files finds no keys either. So
+// the module is opened anew for it, once; what is then not there is that key's own trouble. It is
+// looked for by the requests that want it, and the others go on.
 #include "hsmd/keystore_token.h"
 
 #include "hsmd/base/log.h"
@@ -42,21 +46,60 @@ struct operation {
     };
 };
 
-static enum err run_once(struct keystore_key *key, const struct operation *operation,
-                         deadline_t deadline, struct detail *detail)
+// Does a failure speak against the token, so that opening it anew may help?
+enum blame { BLAME_NOBODY, BLAME_TOKEN };
+
+// The PIN was refused, inside of pkcs11/ or here. Said once; the token is left alone from now on,
+// since the next try may lock it.
+static void give_up(struct keystore_token *token, const struct detail *detail)
+{
+    if (!atomic_exchange(&token->is_refused, true))
+        log_error("token", "token", token->conf->name, "state",
+                  "given up until hsmd is started again", "err", detail->text);
+}
+
+// With the module's gate entered.
+static enum err run_inside(struct keystore_key *key, const struct operation *operation,
+                           deadline_t deadline, enum blame *blame, struct detail *detail)
 {
     struct keystore_token *token = key->token;
     struct token_session *session = NULL;
-    if (!gate_enter(&token->module->gate, deadline))
-        return err_set(detail, ERR_TEMP, "token %s: being opened anew", token->conf->name);
-    enum err err = token->token
-                       ? token_session_get(token->token, deadline, &session, detail)
-                       : err_set(detail, ERR_TEMP, "token %s: not there", token->conf->name);
+    *blame = BLAME_NOBODY;
+    if (atomic_load(&token->is_refused))
+        return err_set(detail, ERR_TEMP, "token %s: its PIN was refused", token->conf->name);
+    *blame = BLAME_TOKEN;
+    if (!token->token)
+        return err_set(detail, ERR_TEMP, "token %s: not there", token->conf->name);
+    enum err err = atomic_load(&key->key) ? ERR_OK : keystore_seek_key(key, detail);
+    if (err == ERR_PERM) { // it was there at the start: a matter of the token, not of the request
+        *blame = BLAME_NOBODY;
+        return ERR_TEMP;
+    }
+    if (err == ERR_OK)
+        err = token_session_get(token->token, deadline, &session, detail);
     if (err == ERR_OK) {
-        err = operation->run(operation, session, key->key, detail);
+        err = operation->run(operation, session, atomic_load(&key->key), detail);
         token_session_put(session);
     }
-    gate_leave(&token->module->gate);
+    if (err != ERR_DENIED)
+        return err;
+    give_up(token, detail);
+    *blame = BLAME_NOBODY;
+    return ERR_TEMP;
+}
+
+static enum err run_once(struct keystore_key *key, const struct operation *operation,
+                         deadline_t deadline, enum blame *blame, struct detail *detail)
+{
+    struct gate *gate = &key->token->module->gate;
+    struct detail scratch = {0};
+    if (!detail)
+        detail = &scratch;
+    *blame = BLAME_TOKEN;
+    if (!gate_enter(gate, deadline))
+        return err_set(detail, ERR_TEMP, "token %s: being opened anew", key->token->conf->name);
+    enum err err = run_inside(key, operation, deadline, blame, detail);
+    gate_leave(gate);
     return err;
 }
 
@@ -64,9 +107,6 @@ static void tell(const struct keystore_token *token, enum err err, const struct 
 {
     if (err == ERR_OK)
         log_notice("token", "token", token->conf->name, "state", "opened anew");
-    else if (token->is_refused)
-        log_error("token", "token", token->conf->name, "state",
-                  "given up until hsmd is started again", "err", detail->text);
     else
         log_warning("token", "token", token->conf->name, "state", "not there", "err", detail->text);
 }
@@ -81,13 +121,15 @@ static void reopen_module(struct keystore *keystore, struct keystore_module *mod
     for (size_t i = 0; i < keystore->token_count; i++) {
         struct keystore_token *token = &keystore->tokens[i];
         struct detail detail = {0};
-        if (token->module != module || token->is_refused)
+        if (token->module != module || atomic_load(&token->is_refused))
             continue;
-        enum err err = keystore_open_token(keystore, token, &detail);
-        token->is_refused = err == ERR_DENIED;
+        enum err err = keystore_open_token(keystore, token, false, &detail);
         if (err == ERR_OK)
             atomic_store(&token->failures, 0);
-        tell(token, err, &detail);
+        if (err == ERR_DENIED)
+            give_up(token, &detail);
+        else
+            tell(token, err, &detail);
     }
 }
 
@@ -129,10 +171,12 @@ static bool heal(struct keystore_key *key, deadline_t deadline)
 static enum err run(struct keystore_key *key, const struct operation *operation,
                     deadline_t deadline, struct detail *detail)
 {
-    enum err err = run_once(key, operation, deadline, detail);
+    enum blame blame;
+    enum err err = run_once(key, operation, deadline, &blame, detail);
     // A request that has used up its time says nothing about the token: it may just be busy.
-    if (err == ERR_TEMP && !deadline_is_past(deadline) && heal(key, deadline))
-        err = run_once(key, operation, deadline, detail);
+    if (err == ERR_TEMP && blame == BLAME_TOKEN && !deadline_is_past(deadline) &&
+        heal(key, deadline))
+        err = run_once(key, operation, deadline, &blame, detail);
     if (err != ERR_TEMP && atomic_load_explicit(&key->token->failures, memory_order_relaxed))
         atomic_store(&key->token->failures, 0);
     return err;
