@@ -56,6 +56,13 @@ static int write_whole(int fd, struct bytes data)
     return 0;
 }
 
+// Lines in a file that nobody can open any more are no log. A file that was renamed is.
+static bool is_removed(const struct audit *audit)
+{
+    struct stat st;
+    return fstat(audit->fd, &st) == 0 && st.st_nlink == 0;
+}
+
 // Cuts off what is behind the last whole line.
 static bool cut_partial(struct audit *audit)
 {
@@ -68,6 +75,9 @@ static bool cut_partial(struct audit *audit)
 // All of the batch or, as far as the file lets us, nothing of it.
 static enum err write_batch(struct audit *audit, struct detail *detail)
 {
+    if (is_removed(audit))
+        return err_set(detail, ERR_TEMP, "%s: it was removed (SIGHUP begins a new one)",
+                       audit->path);
     if (audit->dirty && cut_partial(audit))
         audit->dirty = false;
     if (audit->dirty || write_whole(audit->fd, buf_bytes(&audit->batch)) != 0) {

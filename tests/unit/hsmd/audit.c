@@ -313,6 +313,31 @@ static void test_rotation(void **state)
     assert_int_equal(link.seq, 6);
 }
 
+// A log that was removed takes no lines, so nothing is served; SIGHUP begins a new one, which says
+// where the old one ended.
+static void test_removed(void **state)
+{
+    (void)state;
+    struct audit *audit = NULL;
+    struct audit_link link = {0};
+    struct detail detail = {0};
+    const struct audit_record record = {.event = AUDIT_USE};
+    assert_int_equal(audit_open(path, &audit, NULL), ERR_OK);
+    assert_int_equal(use(audit, 1), ERR_OK);
+    assert_int_equal(rename(path, rotated), 0); // as logrotate does: still a log
+    assert_int_equal(use(audit, 2), ERR_OK);
+    assert_int_equal(verify(rotated, &link), 2);
+    unlink(rotated);
+    for (unsigned i = 0; i < 2; i++)
+        assert_int_equal(audit_write(audit, &record, &detail), ERR_TEMP);
+    assert_non_null(strstr(detail.text, "it was removed"));
+    assert_int_equal(audit_reopen(audit, NULL), ERR_OK);
+    assert_int_equal(use(audit, 3), ERR_OK);
+    audit_close(audit);
+    assert_int_equal(verify(path, &link), 2);
+    assert_int_equal(link.seq, 4);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -324,6 +349,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_full, setup, teardown),
         cmocka_unit_test_setup_teardown(test_threads, setup, teardown),
         cmocka_unit_test_setup_teardown(test_rotation, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_removed, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
