@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <limits.h>
@@ -13,14 +14,18 @@
 
 #define Z85_SIZE (REGISTRY_PUBLIC_KEY_SIZE - 1)
 
-static enum err write_line(const char *prefix, const char *suffix, char line[Z85_SIZE + 2],
-                           unsigned mode, struct detail *detail)
+static enum err make_path(const char *prefix, const char *suffix, char path[PATH_MAX],
+                          struct detail *detail)
 {
-    char path[PATH_MAX];
-    if ((size_t)snprintf(path, sizeof path, "%s%s", prefix, suffix) >= sizeof path)
+    struct stat st;
+    if (snprintf(path, PATH_MAX, "%s%s", prefix, suffix) >= PATH_MAX)
         return err_set(detail, ERR_PERM, "%s: path too long", prefix);
-    if (access(path, F_OK) == 0)
-        return err_set(detail, ERR_PERM, "%s: there already", path);
+    return lstat(path, &st) == 0 ? err_set(detail, ERR_PERM, "%s: there already", path) : ERR_OK;
+}
+
+static enum err write_line(const char *path, char line[Z85_SIZE + 2], unsigned mode,
+                           struct detail *detail)
+{
     line[Z85_SIZE] = '\n';
     return file_write(path, bytes_of(line, Z85_SIZE + 1), mode, detail);
 }
@@ -29,12 +34,22 @@ enum err server_key_generate(const char *prefix, struct detail *detail)
 {
     char public_key[Z85_SIZE + 2];
     char secret_key[Z85_SIZE + 2];
+    char public_path[PATH_MAX];
+    char secret_path[PATH_MAX];
+    enum err err = make_path(prefix, ".key", secret_path, detail);
+    if (err == ERR_OK)
+        err = make_path(prefix, ".pub", public_path, detail);
+    if (err != ERR_OK)
+        return err;
     if (zmq_curve_keypair(public_key, secret_key) != 0)
         return err_set(detail, ERR_PERM, "this libzmq has no CURVE");
-    enum err err = write_line(prefix, ".key", secret_key, 0400, detail);
+    err = write_line(secret_path, secret_key, 0400, detail);
     explicit_bzero(secret_key, sizeof secret_key);
-    if (err == ERR_OK)
-        err = write_line(prefix, ".pub", public_key, 0444, detail);
+    if (err != ERR_OK)
+        return err;
+    err = write_line(public_path, public_key, 0444, detail);
+    if (err != ERR_OK)
+        unlink(secret_path); // half a pair would only be in the way
     return err;
 }
 

@@ -500,6 +500,14 @@ static void test_command_line(void **state)
     assert_int_equal(hsmd_run(&hsmd, output, sizeof output, "keygen", hsmd_path(&hsmd, "gw"), NULL),
                      78);
     assert_non_null(strstr(output, "there already"));
+    write_text("half.pub", "", 0444);
+    assert_int_equal(
+        hsmd_run(&hsmd, output, sizeof output, "keygen", hsmd_path(&hsmd, "half"), NULL), 78);
+    assert_non_null(strstr(output, "half.pub: there already"));
+    assert_int_not_equal(stat(hsmd_path(&hsmd, "half.key"), &st), 0);
+    unlink(hsmd_path(&hsmd, "half.pub"));
+    assert_int_equal(
+        hsmd_run(&hsmd, output, sizeof output, "keygen", hsmd_path(&hsmd, "half"), NULL), 0);
     assert_int_equal(stat(hsmd_path(&hsmd, "gw.key"), &st), 0);
     assert_int_equal(st.st_mode & 0777, 0400);
     chmod(hsmd_path(&hsmd, "pin"), 0644);
