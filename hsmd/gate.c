@@ -24,8 +24,7 @@ void gate_clear(struct gate *gate)
 // Waits for a change, with the lock held. False: the deadline is past.
 static bool wait_changed(struct gate *gate, deadline_t deadline)
 {
-    struct timespec until = {.tv_sec = (time_t)(deadline / 1000),
-                             .tv_nsec = (long)(deadline % 1000) * 1000000};
+    struct timespec until = deadline_timespec(deadline);
     return pthread_cond_timedwait(&gate->changed, &gate->lock, &until) != ETIMEDOUT;
 }
 

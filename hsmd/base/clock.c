@@ -30,6 +30,12 @@ bool deadline_is_past(deadline_t deadline)
     return deadline_left(deadline) == 0;
 }
 
+struct timespec deadline_timespec(deadline_t deadline)
+{
+    return (struct timespec){.tv_sec = (time_t)(deadline / 1000),
+                             .tv_nsec = (long)(deadline % 1000) * 1000000};
+}
+
 void clock_stamp(char stamp[CLOCK_STAMP_SIZE])
 {
     struct timespec now;

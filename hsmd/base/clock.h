@@ -6,6 +6,7 @@
 #include <stdbool.h>
 
 #include <stdint.h>
+#include <time.h>
 
 typedef uint64_t deadline_t;
 
@@ -13,6 +14,8 @@ deadline_t clock_ms(void);              // now, monotonic
 deadline_t deadline_in(unsigned ms);    // now + ms
 int deadline_left(deadline_t deadline); // milliseconds left, 0 if past; fits poll(2)
 bool deadline_is_past(deadline_t deadline);
+// For pthread_cond_timedwait with a condition on the monotonic clock.
+struct timespec deadline_timespec(deadline_t deadline);
 
 // The wall clock as RFC 3339 UTC with milliseconds, "2026-11-21T22:54:14.123Z".
 #define CLOCK_STAMP_SIZE 25

@@ -8,7 +8,8 @@
 #include "hsmd/base/err.h"
 
 // Parses path by opts. On success *cfg is the caller's (cfg_free). The first thing wrong is in
-// detail, as "FILE:LINE: reason". Validation functions report with cfg_error.
+// detail, as "FILE:LINE: reason". Validation functions report with cfg_error; they may be called
+// more than once for a value. A file that ends inside a section is an error.
 enum err conf_load(const char *path, cfg_opt_t *opts, cfg_t **cfg, struct detail *detail);
 
 // For the validcb of an option: a whole number above 0.

@@ -67,6 +67,15 @@ enum err file_read(const char *path, struct buf *out, struct detail *detail)
     return err;
 }
 
+// Did systemd put it there for us?
+static bool is_credential(const char *path)
+{
+    const char *directory = getenv("CREDENTIALS_DIRECTORY");
+    size_t len = directory ? strlen(directory) : 0;
+    return len > 0 && strncmp(path, directory, len) == 0 && path[len] == '/' &&
+           !strstr(path + len, "/../");
+}
+
 enum err file_read_secret(const char *path, struct secret *out, struct detail *detail)
 {
     int fd = -1;
@@ -74,7 +83,8 @@ enum err file_read_secret(const char *path, struct secret *out, struct detail *d
     enum err err = open_regular(path, &fd, &st, detail);
     if (err != ERR_OK)
         return err;
-    if ((st.st_mode & 077) != 0 || (st.st_uid != geteuid() && st.st_uid != 0)) {
+    const mode_t wrong = is_credential(path) ? S_IRWXO | S_IWGRP | S_IXGRP : S_IRWXO | S_IRWXG;
+    if ((st.st_mode & wrong) != 0 || (st.st_uid != geteuid() && st.st_uid != 0)) {
         err =
             err_set(detail, ERR_PERM, "%s: mode %04o, owner %u: others may read it (chmod 0400 %s)",
                     path, st.st_mode & 07777u, st.st_uid, path);

@@ -13,7 +13,8 @@
 enum err file_read(const char *path, struct buf *out, struct detail *detail);
 
 // Reads a secret: a regular file that belongs to this user or root and that nobody else can read
-// (mode 0400 or 0600). One line end at its end is dropped. The secret must be initialised; ERR_PERM
+// (mode 0400 or 0600; 0440 too of what is in $CREDENTIALS_DIRECTORY, where systemd guards the
+// directory). One line end at its end is dropped. The secret must be initialised; ERR_PERM
 // if it does not fit, is empty, or the mode is wrong (the detail says which, and how to mend it).
 enum err file_read_secret(const char *path, struct secret *out, struct detail *detail);
 

@@ -129,6 +129,17 @@ static void emit_journal(enum log_level level, const char *event, const char *te
     sd_journal_sendv(parts, (int)n);
 }
 
+// A value fit for between double quotes. Those of our own details would become \x22, which nobody
+// likes to read at night.
+static void quote_value(const char *value, char quoted[TEXT_QUOTED_SIZE])
+{
+    char plain[TEXT_QUOTED_SIZE];
+    size_t len = strnlen(value, sizeof plain); // text_quote cuts what is longer
+    for (size_t i = 0; i < len; i++)
+        plain[i] = value[i] == '"' ? '\'' : value[i];
+    text_quote(plain, len, quoted, TEXT_QUOTED_SIZE);
+}
+
 void log_event(enum log_level level, const char *event, ...)
 {
     if (level > sink_state.level)
@@ -143,7 +154,7 @@ void log_event(enum log_level level, const char *event, ...)
         char quoted[TEXT_QUOTED_SIZE];
         if (!value)
             continue;
-        text_quote(value, strlen(value), quoted, sizeof quoted);
+        quote_value(value, quoted);
         line_printf(&line, " %s=\"%s\"", name, quoted);
         if (count < PAIRS_MAX) {
             char *field = fields[count++];

@@ -4,8 +4,9 @@
 //     level event=sign key="gw-sign" peer="gw1" err="temp: token gone"
 //
 // error: an operator must act; warning: a message or request failed; notice: state changed;
-// info: one line a message; debug: off by default. Values are quoted and cut here, so untrusted
-// text may be passed as it is. Never pass a key, a PIN or a body.
+// info: one line a message; debug: off by default. Values are quoted and cut here, double quotes in
+// them become single ones, so untrusted text may be passed as it is. Never pass a key, a PIN or a
+// body.
 #pragma once
 
 #include <stdbool.h>

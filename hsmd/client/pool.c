@@ -116,10 +116,7 @@ uint64_t pool_next_id(struct pool *pool)
 
 enum err pool_enter(struct pool *pool, deadline_t deadline, struct detail *detail)
 {
-    struct timespec until = {
-        .tv_sec = (time_t)(deadline / 1000),
-        .tv_nsec = (long)(deadline % 1000) * 1000000,
-    };
+    struct timespec until = deadline_timespec(deadline);
     int waited = 0;
     pthread_mutex_lock(&pool->lock);
     while (pool->entered == pool->links_max && waited != ETIMEDOUT)

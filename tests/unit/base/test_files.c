@@ -134,6 +134,35 @@ static void test_read_secret(void **state)
     secret_clear(&secret);
 }
 
+// systemd may hand them over with a mode for the group of a User=.
+static void test_read_credential(void **state)
+{
+    static const struct {
+        unsigned mode;
+        enum err class;
+    } cases[] = {{0400, ERR_OK},   {0440, ERR_OK},   {0600, ERR_OK},
+                 {0404, ERR_PERM}, {0460, ERR_PERM}, {0441, ERR_PERM}};
+    struct secret secret;
+    char beside[300];
+    (void)state;
+    assert_int_equal(secret_init(&secret, 16, NULL), ERR_OK);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        put("1234", cases[i].mode);
+        setenv("CREDENTIALS_DIRECTORY", directory, 1);
+        assert_int_equal(file_read_secret(path, &secret, NULL), cases[i].class);
+    }
+    put("1234", 0440);
+    snprintf(beside, sizeof beside, "%s/../%s/file", directory, strrchr(directory, '/') + 1);
+    assert_int_equal(file_read_secret(beside, &secret, NULL), ERR_PERM);
+    directory[strlen(directory) - 1] ^= 1; // another's, whose name only begins alike
+    setenv("CREDENTIALS_DIRECTORY", directory, 1);
+    directory[strlen(directory) - 1] ^= 1;
+    assert_int_equal(file_read_secret(path, &secret, NULL), ERR_PERM);
+    unsetenv("CREDENTIALS_DIRECTORY");
+    assert_int_equal(file_read_secret(path, &secret, NULL), ERR_PERM);
+    secret_clear(&secret);
+}
+
 static void test_secret_is_wiped(void **state)
 {
     struct secret secret;
@@ -201,6 +230,12 @@ static void test_conf_errors_name_the_line(void **state)
         {"section a {\n  other = 0\n}\n", "2: no such option 'other'"},
         {"section {\n}\n", "1: missing title for section 'section'"},
         {"section a {\n  inner =", "2: premature end of file"},
+        {"section a {\n  inner = 1\n", " ends inside a section"},
+        {"section a {\n  inner = 1\n# }\n", " ends inside a section"},
+        {"section a {\n  inner = 1\n} section b {", " ends inside a section"},
+        {"section a {\n  inner = 1\n} # {", NULL},
+        {"section 'a {' {\n  inner = 1 /* { */ }", NULL},
+        {"section a {\n  inner = 1\n}}\n", "3: "},
         {"number = 1\nnumber = 99999999999999999999\n", "2: integer value for option 'number'"},
     };
     (void)state;
@@ -253,7 +288,7 @@ int main(void)
         TEST(test_write_and_read),    TEST(test_read_larger_files),
         TEST(test_read_secret),       TEST(test_secret_is_wiped),
         TEST(test_harden_process),    TEST(test_conf_errors_name_the_line),
-        TEST(test_conf_needs_a_file),
+        TEST(test_conf_needs_a_file), TEST(test_read_credential),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -76,7 +76,7 @@ static void test_hostile_values(void **state)
 {
     (void)state;
     log_warning("mail", "from", "a\" level=\"error\n2026-01-01T00:00:00.000Z hsmd: error event=x");
-    assert_string_equal(logged_line(), "test: warning event=mail from=\"a\\x22 level=\\x22error"
+    assert_string_equal(logged_line(), "test: warning event=mail from=\"a' level='error"
                                        "\\x0a2026-01-01T00:00:00.000Z hsmd: error event=x\"");
     log_warning("mail", "from", "\x1b]0;title\x07\xff%s%n\\");
     assert_string_equal(logged_line(),
