@@ -7,11 +7,11 @@
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "hsmd/base/alloc.h"
 #include "hsmd/base/log.h"
+#include "hsmd/endpoint.h"
 #include "hsmd/queue.h"
 #include "hsmd/wire/wire.h"
 #include "hsmd/zap.h"
@@ -25,7 +25,6 @@
 // queue.
 #define SEND_MAX (2 * SERVER_QUEUE_MAX)
 #define BACKLOG 1024 // connections waiting to be accepted
-#define IPC_PREFIX "ipc://"
 
 struct worker {
     struct server *server;
@@ -41,8 +40,7 @@ struct server {
     struct queue *queue;
     const struct core *core;
     unsigned timeout_ms;
-    const char *const *endpoints; // as many as are bound
-    size_t endpoint_count;
+    struct endpoints *endpoints;
     int stop; // eventfd
     atomic_bool is_stopping;
     pthread_t thread; // owns router, and what follows
@@ -258,44 +256,6 @@ static enum err set_limits(void *router, struct detail *detail)
                         zmq_strerror(zmq_errno()));
 }
 
-static bool is_ipc(const char *endpoint)
-{
-    return strncmp(endpoint, IPC_PREFIX, strlen(IPC_PREFIX)) == 0;
-}
-
-// An ipc socket is guarded by its own mode and by its directory: nobody else may replace it.
-static enum err check_directory(const char *endpoint, struct detail *detail)
-{
-    struct stat st;
-    char *directory = mem_strdup(endpoint + strlen(IPC_PREFIX));
-    if (!directory)
-        return err_set(detail, ERR_TEMP, "out of memory");
-    enum err err = ERR_OK;
-    *strrchr(directory, '/') = 0;
-    const char *path = *directory ? directory : "/";
-    if (stat(path, &st) != 0)
-        err = err_errno(detail, ERR_PERM, "endpoint %s: %s", endpoint, path);
-    else if (st.st_mode & S_IWOTH)
-        err = err_set(detail, ERR_PERM, "endpoint %s: everyone may write to its directory (%s)",
-                      endpoint, path);
-    mem_free(directory);
-    return err;
-}
-
-static enum err bind_endpoint(void *router, const char *endpoint, struct detail *detail)
-{
-    enum err err = is_ipc(endpoint) ? check_directory(endpoint, detail) : ERR_OK;
-    if (err != ERR_OK)
-        return err;
-    mode_t before = umask(0117); // bind(2) is called in this thread
-    int result = zmq_bind(router, endpoint);
-    int reason = zmq_errno();
-    umask(before);
-    return result == 0
-               ? ERR_OK
-               : err_set(detail, ERR_PERM, "endpoint %s: %s", endpoint, zmq_strerror(reason));
-}
-
 // In this order: the handler is there before any socket that needs it.
 static enum err open_sockets(struct server *server, const struct server_conf *conf,
                              struct detail *detail)
@@ -312,11 +272,9 @@ static enum err open_sockets(struct server *server, const struct server_conf *co
     err = set_limits(server->router, detail);
     if (err == ERR_OK)
         err = zap_secure(server->router, ZAP_DOMAIN_DATA, conf->server_key, detail);
-    server->endpoints = conf->endpoints;
-    for (size_t i = 0; i < conf->endpoint_count && err == ERR_OK; i++) {
-        err = bind_endpoint(server->router, conf->endpoints[i], detail);
-        server->endpoint_count += err == ERR_OK;
-    }
+    if (err == ERR_OK)
+        err = endpoints_bind(server->router, conf->endpoints, conf->endpoint_count,
+                             &server->endpoints, detail);
     return err;
 }
 
@@ -369,15 +327,6 @@ enum err server_open(const struct server_conf *conf, struct server **out, struct
     return ERR_OK;
 }
 
-// libzmq leaves them behind.
-static void remove_sockets(const struct server *server)
-{
-    for (size_t i = 0; i < server->endpoint_count; i++) {
-        if (is_ipc(server->endpoints[i]))
-            unlink(server->endpoints[i] + strlen(IPC_PREFIX));
-    }
-}
-
 static void join_threads(struct server *server)
 {
     for (unsigned i = 0; i < server->worker_count; i++) {
@@ -392,7 +341,8 @@ enum err server_close(struct server *server, struct detail *detail)
     uint64_t one = 1;
     if (!server)
         return ERR_OK;
-    remove_sockets(server);
+    endpoints_close(server->endpoints);
+    server->endpoints = NULL;
     atomic_store(&server->is_stopping, true);
     while (server->has_thread && write(server->stop, &one, sizeof one) < 0 && errno == EINTR)
         ;

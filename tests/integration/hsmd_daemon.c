@@ -12,6 +12,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -420,6 +421,49 @@ static void test_second(void **state)
     client_close(client);
 }
 
+// Another one, with a state of its own, must not take our socket, nor remove it when it fails.
+static void test_same_socket(void **state)
+{
+    (void)state;
+    struct hsmd second = hsmd;
+    struct stat st;
+    start();
+    struct client *client = hsmd_client(&hsmd, "gw", 0);
+    assert_int_equal(sign(client), ERR_OK);
+    hsmd_configure(&second, "\"state\"", "\"state-2\"", NULL);
+    int status = 0;
+    assert_false(hsmd_start(&second, &status));
+    assert_int_equal(status, 78);
+    assert_true(hsmd_said(&hsmd, "another hsmd listens there"));
+    struct client *later = hsmd_client(&hsmd, "gw", 0);
+    assert_int_equal(sign(later), ERR_OK);
+    client_close(later);
+    // A socket that was put in the place of ours is not ours to remove; our lock is.
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    snprintf(address.sun_path, sizeof address.sun_path, "%s", hsmd_path(&hsmd, "data.sock"));
+    unlink(address.sun_path);
+    assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof address), 0);
+    assert_int_equal(listen(fd, 1), 0);
+    assert_int_equal(hsmd_stop(&hsmd, SIGTERM), 0);
+    assert_int_equal(stat(address.sun_path, &st), 0);
+    assert_int_not_equal(stat(hsmd_path(&hsmd, "data.sock.lock"), &st), 0);
+    // Somebody listens who knows no lock.
+    hsmd_configure(&hsmd, NULL);
+    assert_false(hsmd_start(&hsmd, &status));
+    assert_true(hsmd_said(&hsmd, "another process listens there"));
+    assert_int_equal(stat(address.sun_path, &st), 0);
+    close(fd); // now it is one left behind
+    start();
+    assert_int_equal(sign(client), ERR_OK);
+    assert_int_equal(hsmd_stop(&hsmd, SIGTERM), 0);
+    write_text("data.sock", "mine", 0600);
+    assert_false(hsmd_start(&hsmd, &status));
+    assert_true(hsmd_said(&hsmd, "a file that is no socket"));
+    assert_int_equal(unlink(address.sun_path), 0);
+    client_close(client);
+}
+
 static unsigned free_port(void)
 {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -530,6 +574,7 @@ int main(void)
         TEST(test_token_lost),
         TEST(test_failing_starts),
         TEST(test_second),
+        TEST(test_same_socket),
         TEST(test_credential),
         TEST(test_openssl_conf),
         TEST(test_command_line),
