@@ -96,6 +96,18 @@ static enum err complain(const cfg_t *section, struct detail *detail, const char
                    section->name, title ? " " : "", title ? title : "", problem);
 }
 
+// A reference to a section that is not there.
+static enum err complain_reference(const cfg_t *section, struct detail *detail, const char *kind,
+                                   const char *given)
+{
+    char problem[2 * TEXT_NAME_MAX + 60];
+    if (given)
+        snprintf(problem, sizeof problem, "%s must name a %s section, not '%s'", kind, kind, given);
+    else
+        snprintf(problem, sizeof problem, "%s is missing; it must name a %s section", kind, kind);
+    return complain(section, detail, problem);
+}
+
 // NULL and "" mean the same: not given.
 static const char *optional(cfg_t *cfg, const char *option)
 {
@@ -154,20 +166,20 @@ static enum err take_token(struct config *config, cfg_t *cfg, struct detail *det
     struct config_token *token = &config->tokens[config->token_count++];
     *token = (struct config_token){
         .name = cfg_title(cfg),
-        .module = optional(cfg, "module"),
         .label = optional(cfg, "label"),
         .serial = optional(cfg, "serial"),
         .init_args = optional(cfg, "init-args"),
         .pin_credential = optional(cfg, "pin-credential"),
         .sessions = (unsigned)cfg_getint(cfg, "sessions"),
     };
-    if (!token->module)
+    if (!optional(cfg, "module"))
         return complain(cfg, detail, "module is missing");
     if (!token->label && !token->serial)
         return complain(cfg, detail, "label or serial must be given");
     if (!optional(cfg, "pin-file") == !token->pin_credential)
         return complain(cfg, detail, "either pin-file or pin-credential must be given");
-    return resolve(config, optional(cfg, "pin-file"), &token->pin_file);
+    enum err err = resolve(config, optional(cfg, "module"), &token->module);
+    return err == ERR_OK ? resolve(config, optional(cfg, "pin-file"), &token->pin_file) : err;
 }
 
 static bool has_token(const struct config *config, const char *name)
@@ -191,7 +203,7 @@ static enum err take_key(struct config *config, cfg_t *cfg, struct detail *detai
     };
     const char *purpose = optional(cfg, "purpose");
     if (!key->token || !has_token(config, key->token))
-        return complain(cfg, detail, "token must name a token section");
+        return complain_reference(cfg, detail, "token", key->token);
     if (!key->label)
         return complain(cfg, detail, "label is missing");
     if (!purpose)
@@ -239,9 +251,9 @@ static enum err take_grant(struct config *config, cfg_t *cfg, struct detail *det
     for (size_t i = 0; i < config->key_count && grant->key; i++)
         has_key = has_key || strcmp(config->keys[i].name, grant->key) == 0;
     if (!has_client)
-        return complain(cfg, detail, "client must name a client section");
+        return complain_reference(cfg, detail, "client", grant->client);
     if (!has_key)
-        return complain(cfg, detail, "key must name a key section");
+        return complain_reference(cfg, detail, "key", grant->key);
     if (!grant->operations)
         return complain(cfg, detail, "operations must list at least one");
     return ERR_OK;

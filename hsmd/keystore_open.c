@@ -69,7 +69,12 @@ static enum err log_in(struct token *token, const struct config_token *conf, str
         err =
             token_login(token, &pin, detail); // its details name the token, and so does token_open
     secret_clear(&pin);
-    return err;
+    if (err != ERR_DENIED)
+        return err;
+    struct detail reason = *detail;
+    return err_set(detail, err, "%s (its PIN is from %s %s)", reason.text,
+                   conf->pin_file ? "the file" : "the credential",
+                   conf->pin_file ? conf->pin_file : conf->pin_credential);
 }
 
 static enum err take_token(struct keystore_token *token, struct detail *detail)
@@ -82,6 +87,8 @@ static enum err take_token(struct keystore_token *token, struct detail *detail)
                                     .init_args = from->init_args,
                                     .sessions = from->sessions,
                                     .wait_ms = SESSION_WAIT_MS};
+    // Modules have been seen to hang here: let it be known in which.
+    log_notice("token", "token", from->name, "state", "opening", "module", from->module);
     enum err err = token_open(&conf, &token->token, detail);
     return err == ERR_OK ? log_in(token->token, from, detail) : err;
 }

@@ -367,13 +367,16 @@ static void test_failing_starts(void **state)
     } rows[] = {
         {"MODULE", "/nonexistent/module.so", "token main: module", 78},
         {"label = \"hsmd test\"", "label = \"another\"", "token main: ", 78},
-        {"\"pin\"", "\"wrong-pin\"", "PIN", 77},
+        {"\"pin\"", "\"wrong-pin\"", "/wrong-pin)", 77},
+        {"MODULE", "no/module.so", "/hsmd-test-", 78}, // from the file's directory
+        {"MODULE", "no/module.so", "token=\"main\" state=\"opening\" module=\"", 78},
         {"\"pin\"", "\"open-pin\"", "token main: PIN: ", 78},
         {"\"pin\"", "\"no-pin\"", "token main: PIN: ", 78},
         {"pin-file = \"pin\"", "pin-credential = \"pin\"", "no credential \"pin\"", 78},
         {"\"p256\"", "\"p999\"", "key ec-signing: ", 78},
         {"id = \"01\"", "id = \"09\"", "key signing: ", 78},
         {"\"p256\"", "\"weak\"", "key ec-signing: attributes: CKA_EXTRACTABLE", 78},
+        {"\"p256\"", "\"shown\"", "key ec-signing: attributes: CKA_SENSITIVE", 78},
         {"\"p256\"", "\"decrypt-only\"", "key ec-signing: attributes: CKA_SIGN", 78},
         {"\"p384\"", "\"sign-only\"", "key ec-decryption: attributes: CKA_DERIVE", 78},
         {"CERTS/rsa2048.pem", "CERTS/rsa3072.pem",

@@ -214,9 +214,10 @@ void hsmd_setup(struct hsmd *hsmd)
     softhsm_make_keys(&hsmd->hsm, SOFTHSM_RSA2048 | SOFTHSM_RSA3072 | SOFTHSM_P256 | SOFTHSM_P384);
     static const struct softhsm_key flawed[] = {
         {.label = "weak", .id = 0x21, .kind = "P-256", .flags = SOFTHSM_EXTRACTABLE},
+        {.label = "shown", .id = 0x24, .kind = "P-256", .flags = SOFTHSM_NOT_SENSITIVE},
         {.label = "sign-only", .id = 0x22, .kind = "P-256", .flags = SOFTHSM_SIGN_ONLY},
         {.label = "decrypt-only", .id = 0x23, .kind = "P-256", .flags = SOFTHSM_DECRYPT_ONLY}};
-    for (unsigned i = 0; i < 3; i++)
+    for (unsigned i = 0; i < sizeof flawed / sizeof *flawed; i++)
         softhsm_make_key(&hsmd->hsm, &flawed[i]);
     snprintf(hsmd->dir, sizeof hsmd->dir, "/tmp/hsmd-test-XXXXXX");
     REQUIRE(mkdtemp(hsmd->dir));

@@ -4,8 +4,8 @@
 //     stranger.pub, pin, data.sock, state/audit.log, stderr
 // Keys in the configuration: signing (rsa2048, smime-sign), decryption (rsa3072, smime-decrypt),
 // ec-signing (p256), ec-decryption (p384), general (rsa2048 too, general). In the token there are
-// also "weak" (extractable), "sign-only" and "decrypt-only", P-256. Exits the test if something of
-// its own fails.
+// also "weak" (extractable), "shown" (not sensitive), "sign-only" and "decrypt-only", P-256. Exits
+// the test if something of its own fails.
 #pragma once
 
 #include <sys/types.h>

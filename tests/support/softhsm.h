@@ -42,6 +42,7 @@ enum {
     SOFTHSM_SIGN_ONLY = 8,     // no CKA_DECRYPT, no CKA_DERIVE
     SOFTHSM_DECRYPT_ONLY = 16, // no CKA_SIGN
     SOFTHSM_ASK_EVERY_TIME = 32, // CKA_ALWAYS_AUTHENTICATE
+    SOFTHSM_NOT_SENSITIVE = 64,  // CKA_SENSITIVE false alone
 };
 
 struct softhsm_key {

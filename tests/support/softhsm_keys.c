@@ -131,7 +131,8 @@ static void put_private(struct template *t, const struct softhsm_key *key, bool 
     bool extractable = key->flags & SOFTHSM_EXTRACTABLE;
     put_common(t, key);
     put(t, CKA_PRIVATE, &yes, sizeof yes);
-    put(t, CKA_SENSITIVE, extractable ? &no : &yes, sizeof yes);
+    bool shown = key->flags & (SOFTHSM_EXTRACTABLE | SOFTHSM_NOT_SENSITIVE);
+    put(t, CKA_SENSITIVE, shown ? &no : &yes, sizeof yes);
     put(t, CKA_EXTRACTABLE, extractable ? &yes : &no, sizeof yes);
     put(t, CKA_SIGN, key->flags & SOFTHSM_DECRYPT_ONLY ? &no : &yes, sizeof yes);
     put(t, CKA_DECRYPT, sign_only || !rsa ? &no : &yes, sizeof yes);

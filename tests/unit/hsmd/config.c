@@ -103,7 +103,8 @@ static void test_mistakes(void **state)
         {"state-directory", "state-dir", ":3: no such option"},
         {"token main", "token .main", "\".main\" is not a name"},
         {"token main", "token \"a b\"", "\"a b\" is not a name"},
-        {"token = main", "token = other", "key signing: token must name"},
+        {"token = main", "token = other",
+         "key signing: token must name a token section, not 'other'"},
         {"module = \"/m.so\"", "", "token main: module is missing"},
         {"module = \"/m.so\"", "module = \"\"", ":4: module: \"\" is not a value"},
         {"label = \"t\"", "", "label or serial"},
@@ -123,9 +124,9 @@ static void test_mistakes(void **state)
         {"public-key = \"" KEY_1 "\"", "", "either public-key or public-key-file"},
         {"public-key = \"" KEY_1 "\"", "public-key-file = \"none\"", "client gw: "},
         {"public-key = \"" KEY_1 "\"", "public-key-file = \"hsmd.conf\"", "does not hold a CURVE"},
-        {"client = gw", "client = other", "client must name"},
-        {"key = signing", "key = other", "key must name"},
-        {"client = gw ", "", "client must name"},
+        {"client = gw", "client = other", "client must name a client section, not 'other'"},
+        {"key = signing", "key = other", "key must name a key section, not 'other'"},
+        {"client = gw ", "", "client is missing"},
         {"operations = { sign }", "", "at least one"},
         {"operations = { sign }", "operations = { list }", "\"list\" is not sign"},
         {"operations = { sign }", "operations = { sign, sing }", ":8: operations: \"sing\""},
@@ -150,6 +151,40 @@ static void test_mistakes(void **state)
         assert_non_null(strstr(detail.text, rows[i].said));
         assert_non_null(strstr(detail.text, path));
     }
+}
+
+// What libConfuse makes of a dollar sign in double quotes; in single quotes it is one.
+static void test_quotes(void **state)
+{
+    (void)state;
+    static const char key[] = "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/${H8]}f7";
+    char text[4096];
+    struct config *config = NULL;
+    struct detail detail = {0};
+    const char *at = strstr(good, "\"" KEY_1 "\"");
+    for (int is_single = 0; is_single < 2; is_single++) {
+        const char quote = is_single ? '\'' : '"';
+        snprintf(text, sizeof text, "%.*s%c%s%c%s", (int)(at - good), good, quote, key, quote,
+                 at + strlen(KEY_1) + 2);
+        assert_int_equal(load(text, &config, &detail), is_single ? ERR_OK : ERR_PERM);
+    }
+    assert_string_equal(config->clients[0].public_key, key);
+    config_free(config);
+}
+
+// Every path is taken from the file's directory.
+static void test_relative_module(void **state)
+{
+    (void)state;
+    char text[4096];
+    char expected[128];
+    struct config *config = NULL;
+    const char *at = strstr(good, "/m.so");
+    snprintf(text, sizeof text, "%.*slib/m.so%s", (int)(at - good), good, at + 5);
+    assert_int_equal(load(text, &config, NULL), ERR_OK);
+    snprintf(expected, sizeof expected, "%s/lib/m.so", dir);
+    assert_string_equal(config->tokens[0].module, expected);
+    config_free(config);
 }
 
 static void test_registry(void **state)
@@ -224,10 +259,9 @@ static void test_same_key_twice(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_values),
-        cmocka_unit_test(test_mistakes),
-        cmocka_unit_test(test_registry),
-        cmocka_unit_test(test_same_key_twice),
+        cmocka_unit_test(test_values),   cmocka_unit_test(test_mistakes),
+        cmocka_unit_test(test_quotes),   cmocka_unit_test(test_relative_module),
+        cmocka_unit_test(test_registry), cmocka_unit_test(test_same_key_twice),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+// Promise 1: which keys of a token are taken at all.
+#include "hsmd/keystore_token.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static void test_check_key(void **state)
+{
+    (void)state;
+    enum { EXTRACTABLE = 1, SENSITIVE = 2, SIGN = 4, DECRYPT = 8, DERIVE = 16 };
+    static const struct {
+        const char *name;
+        enum token_key_type type;
+        unsigned flags;
+        enum wire_purpose purpose;
+        const char *said; // NULL: it is good
+    } rows[] = {
+        {"signing", TOKEN_KEY_RSA, SENSITIVE | SIGN, WIRE_SMIME_SIGN, NULL},
+        {"decryption", TOKEN_KEY_RSA, SENSITIVE | DECRYPT, WIRE_SMIME_DECRYPT, NULL},
+        {"EC signing", TOKEN_KEY_EC, SENSITIVE | SIGN, WIRE_SMIME_SIGN, NULL},
+        {"EC decryption", TOKEN_KEY_EC, SENSITIVE | DERIVE, WIRE_SMIME_DECRYPT, NULL},
+        {"general", TOKEN_KEY_EC, SENSITIVE | DERIVE, WIRE_GENERAL, NULL},
+        {"extractable", TOKEN_KEY_RSA, EXTRACTABLE | SENSITIVE | SIGN, WIRE_SMIME_SIGN,
+         "CKA_EXTRACTABLE is true"},
+        {"shown", TOKEN_KEY_RSA, SIGN, WIRE_SMIME_SIGN, "CKA_SENSITIVE is false"},
+        {"both", TOKEN_KEY_EC, EXTRACTABLE | SIGN, WIRE_GENERAL, "CKA_EXTRACTABLE is true"},
+        {"cannot sign", TOKEN_KEY_RSA, SENSITIVE | DECRYPT, WIRE_SMIME_SIGN, "CKA_SIGN is false"},
+        {"cannot decrypt", TOKEN_KEY_RSA, SENSITIVE | SIGN | DERIVE, WIRE_SMIME_DECRYPT,
+         "CKA_DECRYPT is false"},
+        {"cannot derive", TOKEN_KEY_EC, SENSITIVE | SIGN | DECRYPT, WIRE_SMIME_DECRYPT,
+         "CKA_DERIVE is false"},
+        {"cannot do anything", TOKEN_KEY_EC, SENSITIVE | DECRYPT, WIRE_GENERAL, "neither"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        const struct token_key_info info = {.type = rows[i].type,
+                                            .extractable = rows[i].flags & EXTRACTABLE,
+                                            .sensitive = rows[i].flags & SENSITIVE,
+                                            .can_sign = rows[i].flags & SIGN,
+                                            .can_decrypt = rows[i].flags & DECRYPT,
+                                            .can_derive = rows[i].flags & DERIVE};
+        struct detail detail = {0};
+        enum err err = keystore_check_key(&info, rows[i].purpose, &detail);
+        if (err != (rows[i].said ? ERR_PERM : ERR_OK) ||
+            (rows[i].said && !strstr(detail.text, rows[i].said)))
+            fail_msg("%s: %s, %s", rows[i].name, err_name(err), detail.text);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_check_key),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
