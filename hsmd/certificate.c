@@ -86,37 +86,75 @@ static enum err check_decryption(uint32_t usage, enum token_key_type type, struc
                           : err_set(detail, ERR_PERM, "its certificate's keyUsage lacks %s", name);
 }
 
-static enum err check(X509 *certificate, const struct token_key_info *info,
-                      enum wire_purpose purpose, struct detail *warning, struct detail *detail)
+static bool is_of_key(X509 *certificate, struct bytes public_key)
 {
-    const uint8_t *der = info->public_key.data;
-    EVP_PKEY *key = d2i_PUBKEY(NULL, &der, (long)info->public_key.len);
+    const uint8_t *der = public_key.data;
+    EVP_PKEY *key = d2i_PUBKEY(NULL, &der, (long)public_key.len);
     EVP_PKEY *certified = X509_get0_pubkey(certificate);
     bool is_same = key && certified && EVP_PKEY_eq(key, certified) == 1;
     EVP_PKEY_free(key);
     ERR_clear_error();
-    if (!is_same)
-        return err_set(detail, ERR_PERM, "its certificate is of another key");
+    return is_same;
+}
+
+static enum err check_use(X509 *certificate, enum wire_purpose purpose, struct detail *warning,
+                          struct detail *detail)
+{
+    const EVP_PKEY *key = X509_get0_pubkey(certificate);
     uint32_t usage = X509_get_key_usage(certificate);
     enum err err = ERR_OK;
     if (purpose == WIRE_SMIME_SIGN)
         err = check_signing(usage, warning, detail);
     else if (purpose == WIRE_SMIME_DECRYPT)
-        err = check_decryption(usage, info->type, warning, detail);
+        err =
+            check_decryption(usage, key && EVP_PKEY_is_a(key, "RSA") ? TOKEN_KEY_RSA : TOKEN_KEY_EC,
+                             warning, detail);
     if (err == ERR_OK && X509_cmp_current_time(X509_get0_notAfter(certificate)) < 0)
         (void)err_set(warning, ERR_OK, "its certificate has expired");
+    return err;
+}
+
+static X509 *first(struct bytes certificates)
+{
+    const uint8_t *der = certificates.data;
+    return d2i_X509(NULL, &der, (long)certificates.len);
+}
+
+static enum err check(struct bytes certificates, const struct token_key_info *info,
+                      enum wire_purpose purpose, struct detail *warning, struct detail *detail)
+{
+    X509 *certificate = first(certificates);
+    enum err err;
+    warning->text[0] = 0;
+    if (!certificate)
+        return err_openssl(detail, ERR_PERM, "its certificate cannot be read");
+    if (info && !is_of_key(certificate, info->public_key))
+        err = err_set(detail, ERR_PERM, "its certificate is of another key");
+    else
+        err = check_use(certificate, purpose, warning, detail);
+    X509_free(certificate);
     return err;
 }
 
 enum err certificate_check(struct bytes certificates, const struct token_key_info *info,
                            enum wire_purpose purpose, struct detail *warning, struct detail *detail)
 {
-    const uint8_t *der = certificates.data;
-    X509 *certificate = d2i_X509(NULL, &der, (long)certificates.len);
-    warning->text[0] = 0;
-    if (!certificate)
-        return err_openssl(detail, ERR_PERM, "its certificate cannot be read");
-    enum err err = check(certificate, info, purpose, warning, detail);
-    X509_free(certificate);
-    return err;
+    return check(certificates, info, purpose, warning, detail);
+}
+
+enum err certificate_check_use(struct bytes certificates, enum wire_purpose purpose,
+                               struct detail *warning, struct detail *detail)
+{
+    return check(certificates, NULL, purpose, warning, detail);
+}
+
+bool certificate_is_same_key(struct bytes certificates, struct bytes others)
+{
+    X509 *one = first(certificates);
+    X509 *other = first(others);
+    bool is_same = one && other && EVP_PKEY_eq(X509_get0_pubkey(one), X509_get0_pubkey(other)) == 1;
+    X509_free(one);
+    X509_free(other);
+    ERR_clear_error();
+    return is_same;
 }

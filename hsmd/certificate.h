@@ -17,3 +17,9 @@ enum err certificate_load(const char *path, struct buf *der, struct detail *deta
 enum err certificate_check(struct bytes certificates, const struct token_key_info *info,
                            enum wire_purpose purpose, struct detail *warning,
                            struct detail *detail);
+// What of that can be said without the key itself.
+enum err certificate_check_use(struct bytes certificates, enum wire_purpose purpose,
+                               struct detail *warning, struct detail *detail);
+
+// Are both of one key? False too if one of them cannot be read.
+bool certificate_is_same_key(struct bytes certificates, struct bytes others);

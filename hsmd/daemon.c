@@ -7,7 +7,9 @@
 #include <unistd.h>
 
 #include "hsmd/base/alloc.h"
+#include "hsmd/base/log.h"
 #include "hsmd/certificate.h"
+#include "hsmd/endpoint.h"
 #include "hsmd/keystore_token.h"
 #include "hsmd/registry_conf.h"
 #include "hsmd/server.h"
@@ -66,6 +68,51 @@ static enum err check_token(const struct config_token *token, struct detail *det
     return err == ERR_OK ? ERR_OK : err_prefix(detail, err, "token %s: PIN", token->name);
 }
 
+static enum err check_endpoints(const struct config *config, struct detail *detail)
+{
+    for (size_t i = 0; i < config->listen_count; i++) {
+        struct detail reason = {0};
+        bool is_absent = false;
+        enum err err = endpoint_check(config->listen[i], &is_absent, &reason);
+        if (is_absent) // the service manager may make it, at the start
+            log_warning("check", "err", reason.text);
+        else if (err != ERR_OK)
+            return err_set(detail, err, "%s", reason.text);
+    }
+    return ERR_OK;
+}
+
+static struct bytes certificates_of(const struct registry *registry, const struct config_key *key)
+{
+    return registry_key_by_name(registry, bytes_of_text(key->name))->certificates;
+}
+
+static bool is_same_object(const struct config_key *a, const struct config_key *b)
+{
+    return strcmp(a->token, b->token) == 0 && strcmp(a->label, b->label) == 0;
+}
+
+// The certificate of a key, as far as it can be looked at without the token.
+static enum err check_certificate(const struct config *config, const struct registry *registry,
+                                  size_t index, struct detail *detail)
+{
+    struct detail warning = {0};
+    const struct config_key *key = &config->keys[index];
+    struct bytes certificates = certificates_of(registry, key);
+    if (!certificates.len)
+        return ERR_OK;
+    enum err err = certificate_check_use(certificates, key->purpose, &warning, detail);
+    for (size_t i = 0; i < index && err == ERR_OK; i++) {
+        if (!is_same_object(&config->keys[i], key) &&
+            certificate_is_same_key(certificates_of(registry, &config->keys[i]), certificates))
+            err = err_set(detail, ERR_PERM, "its certificate is of the same key as that of key %s",
+                          config->keys[i].name);
+    }
+    if (warning.text[0])
+        log_warning("check", "key", key->name, "err", warning.text);
+    return err == ERR_OK ? ERR_OK : err_prefix(detail, err, "key %s: certificate", key->name);
+}
+
 enum err daemon_check(const struct config *config, struct detail *detail)
 {
     struct secret key = {0};
@@ -77,7 +124,11 @@ enum err daemon_check(const struct config *config, struct detail *detail)
     for (size_t i = 0; i < config->token_count && err == ERR_OK; i++)
         err = check_token(&config->tokens[i], detail);
     if (err == ERR_OK)
+        err = check_endpoints(config, detail);
+    if (err == ERR_OK)
         err = registry_from_config(config, &registry, detail);
+    for (size_t i = 0; i < config->key_count && err == ERR_OK; i++)
+        err = check_certificate(config, registry, i, detail);
     registry_free(registry);
     return err;
 }

@@ -7,7 +7,8 @@
 struct daemon;
 
 // What `hsmd -t` does: the configuration, the modes of key, PIN and state files, certificates,
-// names. Touches no token and changes nothing.
+// directories, names. Touches no token and changes nothing. Flaws that need not stop hsmd are
+// logged as warnings.
 enum err daemon_check(const struct config *config, struct detail *detail);
 
 // Opens all and serves. config is borrowed and outlives the daemon. The detail begins with the step

@@ -526,6 +526,35 @@ static void test_openssl_conf(void **state)
     assert_int_equal(hsmd_stop(&hsmd, SIGTERM), 0);
 }
 
+// What -t sees without a token.
+static void test_check(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *from, *to, *said;
+        int status;
+    } rows[] = {
+        {"ipc://DIR/data.sock", "ipc://DIR/none/data.sock", "none: No such file", 0},
+        {"ipc://DIR/data.sock", "ipc:///tmp/hsmd-test.sock", "everyone may write", 78},
+        {"key decryption { token = main label = \"rsa3072\" purpose = smime-decrypt",
+         "key decryption { token = main label = \"rsa3072\" purpose = smime-decrypt\n"
+         "certificate-file = \"CERTS/rsa2048.pem\"",
+         "key decryption: certificate: its certificate is of the same key as that of key signing",
+         78},
+        {"MODULE", "none.so", "token main: module: ", 78},
+        {"grant {", "grant {", ": good", 0},
+    };
+    char output[2000];
+    char config[160];
+    snprintf(config, sizeof config, "%s", hsmd_path(&hsmd, "hsmd.conf"));
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        hsmd_configure(&hsmd, rows[i].from, rows[i].to, NULL);
+        int status = hsmd_run(&hsmd, output, sizeof output, "-t", "-c", config, NULL);
+        if (status != rows[i].status || !strstr(output, rows[i].said))
+            fail_msg("row %zu: %d, %s", i, status, output);
+    }
+}
+
 static void test_command_line(void **state)
 {
     (void)state;
@@ -580,6 +609,7 @@ int main(void)
         TEST(test_same_socket),
         TEST(test_credential),
         TEST(test_openssl_conf),
+        TEST(test_check),
         TEST(test_command_line),
         TEST(test_tcp),
     };
