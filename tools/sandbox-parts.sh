@@ -101,31 +101,32 @@ make_transport_keys() {
 hsmd_key() { # ID LABEL PURPOSE WITH
     local certificate=''
     if [[ $4 == with-certificates ]]; then
-        certificate="certificate-file = \"../certs/$2.pem\""
+        certificate="certificate-file = '../certs/$2.pem'"
     fi
     cat <<-END
 	key $2 {
 	    token = main
-	    label = "$2"
-	    id = "$1"
+	    label = '$2'
+	    id = '$1'
 	    purpose = $3
 	    $certificate
 	}
 	END
 }
 
+# In single quotes: libConfuse expands ${NAME} in double ones.
 write_hsmd_conf() { # with-certificates, without-certificates
     {
         cat <<-END
 		# made by tools/sandbox; hsmd.conf(5)
-		listen = { "ipc://$DIR/hsmd/data.sock" }
-		server-key-file = "server.key"
-		state-directory = "."
+		listen = { 'ipc://$DIR/hsmd/data.sock' }
+		server-key-file = 'server.key'
+		state-directory = '.'
 		log = stderr
 		token main {
-		    module = "$(softhsm_module)"
-		    label = "$DOMAIN"
-		    pin-file = "pin"
+		    module = '$(softhsm_module)'
+		    label = '$DOMAIN'
+		    pin-file = 'pin'
 		}
 		END
         hsmd_key 01 signing smime-sign "$1"
@@ -133,7 +134,7 @@ write_hsmd_conf() { # with-certificates, without-certificates
         hsmd_key 03 ec-signing smime-sign "$1"
         hsmd_key 04 ec-decryption smime-decrypt "$1"
         cat <<-END
-		client gateway { public-key-file = "../gateway/gateway.pub" }
+		client gateway { public-key-file = '../gateway/gateway.pub' }
 		grant { client = gateway  key = signing  operations = { sign } }
 		grant { client = gateway  key = decryption  operations = { unwrap } }
 		grant { client = gateway  key = ec-signing  operations = { sign } }
@@ -143,7 +144,7 @@ write_hsmd_conf() { # with-certificates, without-certificates
             echo "# The CA of the sandbox. Not the gateway's to use."
             hsmd_key 05 ca general "$1"
             cat <<-END
-			client authority { public-key-file = "../authority/authority.pub" }
+			client authority { public-key-file = '../authority/authority.pub' }
 			grant { client = authority  key = ca  operations = { sign } }
 			END
         fi
@@ -272,23 +273,23 @@ issue() { # NAME LABEL SUBJECT EXTENSIONS: by the own CA or that of the other sa
 write_sealgate_conf() {
     local peer=''
     if [[ $PEER != none ]]; then
-        peer="identity peer { key = \"hsmd:decryption\"  certificate-file = \"../certs/peer.pem\"  use = decrypt }"
+        peer="identity peer { key = 'hsmd:decryption'  certificate-file = '../certs/peer.pem'  use = decrypt }"
     fi
     cat >"$DIR/gateway/sealgate.conf" <<-END
 	# made by tools/sandbox; sealgate.conf(5)
-	domains = { "$DOMAIN" }
-	authserv-id = "mx.$DOMAIN"
-	store = "certificates.db"
-	trust-anchors = "../certs/ca.pem"
-	spool-directory = "spool"
+	domains = { '$DOMAIN' }
+	authserv-id = 'mx.$DOMAIN'
+	store = 'certificates.db'
+	trust-anchors = '../certs/ca.pem'
+	spool-directory = 'spool'
 	log = stderr
 	# Everything here comes from the loopback, so only the port it came in by tells.
 	internal-networks = {}
-	originating-daemons = { "ORIGINATING" }
-	identity signing { key = "hsmd:signing"  certificate-file = "../certs/signing.pem"  use = sign }
-	identity ec-signing { key = "hsmd:ec-signing"  certificate-file = "../certs/ec-signing.pem"  use = sign }
-	identity decryption { key = "hsmd:decryption"  certificate-file = "../certs/decryption.pem"  use = decrypt }
-	identity ec-decryption { key = "hsmd:ec-decryption"  certificate-file = "../certs/ec-decryption.pem"  use = decrypt }
+	originating-daemons = { 'ORIGINATING' }
+	identity signing { key = 'hsmd:signing'  certificate-file = '../certs/signing.pem'  use = sign }
+	identity ec-signing { key = 'hsmd:ec-signing'  certificate-file = '../certs/ec-signing.pem'  use = sign }
+	identity decryption { key = 'hsmd:decryption'  certificate-file = '../certs/decryption.pem'  use = decrypt }
+	identity ec-decryption { key = 'hsmd:ec-decryption'  certificate-file = '../certs/ec-decryption.pem'  use = decrypt }
 	$peer
 	profile sign { mode = sign  signer = { signing, ec-signing }  sign-mode = detached }
 	profile sign-opaque { mode = sign  signer = { signing, ec-signing }  sign-mode = opaque }

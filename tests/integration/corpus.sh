@@ -20,7 +20,7 @@ tear_down() {
 
 "$ROOT/tools/sandbox" up "$box" --no-peer >"$WORK/up.log" 2>&1 || give_up "$(cat "$WORK/up.log")"
 
-module=$(sed -n 's/^ *module = "\(.*\)"/\1/p' "$box/hsmd/hsmd.conf")
+module=$(sed -n 's/^ *module = .\(.*\).$/\1/p' "$box/hsmd/hsmd.conf")
 
 # The keys of the corpus go into the token of the sandbox, its CA becomes the trust anchor.
 import_object() { # TYPE FILE OPTION...

@@ -57,7 +57,7 @@ check_not "... and in PEM" "$here/find_private_keys.py" "$box"
 rm "$box/x"
 
 # The keys in the token
-module=$(sed -n 's/^ *module = "\(.*\)"/\1/p' "$box/hsmd/hsmd.conf")
+module=$(sed -n 's/^ *module = .\(.*\).$/\1/p' "$box/hsmd/hsmd.conf")
 # answer-pins shows what was printed only of a program that failed, so this one does.
 SOFTHSM2_CONF=$box/token/softhsm2.conf "$ROOT/tools/answer-pins" --user "$box/hsmd/pin" -- \
     sh -c "pkcs11-tool --module '$module' --token-label a.example --login -O --type privkey; exit 1" \

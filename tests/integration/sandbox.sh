@@ -20,6 +20,8 @@ in_box() { # as a person would: source env, then plain commands
 check "up" "$sandbox" up "$box" || true
 [[ $FAILED -eq 0 ]] || give_up "no sandbox"
 pid=$(cat "$box/hsmd/hsmd.pid")
+check_not "nothing in its configuration is open to expansion" \
+    grep '"' "$box/hsmd/hsmd.conf" "$box/gateway/sealgate.conf"
 check "up twice is harmless" "$sandbox" up "$box"
 check "the same hsmd still runs" test "$pid" = "$(cat "$box/hsmd/hsmd.pid")"
 check_not "another domain is refused" "$sandbox" up "$box" --domain other.example
