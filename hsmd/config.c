@@ -228,7 +228,7 @@ static enum err take_client(struct config *config, cfg_t *cfg, struct detail *de
     enum err err = resolve(config, optional(cfg, "public-key-file"), &path);
     if (err != ERR_OK)
         return err;
-    err = config_read_public_key(path, client->public_key, detail);
+    err = curve_read_public(path, client->public_key, detail);
     if (err == ERR_OK)
         return ERR_OK;
     struct detail reason = *detail;

@@ -4,7 +4,7 @@
 #include <string.h>
 #include <sys/un.h>
 
-#include "hsmd/base/file.h"
+#include "hsmd/base/curve.h"
 #include "hsmd/base/text.h"
 #include "pkcs11/token.h"
 
@@ -107,7 +107,7 @@ int config_check_algorithms(cfg_t *cfg, cfg_opt_t *opt)
 
 int config_check_public_key(cfg_t *cfg, cfg_opt_t *opt)
 {
-    return registry_is_public_key(newest(opt))
+    return curve_is_key(newest(opt))
                ? 0
                : reject(cfg, opt, newest(opt), "a CURVE public key in Z85 (40 characters)");
 }
@@ -164,23 +164,4 @@ int config_check_sessions(cfg_t *cfg, cfg_opt_t *opt)
 int config_check_timeout(cfg_t *cfg, cfg_opt_t *opt)
 {
     return check_range(cfg, opt, TIMEOUT_MIN, TIMEOUT_MAX);
-}
-
-enum err config_read_public_key(const char *path, char key[REGISTRY_PUBLIC_KEY_SIZE],
-                                struct detail *detail)
-{
-    struct buf text;
-    buf_init(&text, 4096);
-    enum err err = file_read(path, &text, detail);
-    if (err == ERR_OK) {
-        while (text.len && strchr(" \t\r\n", text.data[text.len - 1]))
-            text.data[--text.len] = 0;
-        if (strlen(buf_text(&text)) != text.len || !registry_is_public_key(buf_text(&text)))
-            err = err_set(detail, ERR_PERM,
-                          "%s: does not hold a CURVE public key in Z85 (40 characters)", path);
-        else
-            memcpy(key, text.data, REGISTRY_PUBLIC_KEY_SIZE);
-    }
-    buf_clear(&text);
-    return err;
 }

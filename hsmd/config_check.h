@@ -24,7 +24,3 @@ int config_check_timeout(cfg_t *cfg, cfg_opt_t *opt);
 
 // A CKA_ID in hex that config_check_id has passed; how many bytes. NULL: 0.
 size_t config_parse_id(const char *hex, uint8_t id[CONFIG_ID_MAX]);
-
-// A file with a Z85 CURVE key on one line.
-enum err config_read_public_key(const char *path, char key[REGISTRY_PUBLIC_KEY_SIZE],
-                                struct detail *detail);

@@ -3,9 +3,8 @@
 
 #include <string.h>
 
-#include <zmq.h>
-
 #include "hsmd/base/alloc.h"
+#include "hsmd/base/curve.h"
 
 // A sorted array of pointers: what they point to never moves, so grants and callers may keep it.
 struct index {
@@ -95,12 +94,6 @@ static enum err index_insert(struct index *index, size_t place, void *item)
     return ERR_OK;
 }
 
-bool registry_is_public_key(const char *text)
-{
-    uint8_t raw[32];
-    return strlen(text) == REGISTRY_PUBLIC_KEY_SIZE - 1 && zmq_z85_decode(raw, text) != NULL;
-}
-
 enum err registry_add_key(struct registry *registry, const struct registry_key *key,
                           struct detail *detail)
 {
@@ -132,7 +125,7 @@ enum err registry_add_client(struct registry *registry, const struct registry_cl
     bool found = false;
     if (!text_is_name(client->name, strlen(client->name)))
         return err_set(detail, ERR_PERM, "\"%s\" is no name for a client", client->name);
-    if (!registry_is_public_key(client->public_key))
+    if (!curve_is_key(client->public_key))
         return err_set(detail, ERR_PERM, "client \"%s\": no Z85 public key", client->name);
     for (size_t i = 0; i < registry->clients.count; i++) {
         const struct registry_client *other = registry->clients.items[i];

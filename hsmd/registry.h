@@ -12,11 +12,12 @@
 #include <stdint.h>
 
 #include "hsmd/base/buf.h"
+#include "hsmd/base/curve.h"
 #include "hsmd/base/err.h"
 #include "hsmd/base/text.h"
 #include "hsmd/wire/wire.h"
 
-#define REGISTRY_PUBLIC_KEY_SIZE 41 // a Z85 CURVE key with its 0
+#define REGISTRY_PUBLIC_KEY_SIZE CURVE_TEXT_SIZE
 
 // Sets of operations and of algorithms: bit n stands for the wire's number n.
 #define REGISTRY_SET(number) (UINT64_C(1) << (number))
@@ -69,6 +70,3 @@ enum err registry_authorise(const struct registry *registry, const struct regist
 // Names of keys the client has any grant for, in byte order, greater than after; how many.
 size_t registry_list(const struct registry *registry, const struct registry_client *client,
                      struct bytes after, struct bytes *names, size_t max);
-
-// 40 characters that are the Z85 of 32 bytes.
-bool registry_is_public_key(const char *text);

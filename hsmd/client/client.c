@@ -13,11 +13,11 @@
 #include <zmq.h>
 
 #include "hsmd/base/alloc.h"
+#include "hsmd/base/curve.h"
 #include "hsmd/base/file.h"
 #include "hsmd/client/pool.h"
 
 #define ENDPOINT_SIZE 256
-#define CURVE_KEY_BYTES 32
 #define PAUSE_FIRST_MS 10
 #define PAUSE_LAST_MS 250
 #define FAIR_SHARE_MS 250 // too little time to blame an endpoint for it
@@ -96,29 +96,6 @@ static enum err set_endpoints(struct client *client, const char *list, struct de
     return client->endpoints_count ? ERR_OK : err_set(detail, ERR_PERM, "no endpoints");
 }
 
-static bool is_curve_key(const char *text)
-{
-    uint8_t key[CURVE_KEY_BYTES];
-    bool ok = strlen(text) == CLIENT_KEY_SIZE - 1 && zmq_z85_decode(key, text) != NULL;
-    explicit_bzero(key, sizeof key);
-    return ok;
-}
-
-static enum err read_public(const char *path, char key[CLIENT_KEY_SIZE], struct detail *detail)
-{
-    struct buf text;
-    buf_init(&text, CLIENT_KEY_SIZE + 1); // a line end of one or two bytes
-    enum err err = file_read(path, &text, detail);
-    if (err == ERR_OK) {
-        size_t len = strcspn(buf_text(&text), "\r\n");
-        snprintf(key, CLIENT_KEY_SIZE, "%.*s", (int)len, buf_text(&text));
-        if (len >= CLIENT_KEY_SIZE || !is_curve_key(key))
-            err = err_set(detail, ERR_PERM, "%s: no CURVE key in Z85", path);
-    }
-    buf_clear(&text);
-    return err;
-}
-
 static enum err read_secret(const char *path, struct secret *key, struct detail *detail)
 {
     enum err err = secret_init(key, CLIENT_KEY_SIZE + 2, detail);
@@ -127,7 +104,7 @@ static enum err read_secret(const char *path, struct secret *key, struct detail 
     if (err != ERR_OK)
         return err;
     key->data[key->len] = 0; // over the line end; room is a page
-    if (!is_curve_key((const char *)key->data))
+    if (!curve_is_key((const char *)key->data))
         return err_set(detail, ERR_PERM, "%s: no CURVE key in Z85", path);
     return ERR_OK;
 }
@@ -141,9 +118,9 @@ static enum err read_keys(struct client *client, const struct client_conf *conf,
                        !conf->server_key_file   ? "server"
                        : !conf->public_key_file ? "public"
                                                 : "secret");
-    enum err err = read_public(conf->server_key_file, client->server_key, detail);
+    enum err err = curve_read_public(conf->server_key_file, client->server_key, detail);
     if (err == ERR_OK)
-        err = read_public(conf->public_key_file, client->public_key, detail);
+        err = curve_read_public(conf->public_key_file, client->public_key, detail);
     if (err == ERR_OK)
         err = read_secret(conf->secret_key_file, &client->secret_key, detail);
     if (err != ERR_OK)

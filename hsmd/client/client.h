@@ -11,11 +11,12 @@
 
 #include "hsmd/base/buf.h"
 #include "hsmd/base/clock.h"
+#include "hsmd/base/curve.h"
 #include "hsmd/base/err.h"
 #include "hsmd/wire/wire.h"
 
 #define CLIENT_ENDPOINTS_MAX 8
-#define CLIENT_KEY_SIZE 41 // a Z85 CURVE key with its 0
+#define CLIENT_KEY_SIZE CURVE_TEXT_SIZE
 
 struct client_conf {
     // Comma-separated ZeroMQ endpoints, ipc:///path or tcp://host:port, tried in order from the

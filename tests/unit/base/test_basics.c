@@ -303,6 +303,9 @@ static void test_clock(void **state)
     assert_false(deadline_is_past(deadline_in(60000)));
     assert_true(deadline_left(deadline_in(60000)) > 50000);
     assert_int_equal(deadline_left(0), 0);
+    struct timespec time = deadline_timespec(12345);
+    assert_int_equal(time.tv_sec, 12);
+    assert_int_equal(time.tv_nsec, 345000000);
     assert_int_equal(deadline_left(UINT64_MAX), INT_MAX);
     clock_stamp(stamp);
     assert_int_equal(strlen(stamp), CLOCK_STAMP_SIZE - 1);

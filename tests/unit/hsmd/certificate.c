@@ -103,6 +103,12 @@ static void test_check(void **state)
         if (!ok)
             print_error("row %zu: %s \"%s\"\n", i, err_name(err), said);
         assert_true(ok);
+        // Without the key all is said but whether it is of the key.
+        bool is_of_key = rows[i].key == rows[i].certified;
+        err = certificate_check_use(bytes_of(der, (size_t)len), rows[i].purpose, &warning, &detail);
+        assert_int_equal(err, is_of_key ? rows[i].expected : ERR_OK);
+        said = err == ERR_OK ? warning.text : detail.text;
+        assert_true(!is_of_key || (*rows[i].said ? strstr(said, rows[i].said) != NULL : !*said));
         X509_free(certificate);
         OPENSSL_free(der);
         OPENSSL_free(spki);

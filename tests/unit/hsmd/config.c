@@ -123,7 +123,7 @@ static void test_mistakes(void **state)
         {KEY_1, "short", ":7: public-key: \"short\" is not"},
         {"public-key = \"" KEY_1 "\"", "", "either public-key or public-key-file"},
         {"public-key = \"" KEY_1 "\"", "public-key-file = \"none\"", "client gw: "},
-        {"public-key = \"" KEY_1 "\"", "public-key-file = \"hsmd.conf\"", "does not hold a CURVE"},
+        {"public-key = \"" KEY_1 "\"", "public-key-file = \"hsmd.conf\"", "no CURVE key"},
         {"client = gw", "client = other", "client must name a client section, not 'other'"},
         {"key = signing", "key = other", "key must name a key section, not 'other'"},
         {"client = gw ", "", "client is missing"},

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "hsmd/base/curve.h"
+
+#include <stdint.h>
+#include <string.h>
+
+#include "hsmd/base/file.h"
+
+#define GROUP 5 // characters for 4 bytes
+#define FILE_MAX 4096
+
+bool curve_is_key(const char *text)
+{
+    static const char digits[] = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                 ".-:+=^!/*?&<>()[]{}@%$#";
+    if (strlen(text) != CURVE_TEXT_SIZE - 1)
+        return false;
+    for (; *text; text += GROUP) {
+        uint64_t value = 0;
+        for (unsigned i = 0; i < GROUP; i++) {
+            const char *digit = strchr(digits, text[i]);
+            if (!digit)
+                return false;
+            value = value * (sizeof digits - 1) + (uint64_t)(digit - digits);
+        }
+        if (value > UINT32_MAX)
+            return false;
+    }
+    return true;
+}
+
+enum err curve_read_public(const char *path, char key[CURVE_TEXT_SIZE], struct detail *detail)
+{
+    struct buf text;
+    buf_init(&text, FILE_MAX);
+    enum err err = file_read(path, &text, detail);
+    if (err == ERR_OK) {
+        while (text.len && memchr(" \t\r\n", text.data[text.len - 1], 4))
+            text.data[--text.len] = 0;
+        if (strlen(buf_text(&text)) != text.len || !curve_is_key(buf_text(&text)))
+            err = err_set(detail, ERR_PERM, "%s: no CURVE key in Z85 (40 characters)", path);
+        else
+            memcpy(key, text.data, CURVE_TEXT_SIZE);
+    }
+    buf_clear(&text);
+    return err;
+}

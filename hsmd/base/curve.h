@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+// CURVE keys as text: the Z85 (ZeroMQ RFC 32) of 32 bytes.
+#pragma once
+
+#include "hsmd/base/err.h"
+
+#define CURVE_TEXT_SIZE 41 // with the final 0
+
+// 40 characters that are the Z85 of 32 bytes.
+bool curve_is_key(const char *text);
+
+// Reads a file with one public key, white space behind it left out. ERR_PERM: it holds another
+// thing.
+enum err curve_read_public(const char *path, char key[CURVE_TEXT_SIZE], struct detail *detail);
