@@ -7,10 +7,29 @@
 #include "hsmd/base/alloc.h"
 #include "hsmd/base/text.h"
 
+#define LISTED_SIZE 240
+
 static bool slot_matches(const struct token *token, const struct slot *slot)
 {
     return (!token->label || strcmp(token->label, slot->label) == 0) &&
            (!token->serial || strcmp(token->serial, slot->serial) == 0);
+}
+
+// What is there, for the one who looks for the mistake in a label.
+static const char *list_slots(const struct slot *slots, unsigned count, char out[LISTED_SIZE])
+{
+    size_t len = 0;
+    snprintf(out, LISTED_SIZE, "none");
+    for (unsigned i = 0; i < count && len < LISTED_SIZE; i++) {
+        const struct slot *slot = &slots[i];
+        char label[4 * sizeof slot->label];
+        char serial[4 * sizeof slot->serial];
+        text_quote(slot->label, strlen(slot->label), label, sizeof label);
+        text_quote(slot->serial, strlen(slot->serial), serial, sizeof serial);
+        len += (size_t)snprintf(out + len, LISTED_SIZE - len, "%s'%s' (serial %s)", i ? ", " : "",
+                                label, serial);
+    }
+    return out;
 }
 
 enum err token_find_slot(struct token *token, CK_SLOT_ID *slot, struct detail *detail)
@@ -29,10 +48,12 @@ enum err token_find_slot(struct token *token, CK_SLOT_ID *slot, struct detail *d
     if (matches == 1)
         return ERR_OK;
     char wanted[TEXT_QUOTED_SIZE];
+    char there[LISTED_SIZE];
     const char *by = token->label ? token->label : token->serial;
-    return err_set(detail, ERR_PERM, "token %s: %s token with the %s \"%s\" among %u in the module",
+    return err_set(detail, ERR_PERM, "token %s: %s token with the %s '%s'; in the module: %s",
                    token->name, matches ? "more than one" : "no", token->label ? "label" : "serial",
-                   text_quote(by, strlen(by), wanted, sizeof wanted), count);
+                   text_quote(by, strlen(by), wanted, sizeof wanted),
+                   list_slots(slots, count, there));
 }
 
 static void ask_mechanism(struct token *token, CK_MECHANISM_TYPE type)

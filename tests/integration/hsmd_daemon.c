@@ -366,7 +366,8 @@ static void test_failing_starts(void **state)
         int status;
     } rows[] = {
         {"MODULE", "/nonexistent/module.so", "token main: module", 78},
-        {"label = \"hsmd test\"", "label = \"another\"", "token main: ", 78},
+        {"label = \"hsmd test\"", "label = \"another\"",
+         "token main: no token with the label 'another'; in the module: 'hsmd test' (serial ", 78},
         {"\"pin\"", "\"wrong-pin\"", "/wrong-pin)", 77},
         {"MODULE", "no/module.so", "/hsmd-test-", 78}, // from the file's directory
         {"MODULE", "no/module.so", "token=\"main\" state=\"opening\" module=\"", 78},
