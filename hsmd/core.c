@@ -147,7 +147,11 @@ static enum err handle_unwrap(struct call *call)
     call->is_used = true;
     err = call->core->keystore->unwrap(call->key->store, &padding, request->ciphertext,
                                        call->deadline, &call->worker->secret, &call->detail);
-    call->reply.secret = bytes_of(call->worker->secret.data, call->worker->secret.len);
+    // As long for bad padding as for good, and for a short secret as for a long one.
+    call->reply.unwrapped = (struct wire_unwrapped){
+        .secret = bytes_of(call->worker->secret.data, call->worker->secret.len),
+        .size = request->ciphertext.len,
+    };
     return err;
 }
 

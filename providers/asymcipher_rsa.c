@@ -210,6 +210,7 @@ static int tls_check(struct cipher *cipher, unsigned char *secret)
     return 1;
 }
 
+// room: at most the modulus' size, and all of it is written.
 static int unwrap(struct cipher *cipher, struct bytes ciphertext, unsigned char *out, size_t room,
                   size_t *outlen)
 {
@@ -232,12 +233,16 @@ static int unwrap(struct cipher *cipher, struct bytes ciphertext, unsigned char 
     buf_init(&frame, WIRE_FRAME_MAX);
     if (provider_call(cipher->prov, &request, NULL, &frame, &reply) != ERR_OK)
         goto out;
-    if (reply.secret.len > room || (fields->length && reply.secret.len != fields->length)) {
+    const struct wire_unwrapped *unwrapped = &reply.unwrapped;
+    if (unwrapped->size != ciphertext.len || unwrapped->size < room ||
+        unwrapped->secret.len > room ||
+        (fields->length && unwrapped->secret.len != fields->length)) {
         RAISE(cipher->prov, REASON_REPLY, "a secret of a length that was not asked for");
         goto out;
     }
-    memcpy(out, reply.secret.data, reply.secret.len);
-    *outlen = reply.secret.len;
+    // With the zeros behind it, so that the time does not tell its length.
+    memcpy(out, unwrapped->secret.data, room);
+    *outlen = unwrapped->secret.len;
     ok = 1;
 out:
     if (frame.data)

@@ -43,6 +43,23 @@ static enum err check_count(const struct header *header, size_t fields, struct d
                    WIRE_HEADER_COUNT + fields);
 }
 
+static struct wire_unwrapped get_unwrapped(struct cursor *cursor)
+{
+    struct bytes place = cursor_get_bin(cursor);
+    uint8_t rest = 0;
+    if (!cursor->error && place.len < WIRE_LENGTH_SIZE)
+        cursor->error = "without a length";
+    if (cursor->error)
+        return (struct wire_unwrapped){0};
+    size_t len = (size_t)(place.data[0] << 8 | place.data[1]);
+    place = bytes_of(place.data + WIRE_LENGTH_SIZE, place.len - WIRE_LENGTH_SIZE);
+    for (size_t i = 0; i < place.len; i++)
+        rest |= place.data[i] & (uint8_t)~wire_mask(i, len);
+    if (len > place.len || rest)
+        cursor->error = "a length that is not the secret's";
+    return (struct wire_unwrapped){bytes_of(place.data, len), place.len};
+}
+
 static void get_field(struct cursor *cursor, const struct wire_field *field, void *member)
 {
     switch (field->type) {
@@ -57,6 +74,9 @@ static void get_field(struct cursor *cursor, const struct wire_field *field, voi
         break;
     case WIRE_FIELD_BIN:
         *(struct bytes *)member = cursor_get_bin(cursor);
+        break;
+    case WIRE_FIELD_UNWRAPPED:
+        *(struct wire_unwrapped *)member = get_unwrapped(cursor);
         break;
     }
 }

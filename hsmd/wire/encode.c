@@ -34,6 +34,18 @@ static void pack_bytes(msgpack_packer *packer, enum wire_field_type type, struct
         write_out(packer->data, (const char *)bytes.data, bytes.len);
 }
 
+static void pack_unwrapped(msgpack_packer *packer, const struct wire_unwrapped *unwrapped)
+{
+    struct writer *writer = packer->data;
+    size_t len = unwrapped->secret.len;
+    const uint8_t length[WIRE_LENGTH_SIZE] = {(uint8_t)(len >> 8), (uint8_t)len};
+    msgpack_pack_bin(packer, sizeof length + unwrapped->size);
+    write_out(writer, (const char *)length, sizeof length);
+    for (size_t i = 0; writer->place && i < unwrapped->size; i++)
+        writer->place[writer->len + i] = unwrapped->secret.data[i] & wire_mask(i, len);
+    writer->len += unwrapped->size;
+}
+
 static void pack_field(msgpack_packer *packer, const struct wire_field *field, const void *member)
 {
     switch (field->type) {
@@ -46,6 +58,9 @@ static void pack_field(msgpack_packer *packer, const struct wire_field *field, c
     case WIRE_FIELD_NAME:
     case WIRE_FIELD_BIN:
         pack_bytes(packer, field->type, *(const struct bytes *)member);
+        break;
+    case WIRE_FIELD_UNWRAPPED:
+        pack_unwrapped(packer, member);
         break;
     }
 }

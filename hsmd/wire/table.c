@@ -80,7 +80,11 @@ static const struct wire_field sign_reply[] = {
     {"signature", WIRE_FIELD_BIN, REPLY(signature), 1, WIRE_SIGNATURE_MAX, NULL},
 };
 
-static const struct wire_field secret_reply[] = {
+static const struct wire_field unwrap_reply[] = {
+    {"secret", WIRE_FIELD_UNWRAPPED, REPLY(unwrapped), 1, WIRE_SECRET_MAX, NULL},
+};
+
+static const struct wire_field agree_reply[] = {
     {"secret", WIRE_FIELD_BIN, REPLY(secret), 0, WIRE_SECRET_MAX, NULL},
 };
 
@@ -124,8 +128,9 @@ struct wire_fields wire_reply_fields(enum wire_operation operation)
     case WIRE_SIGN:
         return FIELDS(sign_reply);
     case WIRE_UNWRAP:
+        return FIELDS(unwrap_reply);
     case WIRE_AGREE:
-        return FIELDS(secret_reply);
+        return FIELDS(agree_reply);
     case WIRE_LIST:
         return FIELDS(list_reply);
     case WIRE_DESCRIBE:
@@ -152,6 +157,14 @@ static enum err check_length(const struct wire_field *field, size_t len, struct 
     return ERR_OK;
 }
 
+static enum err check_unwrapped(const struct wire_field *field,
+                                const struct wire_unwrapped *unwrapped, struct detail *detail)
+{
+    if (unwrapped->secret.len > unwrapped->size)
+        return err_set(detail, ERR_PERM, "%s: longer than its place", field->name);
+    return check_length(field, unwrapped->size, detail);
+}
+
 static enum err check_field(const struct wire_field *field, const void *member,
                             struct detail *detail)
 {
@@ -169,6 +182,8 @@ static enum err check_field(const struct wire_field *field, const void *member,
         return err;
     case WIRE_FIELD_BIN:
         return check_length(field, bytes->len, detail);
+    case WIRE_FIELD_UNWRAPPED:
+        return check_unwrapped(field, member, detail);
     }
     return ERR_BUG;
 }

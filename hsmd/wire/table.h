@@ -3,13 +3,16 @@
 // describes. Private to this folder and its tests.
 #pragma once
 
+#include <limits.h>
+
 #include "hsmd/wire/wire.h"
 
 enum wire_field_type {
-    WIRE_FIELD_UINT, // an unsigned or an enum
-    WIRE_FIELD_BOOL, // a bool; a uint of 0 or 1 on the wire
-    WIRE_FIELD_NAME, // struct bytes; a str that is empty, if min is 0, or a name
-    WIRE_FIELD_BIN,  // struct bytes; a bin
+    WIRE_FIELD_UINT,      // an unsigned or an enum
+    WIRE_FIELD_BOOL,      // a bool; a uint of 0 or 1 on the wire
+    WIRE_FIELD_NAME,      // struct bytes; a str that is empty, if min is 0, or a name
+    WIRE_FIELD_BIN,       // struct bytes; a bin
+    WIRE_FIELD_UNWRAPPED, // struct wire_unwrapped; a bin; min and max are of its size
 };
 
 struct wire_field {
@@ -25,6 +28,12 @@ struct wire_fields {
     const struct wire_field *rows; // NULL: no such operation
     size_t count;
 };
+
+// 0xff if i is less than len, else 0, without a branch. Both are less than half of SIZE_MAX.
+static inline uint8_t wire_mask(size_t i, size_t len)
+{
+    return (uint8_t)(0 - ((i - len) >> (sizeof(size_t) * CHAR_BIT - 1)));
+}
 
 // Elements of the array before the fields: version, operation or class, id.
 #define WIRE_HEADER_COUNT 3

@@ -25,6 +25,7 @@
 #define WIRE_LABEL_MAX 1024         // bytes of an OAEP label, or of ECC-CMS-SharedInfo
 #define WIRE_POINT_MAX 256          // bytes of a public point
 #define WIRE_SECRET_MAX 2048        // bytes of a key that leaves
+#define WIRE_LENGTH_SIZE 2          // bytes of the length in front of an unwrapped key
 #define WIRE_SIGNATURE_MAX 2048     // bytes of a signature: RSA-16384
 #define WIRE_SALT_MAX 2048          // the number in salt: less than a modulus
 #define WIRE_BITS_MAX 16384         // the number in bits
@@ -153,12 +154,22 @@ struct wire_description {
         certificates; // bin; DER certificates one after the other, the key's own first; or empty
 };
 
+// A secret in a place of a size that does not depend on it. On the wire it is one bin: the secret's
+// length in WIRE_LENGTH_SIZE bytes, the most significant first; the secret; zeros up to size. So
+// the length of a frame, which encryption does not hide, is the key's alone (no padding oracle).
+// Encoding and decoding take the same time whatever the secret's length.
+struct wire_unwrapped {
+    struct bytes secret; // encoding: size bytes can be read at data, whatever len is
+    size_t size;         // of the modulus in bytes; len or more
+};
+
 struct wire_reply {
     enum err class; // of a reply that is not ERR_OK there are no fields
     uint64_t id;    // 0 if the request's could not be read
     union {
-        struct bytes signature; // sign: bin; RSA: as long as the modulus, ECDSA: DER
-        struct bytes secret;    // unwrap, agree: bin
+        struct bytes signature;          // sign: bin; RSA: as long as the modulus, ECDSA: DER
+        struct bytes secret;             // agree: bin. Of unwrap it is the member below
+        struct wire_unwrapped unwrapped; // unwrap: bin
         struct {
             size_t count;                      // list: as many str
             struct bytes names[WIRE_LIST_MAX]; // fewer than WIRE_LIST_MAX: the last page

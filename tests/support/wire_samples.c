@@ -117,6 +117,9 @@ struct wire_reply sample_reply(enum wire_operation operation, enum sample_size s
         reply.signature = fill(size, 1, 384, WIRE_SIGNATURE_MAX);
         break;
     case WIRE_UNWRAP:
+        reply.unwrapped = (struct wire_unwrapped){fill(size, 0, 32, WIRE_SECRET_MAX),
+                                                  number(size, 1, 256, WIRE_SECRET_MAX)};
+        break;
     case WIRE_AGREE:
         reply.secret = fill(size, 0, 32, WIRE_SECRET_MAX);
         break;
@@ -191,6 +194,8 @@ bool sample_reply_equal(enum wire_operation operation, const struct wire_reply *
     case WIRE_SIGN:
         return bytes_equal(a->signature, b->signature);
     case WIRE_UNWRAP:
+        return bytes_equal(a->unwrapped.secret, b->unwrapped.secret) &&
+               a->unwrapped.size == b->unwrapped.size;
     case WIRE_AGREE:
         return bytes_equal(a->secret, b->secret);
     case WIRE_LIST:

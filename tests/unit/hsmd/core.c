@@ -365,6 +365,36 @@ static void test_unwrap_details(void **state)
     assert_memory_equal(first, reply.secret.data, 16);
 }
 
+// Encryption does not hide how long a reply is: so it must not depend on the padding, nor on the
+// key that was wrapped. Without a length the synthetic secrets are of all lengths.
+static void test_unwrap_sizes(void **state)
+{
+    (void)state;
+    struct wire_reply reply;
+    struct wire_request request = make_unwrap("rsa.smime-decrypt.enabled", false);
+    request.unwrap.length = 0;
+    assert_int_equal(call(CUSTODIAN_ALL, &request, &reply), ERR_OK);
+    assert_true(bytes_equal(reply.secret, bytes_of(content_key, 16)));
+    const size_t size = frame.len;
+    size_t shortest = SIZE_MAX;
+    size_t longest = 0;
+    uint8_t garbage[256];
+    memcpy(garbage, wrapped_pkcs1, sizeof garbage);
+    request.unwrap.ciphertext = bytes_of(garbage, sizeof garbage);
+    for (unsigned i = 1; i <= 40; i++) {
+        garbage[255] = (uint8_t)(wrapped_pkcs1[255] ^ i);
+        assert_int_equal(call(CUSTODIAN_ALL, &request, &reply), ERR_OK);
+        assert_int_equal(frame.len, size);
+        shortest = reply.secret.len < shortest ? reply.secret.len : shortest;
+        longest = reply.secret.len > longest ? reply.secret.len : longest;
+    }
+    assert_true(shortest < longest); // or this test says nothing
+    request = make_unwrap("rsa.smime-decrypt.enabled", true);
+    assert_int_equal(call(CUSTODIAN_ALL, &request, &reply), ERR_OK);
+    assert_int_equal(reply.secret.len, 16);
+    assert_int_equal(frame.len, size);
+}
+
 static void test_agree_value(void **state)
 {
     (void)state;
@@ -571,7 +601,7 @@ int main(void)
         cmocka_unit_test(test_agree_value),  cmocka_unit_test(test_list),
         cmocka_unit_test(test_describe),     cmocka_unit_test(test_store_failures),
         cmocka_unit_test(test_audit_fields), cmocka_unit_test(test_malformed),
-        cmocka_unit_test(test_allocations),
+        cmocka_unit_test(test_allocations),  cmocka_unit_test(test_unwrap_sizes),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

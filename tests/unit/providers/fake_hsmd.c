@@ -99,16 +99,16 @@ static enum err act(struct fake *fake, const struct wire_request *request, uint8
     case WIRE_UNWRAP:
         key = fake_keys_find(fake->keys, request->unwrap.key);
         err = key ? fake_key_unwrap(key, &request->unwrap, out, &len) : ERR_DENIED;
-        break;
+        reply->unwrapped =
+            (struct wire_unwrapped){bytes_of(out, len), request->unwrap.ciphertext.len};
+        return err;
     case WIRE_AGREE:
         key = fake_keys_find(fake->keys, request->agree.key);
         err = key ? fake_key_agree(key, &request->agree, out, &len) : ERR_DENIED;
-        break;
-    default:
-        return ERR_PERM;
+        reply->secret = bytes_of(out, len);
+        return err;
     }
-    reply->secret = bytes_of(out, len);
-    return err;
+    return ERR_PERM;
 }
 
 static void spoil(int fault, enum wire_operation operation, uint8_t *out, struct wire_reply *reply)
@@ -125,8 +125,12 @@ static void spoil(int fault, enum wire_operation operation, uint8_t *out, struct
         reply->signature.len--;
     if (operation == WIRE_SIGN && fault == FAKE_LONG_SIGNATURE)
         reply->signature = bytes_of(out, 300);
-    if ((operation == WIRE_UNWRAP || operation == WIRE_AGREE) && fault == FAKE_LONG_SECRET)
+    if (operation == WIRE_AGREE && fault == FAKE_LONG_SECRET)
         reply->secret = bytes_of(out, 300);
+    if (operation == WIRE_UNWRAP && fault == FAKE_LONG_SECRET)
+        reply->unwrapped = (struct wire_unwrapped){bytes_of(out, 300), 300};
+    if (operation == WIRE_UNWRAP && fault == FAKE_SMALL_PLACE)
+        reply->unwrapped.size = reply->unwrapped.secret.len;
 }
 
 static void answer(struct fake *fake, struct bytes frame, struct buf *to)

@@ -22,6 +22,7 @@ enum fake_fault {
     FAKE_SHORT_SIGNATURE, // one byte less than it must have
     FAKE_LONG_SIGNATURE,
     FAKE_LONG_SECRET, // longer than asked for, or than the modulus
+    FAKE_SMALL_PLACE, // an unwrapped key without zeros behind it
     FAKE_OTHER_NAME,  // describes another key
     FAKE_OTHER_TYPE,  // says RSA of an EC key and the reverse
     FAKE_BAD_PUBLIC_KEY,

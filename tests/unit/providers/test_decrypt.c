@@ -185,6 +185,7 @@ static void test_decrypt_faults(void **state)
         {"temp", "hsmd cannot do it now", "unwrap with key decryption", 256, 256, FAKE_TEMP, true},
         {"perm", "hsmd rejects", "\"perm\"", 256, 256, FAKE_PERM, true},
         {"too long a secret", "no sense", "not asked for", 256, 512, FAKE_LONG_SECRET, true},
+        {"no zeros behind", "no sense", "not asked for", 256, 256, FAKE_SMALL_PLACE, true},
         {"small buffer", "length", "room for 255 bytes", 256, 255, FAKE_NO_FAULT, false},
         {"long ciphertext", "length", "257 bytes of ciphertext", 257, 256, FAKE_NO_FAULT, false},
     };

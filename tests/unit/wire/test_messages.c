@@ -75,7 +75,10 @@ static void put_out_of_bounds(const struct wire_field *field, uint8_t *message, 
 {
     static const uint8_t filler[WIRE_FRAME_MAX] = {0};
     void *member = message + field->offset;
-    if (field->type == WIRE_FIELD_UINT)
+    if (field->type == WIRE_FIELD_UNWRAPPED)
+        *(struct wire_unwrapped *)member =
+            (struct wire_unwrapped){bytes_of(filler, 0), below ? field->min - 1 : field->max + 1};
+    else if (field->type == WIRE_FIELD_UINT)
         *(unsigned *)member = below ? field->min - 1 : field->max + 1;
     else
         *(struct bytes *)member = bytes_of(filler, below ? field->min - 1 : field->max + 1);

@@ -146,6 +146,10 @@ static void put_field(struct buf *want, const struct wire_field *field)
         err = buf_printf(want, "Va %s Pq bin , %u to %u bytes\n", field->name, field->min,
                          field->max);
         break;
+    case WIRE_FIELD_UNWRAPPED:
+        err = buf_printf(want, "Va %s Pq bin , %u to %u bytes\n", field->name,
+                         field->min + WIRE_LENGTH_SIZE, field->max + WIRE_LENGTH_SIZE);
+        break;
     }
     assert_int_equal(err, ERR_OK);
 }
