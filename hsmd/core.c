@@ -274,6 +274,44 @@ static void answer(struct call *call, enum err class, struct buf *reply)
                             reply); // or the client times out
 }
 
+// Which key a request is for; no name if it is for none.
+static struct bytes key_of(const struct wire_request *request, enum wire_algorithm *algorithm)
+{
+    *algorithm = (enum wire_algorithm)0;
+    switch (request->operation) {
+    case WIRE_SIGN:
+        *algorithm = request->sign.algorithm;
+        return request->sign.key;
+    case WIRE_UNWRAP:
+        *algorithm = request->unwrap.algorithm;
+        return request->unwrap.key;
+    case WIRE_AGREE:
+        *algorithm = request->agree.algorithm;
+        return request->agree.key;
+    case WIRE_DESCRIBE:
+        return request->describe.key;
+    case WIRE_LIST:
+        break;
+    }
+    return (struct bytes){NULL, 0};
+}
+
+unsigned core_lane(const struct core *core, const char *peer, struct bytes frame)
+{
+    struct wire_request request;
+    enum wire_algorithm algorithm;
+    const struct registry_client *client = registry_client_by_public_key(core->registry, peer);
+    if (!client || wire_decode_request(frame, &request, NULL) != ERR_OK ||
+        request.operation == WIRE_LIST || request.operation == WIRE_DESCRIBE)
+        return 0;
+    struct bytes name = key_of(&request, &algorithm);
+    const struct registry_key *key = registry_key_by_name(core->registry, name);
+    if (!key || !key->store ||
+        registry_authorise(core->registry, client, key, request.operation, algorithm) != ERR_OK)
+        return 0;
+    return 1 + core->keystore->token(key->store);
+}
+
 bool core_handle(const struct core *core, struct core_worker *worker, const char *peer,
                  struct bytes frame, deadline_t deadline, struct buf *reply)
 {
@@ -299,4 +337,19 @@ void core_refuse(struct bytes frame, enum err class, struct buf *reply)
     struct wire_reply refusal = {.class = class, .id = request.id};
     if (wire_encode_reply(request.operation, &refusal, reply) != ERR_OK)
         buf_reset(reply);
+}
+
+void core_log_refusal(const struct core *core, const char *peer, struct bytes frame, enum err class,
+                      const char *reason)
+{
+    enum wire_algorithm algorithm;
+    struct call call = {.core = core};
+    call.client = registry_client_by_public_key(core->registry, peer);
+    if (!call.client)
+        return;
+    // What cannot be decoded leaves the operation at none; its id may be known all the same.
+    (void)wire_decode_request(frame, &call.request, NULL);
+    call.record.key = key_of(&call.request, &algorithm);
+    call.record.algorithm = wire_algorithm_name(algorithm);
+    log_call(&call, err_set(&call.detail, class, "%s", reason));
 }

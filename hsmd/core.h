@@ -37,8 +37,15 @@ void core_worker_clear(struct core_worker *worker); // a zeroed struct is fine
 bool core_handle(const struct core *core, struct core_worker *worker, const char *peer,
                  struct bytes frame, deadline_t deadline, struct buf *reply);
 
+// Whose turn it is to do this: 1 and up, a token of the keystore, in its order; 0: none. What is
+// going to be refused needs no token either.
+unsigned core_lane(const struct core *core, const char *peer, struct bytes frame);
+
 // The reply to a frame that core_handle does not get to see, or not in time. Puts nothing if memory
 // is short.
 void core_refuse(struct bytes frame, enum err class, struct buf *reply);
+// And its line in the log, under the request's id as the others.
+void core_log_refusal(const struct core *core, const char *peer, struct bytes frame, enum err class,
+                      const char *reason);
 
 void core_reply_wipe(struct buf *reply);

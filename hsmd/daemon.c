@@ -181,9 +181,11 @@ static enum err open_audit(struct daemon *daemon, struct detail *detail)
 static enum err open_server(struct daemon *daemon, const struct secret *key, struct detail *detail)
 {
     const struct config *config = daemon->config;
-    unsigned workers = 0;
+    unsigned *workers = mem_calloc(config->token_count, sizeof *workers);
+    if (!workers)
+        return err_set(detail, ERR_TEMP, "out of memory");
     for (size_t i = 0; i < config->token_count; i++)
-        workers += config->tokens[i].sessions;
+        workers[i] = config->tokens[i].sessions;
     daemon->core = (struct core){
         .registry = daemon->registry, .keystore = &keystore_token_ops, .audit = daemon->audit};
     const struct server_conf conf = {.endpoints = config->listen,
@@ -191,8 +193,11 @@ static enum err open_server(struct daemon *daemon, const struct secret *key, str
                                      .server_key = key,
                                      .core = &daemon->core,
                                      .workers = workers,
+                                     .token_count = (unsigned)config->token_count,
                                      .timeout_ms = config->request_timeout};
-    return server_open(&conf, &daemon->server, detail);
+    enum err err = server_open(&conf, &daemon->server, detail);
+    mem_free(workers);
+    return err;
 }
 
 enum err daemon_start(const struct config *config, struct daemon **out, struct detail *detail)

@@ -22,4 +22,6 @@ struct keystore_ops {
     enum err (*agree)(struct keystore_key *key, struct bytes peer, bool cofactor,
                       deadline_t deadline, struct secret *z, struct detail *detail);
     const struct token_key_info *(*describe)(const struct keystore_key *key);
+    // Which token the key is in, from 0: what one does not wait for what another does.
+    unsigned (*token)(const struct keystore_key *key);
 };

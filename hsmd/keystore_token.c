@@ -233,9 +233,15 @@ static const struct token_key_info *describe(const struct keystore_key *key)
     return &key->info;
 }
 
+static unsigned token_number(const struct keystore_key *key)
+{
+    return (unsigned)(key->token - key->keystore->tokens);
+}
+
 const struct keystore_ops keystore_token_ops = {
     .sign = sign,
     .unwrap = unwrap,
     .agree = agree,
     .describe = describe,
+    .token = token_number,
 };

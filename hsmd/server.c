@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -26,8 +27,12 @@
 #define SEND_MAX (2 * SERVER_QUEUE_MAX)
 #define BACKLOG 1024 // connections waiting to be accepted
 
+#define LIGHT_WORKERS 2 // for what needs no token
+#define SELDOM_MS 1000  // between two lines about a full queue
+
 struct worker {
     struct server *server;
+    unsigned lane; // core_lane's number
     pthread_t thread;
     bool is_running;
     struct core_worker core;
@@ -47,6 +52,9 @@ struct server {
     bool has_thread;
     struct job *oldest, *youngest; // not answered yet, by deadline
     size_t out;                    // jobs that workers have or wait for
+    deadline_t quiet_until;        // no line about refused requests before that
+    unsigned long untold;          // refused since the last one
+    unsigned lane_count;
     struct worker *workers;
     unsigned worker_count;
 };
@@ -74,13 +82,41 @@ static void send_reply(struct server *server, zmq_msg_t *route, struct buf *repl
         zmq_msg_close(&body);
 }
 
+static struct bytes message_bytes(zmq_msg_t *message)
+{
+    return bytes_of(zmq_msg_data(message), zmq_msg_size(message));
+}
+
 static void refuse(struct server *server, zmq_msg_t *route, zmq_msg_t *frame, enum err class)
 {
     struct buf reply;
     buf_init(&reply, WIRE_FRAME_MAX);
-    core_refuse(bytes_of(zmq_msg_data(frame), zmq_msg_size(frame)), class, &reply);
+    core_refuse(message_bytes(frame), class, &reply);
     send_reply(server, route, &reply);
     buf_clear(&reply);
+}
+
+// For refusals that a client can cause as fast as it can send.
+static void log_seldom(struct server *server, const char *peer, zmq_msg_t *frame, enum err class,
+                       const char *reason)
+{
+    char text[200];
+    deadline_t now = clock_ms();
+    if (now < server->quiet_until) {
+        server->untold++;
+        return;
+    }
+    snprintf(text, sizeof text, "%s; %lu more since the last such line", reason, server->untold);
+    core_log_refusal(server->core, peer, message_bytes(frame), class,
+                     server->untold ? text : reason);
+    server->quiet_until = now + SELDOM_MS;
+    server->untold = 0;
+}
+
+static void log_late(const struct server *server, struct job *job)
+{
+    core_log_refusal(server->core, job->peer, message_bytes(&job->frame), ERR_TEMP,
+                     "not done at its deadline");
 }
 
 static void remember(struct server *server, struct job *job)
@@ -111,12 +147,16 @@ static void accept_request(struct server *server, zmq_msg_t *route, zmq_msg_t *f
     const char *peer = zap_peer(frame);
     if (!peer)
         return;
-    struct job *job = atomic_load(&server->is_stopping) ? NULL : queue_take(server->queue);
+    bool is_stopping = atomic_load(&server->is_stopping);
+    unsigned lane = core_lane(server->core, peer, message_bytes(frame));
+    struct job *job =
+        is_stopping || lane >= server->lane_count ? NULL : queue_take(server->queue, lane, peer);
     if (!job) {
+        log_seldom(server, peer, frame, ERR_TEMP,
+                   is_stopping ? "stopping" : "the client's share of the queue is taken");
         refuse(server, route, frame, ERR_TEMP);
         return;
     }
-    memcpy(job->peer, peer, sizeof job->peer);
     zmq_msg_move(&job->route, route);
     zmq_msg_move(&job->frame, frame);
     job->deadline = deadline_in(server->timeout_ms);
@@ -142,8 +182,10 @@ static bool receive(struct server *server)
     }
     if (count == 2)
         accept_request(server, &parts[0], &parts[1]);
-    else if (count > 2 && zap_peer(&parts[1]))
+    else if (count > 2 && zap_peer(&parts[1])) {
+        log_seldom(server, zap_peer(&parts[1]), &more, ERR_PERM, "a message of several frames");
         refuse(server, &parts[0], &more, ERR_PERM);
+    }
     zmq_msg_close(&parts[0]);
     zmq_msg_close(&parts[1]);
     zmq_msg_close(&more);
@@ -157,10 +199,12 @@ static void send_done(struct server *server)
         next = job->next;
         if (!job->is_answered) {
             forget(server, job);
-            if (job->is_skipped)
+            if (job->is_skipped) {
+                log_late(server, job);
                 refuse(server, &job->route, &job->frame, ERR_TEMP);
-            else
+            } else {
                 send_reply(server, &job->route, &job->reply);
+            }
         }
         queue_release(server->queue, job);
         server->out--;
@@ -173,9 +217,14 @@ static void answer_late(struct server *server)
          job = server->oldest) {
         forget(server, job);
         job->is_answered = true;
-        log_warning("request", "err", "temp: not done at its deadline");
-        // A worker reads the frame at this moment too, and nobody writes it.
+        bool is_ours = queue_withdraw(server->queue, job);
+        log_late(server, job);
+        // If not ours, a worker reads the frame at this moment too, and nobody writes it.
         refuse(server, &job->route, &job->frame, ERR_TEMP);
+        if (!is_ours)
+            continue;
+        queue_release(server->queue, job);
+        server->out--;
     }
 }
 
@@ -215,8 +264,8 @@ static void *work(void *argument)
 {
     struct worker *worker = argument;
     struct server *server = worker->server;
-    for (struct job *job; (job = queue_pop(server->queue)) != NULL;) {
-        struct bytes frame = bytes_of(zmq_msg_data(&job->frame), zmq_msg_size(&job->frame));
+    for (struct job *job; (job = queue_pop(server->queue, worker->lane)) != NULL;) {
+        struct bytes frame = message_bytes(&job->frame);
         job->is_skipped = deadline_is_past(job->deadline);
         if (!job->is_skipped)
             (void)core_handle(server->core, &worker->core, job->peer, frame, job->deadline,
@@ -294,25 +343,38 @@ static enum err start_threads(struct server *server, struct detail *detail)
     return server->has_thread ? ERR_OK : err_set(detail, ERR_TEMP, "cannot start a thread");
 }
 
+// The lane of what needs no token, then one for each token.
+static enum err add_workers(struct server *server, const struct server_conf *conf,
+                            struct detail *detail)
+{
+    unsigned count = LIGHT_WORKERS;
+    for (unsigned i = 0; i < conf->token_count; i++)
+        count += conf->workers[i];
+    server->workers = mem_calloc(count, sizeof *server->workers);
+    if (!server->workers)
+        return err_set(detail, ERR_TEMP, "out of memory");
+    server->lane_count = 1 + conf->token_count;
+    for (unsigned lane = 0; lane < server->lane_count; lane++) {
+        unsigned of_lane = lane ? conf->workers[lane - 1] : LIGHT_WORKERS;
+        for (unsigned i = 0; i < of_lane; i++)
+            server->workers[server->worker_count++].lane = lane;
+    }
+    return queue_new(SERVER_QUEUE_MAX, server->lane_count, &server->queue, detail);
+}
+
 enum err server_open(const struct server_conf *conf, struct server **out, struct detail *detail)
 {
     sigset_t all;
     sigset_t before;
     struct server *server = mem_calloc(1, sizeof *server);
-    struct worker *workers = mem_calloc(conf->workers, sizeof *workers);
-    if (!server || !workers || conf->workers == 0) {
-        mem_free(server);
-        mem_free(workers);
+    if (!server)
         return err_set(detail, ERR_TEMP, "out of memory");
-    }
     *server = (struct server){.core = conf->core,
                               .timeout_ms = conf->timeout_ms,
-                              .workers = workers,
-                              .worker_count = conf->workers,
                               .stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    enum err err = server->stop >= 0 ? queue_new(SERVER_QUEUE_MAX, &server->queue, detail)
+    enum err err = server->stop >= 0 ? add_workers(server, conf, detail)
                                      : err_errno(detail, ERR_TEMP, "eventfd");
     if (err == ERR_OK)
         err = open_sockets(server, conf, detail);

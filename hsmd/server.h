@@ -2,9 +2,11 @@
 // The data socket: takes requests from clients that CURVE and ZAP have let in, has workers do them,
 // sends the replies.
 //
-// One thread owns the ROUTER socket; workers never touch it. A request that finds the queue full is
-// answered "temp" at once; one that is not done at its deadline is answered "temp" then, and what
-// the worker brings later is dropped: a token that hangs keeps nobody waiting.
+// One thread owns the ROUTER socket; workers never touch it. Each token has workers of its own, and
+// what needs no token has some too. A request that finds no place in the queue (queue.h says who
+// gets how many) is answered "temp" at once; one that is not done at its deadline is answered
+// "temp" then, and what the worker brings later is dropped: a token that hangs keeps nobody
+// waiting.
 #pragma once
 
 #include "hsmd/base/err.h"
@@ -19,7 +21,8 @@ struct server_conf {
     size_t endpoint_count;
     const struct secret *server_key; // Z85; only read while opening
     const struct core *core;         // borrowed
-    unsigned workers;
+    const unsigned *workers;         // for each token of the keystore; only read while opening
+    unsigned token_count;
     unsigned timeout_ms;
 };
 

@@ -50,11 +50,13 @@ static int setup_with(unsigned timeout_ms)
     custodian_attributes(HASH_SHA256, &attributes);
     assert_int_equal(zmq_curve_keypair(server_public, server_secret), 0);
     snprintf(endpoint, sizeof endpoint, "ipc://%s/socket", custodian.dir);
+    const unsigned workers[] = {WORKERS, WORKERS}; // RSA keys and the others, as memstore has it
     const struct server_conf conf = {.endpoints = endpoints,
                                      .endpoint_count = 1,
                                      .server_key = &key,
                                      .core = &custodian.core,
-                                     .workers = WORKERS,
+                                     .workers = workers,
+                                     .token_count = 2,
                                      .timeout_ms = timeout_ms};
     struct detail detail = {0};
     enum err err = server_open(&conf, &server, &detail);
@@ -214,29 +216,91 @@ static void test_deadline(void **state)
     peer_close(&peer);
 }
 
-// More than the queue holds: those over it are refused at once, not at their deadline; the others
-// are done.
+// More than one client's share of the queue: those over it are refused at once, not at their
+// deadline; the others are done.
 static void test_back_pressure(void **state)
 {
     (void)state;
     struct peer peer;
     const unsigned over = 50;
+    const unsigned share = SERVER_QUEUE_MAX / 2;
     memstore_key_break(custodian.stores[CUSTODIAN_RSA], ERR_OK, 3000); // until all are sent
     open_peer(&peer, CUSTODIAN_ALL, NULL);
-    for (uint64_t id = 1; id <= SERVER_QUEUE_MAX + over; id++) {
+    for (uint64_t id = 1; id <= share + over; id++) {
         struct wire_request request = sign_request(id);
         send_request(&peer, &request);
     }
-    for (uint64_t id = SERVER_QUEUE_MAX + 1; id <= SERVER_QUEUE_MAX + over; id++)
+    for (uint64_t id = share + 1; id <= share + over; id++)
         assert_int_equal(receive_class(&peer, id), ERR_TEMP);
     memstore_key_break(custodian.stores[CUSTODIAN_RSA], ERR_OK, 0);
-    for (unsigned i = 0; i < SERVER_QUEUE_MAX; i++) {
+    for (unsigned i = 0; i < share; i++) {
         struct wire_reply reply;
         assert_true(peer_receive(&peer, PEER_WAIT_MS, &frame));
         assert_int_equal(wire_decode_reply(WIRE_SIGN, buf_bytes(&frame), &reply, NULL), ERR_OK);
         assert_int_equal(reply.class, ERR_OK);
     }
     peer_close(&peer);
+}
+
+// One client floods: another one's request is done after a few, not after all of those.
+static void test_fair_turns(void **state)
+{
+    (void)state;
+    struct peer flood;
+    struct peer other;
+    const unsigned slow_ms = 50;
+    memstore_key_break(custodian.stores[CUSTODIAN_RSA], ERR_OK, slow_ms);
+    open_peer(&flood, CUSTODIAN_ALL, NULL);
+    open_peer(&other, CUSTODIAN_SIGNER, NULL);
+    for (uint64_t id = 1; id <= SERVER_QUEUE_MAX; id++) {
+        struct wire_request request = sign_request(id);
+        send_request(&flood, &request);
+    }
+    assert_int_equal(receive_class(&flood, SERVER_QUEUE_MAX / 2 + 1), ERR_TEMP); // all are there
+    unsigned before = used();
+    struct wire_request request = sign_request(7);
+    send_request(&other, &request);
+    assert_int_equal(receive_class(&other, 7), ERR_OK);
+    assert_true(used() - before < SERVER_QUEUE_MAX / 8);
+    memstore_key_break(custodian.stores[CUSTODIAN_RSA], ERR_OK, 0);
+    peer_close(&flood);
+    peer_close(&other);
+}
+
+// One token hangs, with more requests than it has workers: the other token answers, and what needs
+// none is answered too, even to the same client.
+static void test_hung_token(void **state)
+{
+    (void)state;
+    struct peer peer;
+    struct peer other;
+    memstore_key_break(custodian.stores[CUSTODIAN_RSA], ERR_OK, 2000);
+    open_peer(&peer, CUSTODIAN_ALL, NULL);
+    open_peer(&other, CUSTODIAN_ALL, NULL);
+    for (uint64_t id = 1; id <= 4 * WORKERS; id++) {
+        struct wire_request request = sign_request(id);
+        send_request(&peer, &request);
+    }
+    while (used() < WORKERS)
+        usleep(1000);
+    struct wire_request request = sign_request(50);
+    request.sign.key = BYTES_LITERAL("ec.smime-sign.enabled");
+    request.sign.algorithm = WIRE_ECDSA;
+    send_request(&other, &request);
+    assert_int_equal(receive_class(&other, 50), ERR_OK);
+    struct wire_request list = {.operation = WIRE_LIST, .id = 51};
+    struct wire_reply reply;
+    send_request(&other, &list);
+    assert_true(peer_receive(&other, PEER_WAIT_MS, &frame));
+    assert_int_equal(wire_decode_reply(WIRE_LIST, buf_bytes(&frame), &reply, NULL), ERR_OK);
+    request = sign_request(52); // no grant, no token
+    request.sign.key = BYTES_LITERAL("nothing");
+    send_request(&other, &request);
+    assert_int_equal(receive_class(&other, 52), ERR_DENIED);
+    assert_int_equal(used(), WORKERS + 1); // the hung ones still hang
+    memstore_key_break(custodian.stores[CUSTODIAN_RSA], ERR_OK, 0);
+    peer_close(&peer);
+    peer_close(&other);
 }
 
 // A peer that is let in already stays, but new ones do not come in when the handler has died.
@@ -343,6 +407,8 @@ int main(void)
         TEST(test_callers),
         TEST(test_drain),
         cmocka_unit_test_setup_teardown(test_back_pressure, setup_patient, teardown),
+        cmocka_unit_test_setup_teardown(test_fair_turns, setup_patient, teardown),
+        cmocka_unit_test_setup_teardown(test_hung_token, setup_patient, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

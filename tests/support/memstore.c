@@ -185,9 +185,16 @@ static const struct token_key_info *describe(const struct keystore_key *key)
     return &key->info;
 }
 
+// As if RSA keys and the others were in a token each.
+static unsigned token_number(const struct keystore_key *key)
+{
+    return key->info.type == TOKEN_KEY_RSA ? 0 : 1;
+}
+
 const struct keystore_ops memstore_ops = {
     .sign = sign,
     .unwrap = unwrap,
     .agree = agree,
     .describe = describe,
+    .token = token_number,
 };

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+// Who gets a place, and whose turn it is. One thread plays both sides.
+#include "hsmd/queue.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define JOBS 12
+
+static struct queue *queue;
+
+static int setup(void **state)
+{
+    (void)state;
+    return queue_new(JOBS, 2, &queue, NULL) == ERR_OK ? 0 : -1;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    queue_free(queue);
+    return 0;
+}
+
+// Clients are a letter.
+static struct job *push(unsigned lane, char client)
+{
+    char peer[REGISTRY_PUBLIC_KEY_SIZE] = {client};
+    struct job *job = queue_take(queue, lane, peer);
+    if (job)
+        queue_push(queue, job);
+    return job;
+}
+
+static unsigned push_all(unsigned lane, char client)
+{
+    unsigned count = 0;
+    while (push(lane, client))
+        count++;
+    return count;
+}
+
+static void assert_turns(unsigned lane, const char *clients)
+{
+    for (; *clients; clients++) {
+        struct job *job = queue_pop(queue, lane);
+        assert_int_equal(job->peer[0], *clients);
+        queue_release(queue, job);
+    }
+}
+
+static void test_turns(void **state)
+{
+    (void)state;
+    for (const char *client = "aaaabcab"; *client; client++)
+        assert_non_null(push(0, *client));
+    assert_turns(0, "abcabaaa");
+    assert_non_null(push(0, 'c')); // the queue is as good as new
+    assert_turns(0, "c");
+}
+
+// b comes after a has taken all it gets: its first job is next but one.
+static void test_flood(void **state)
+{
+    (void)state;
+    assert_int_equal(push_all(0, 'a'), JOBS / 2);
+    assert_int_equal(push_all(0, 'b'), JOBS / 4);
+    assert_non_null(push(0, 'c'));
+    assert_turns(0, "abcabab");
+    assert_turns(0, "aaa");
+}
+
+// The share is of each lane: who waits for one token has places for another.
+static void test_shares_of_lanes(void **state)
+{
+    (void)state;
+    assert_int_equal(push_all(0, 'a'), JOBS / 2);
+    assert_null(push(0, 'a'));
+    assert_non_null(push(1, 'a'));
+    assert_turns(1, "a");
+    struct job *job = queue_pop(queue, 0);
+    assert_null(push(0, 'a')); // at work counts
+    queue_release(queue, job);
+    assert_non_null(push(0, 'a'));
+    assert_turns(0, "aaaaaa");
+}
+
+static void test_withdraw(void **state)
+{
+    (void)state;
+    struct job *a = push(0, 'a');
+    struct job *b = push(0, 'b');
+    struct job *last = push(0, 'c');
+    assert_true(queue_withdraw(queue, b)); // from between
+    queue_release(queue, b);
+    assert_true(queue_withdraw(queue, last)); // from the end
+    queue_release(queue, last);
+    assert_non_null(push(0, 'd'));
+    assert_ptr_equal(queue_pop(queue, 0), a);
+    assert_false(queue_withdraw(queue, a)); // at work
+    queue_finish(queue, a);
+    assert_false(queue_withdraw(queue, a)); // done
+    assert_ptr_equal(queue_collect(queue), a);
+    queue_release(queue, a);
+    assert_turns(0, "d");
+    assert_int_equal(push_all(0, 'a'), JOBS / 2); // and no place is lost
+    assert_turns(0, "aaaaaa");
+}
+
+static void test_stop(void **state)
+{
+    (void)state;
+    assert_non_null(push(1, 'a'));
+    queue_stop(queue);
+    assert_null(queue_pop(queue, 0));
+    assert_null(queue_pop(queue, 1));
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(test_turns),    TEST(test_flood), TEST(test_shares_of_lanes),
+        TEST(test_withdraw), TEST(test_stop),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
