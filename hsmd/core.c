@@ -24,6 +24,7 @@ struct call {
     struct audit_record record;
     uint8_t hashed[HASH_SIZE_MAX]; // what record.ciphertext points to
     bool is_used;                  // the key was asked to do it
+    bool is_untold;                // refused, and only counted
     struct detail detail;
 };
 
@@ -223,12 +224,17 @@ static enum err dispatch(struct call *call)
                    (int)call->request.operation);
 }
 
-// Every use and every refusal is written down; that a client has looked at the list is not.
+// Every use and every refusal is written down, a flood of refusals by its number; that a client has
+// looked at the list is not.
 static enum err write_down(struct call *call, enum err err)
 {
     struct detail detail;
     if (err == ERR_OK && !call->is_used)
         return ERR_OK;
+    if (!call->is_used && !refusals_admit(call->core->refusals, call->client->name, clock_ms())) {
+        call->is_untold = true;
+        return err;
+    }
     call->record.event = call->is_used ? AUDIT_USE : AUDIT_REFUSE;
     call->record.client = call->client->name;
     call->record.operation = wire_operation_name(call->request.operation);
@@ -272,6 +278,26 @@ static void answer(struct call *call, enum err class, struct buf *reply)
         (struct wire_reply){.class = err == ERR_TEMP ? ERR_TEMP : ERR_BUG, .id = call->request.id};
     (void)wire_encode_reply(call->request.operation, &call->reply,
                             reply); // or the client times out
+}
+
+void core_tell_refusals(const struct core *core, deadline_t now)
+{
+    char client[TEXT_NAME_MAX + 1];
+    char reason[100];
+    uint64_t count;
+    struct detail detail;
+    while (refusals_take(core->refusals, now, client, &count)) {
+        snprintf(reason, sizeof reason, "%" PRIu64 " more refusals, not written one by one", count);
+        const struct audit_record record = {.event = AUDIT_REFUSE,
+                                            .client = client,
+                                            .result = err_name(ERR_DENIED),
+                                            .reason = reason};
+        log_warning("request", "peer", client, "err", reason);
+        if (audit_write(core->audit, &record, &detail) != ERR_OK) {
+            refusals_put_back(core->refusals, client, count);
+            return;
+        }
+    }
 }
 
 // Which key a request is for; no name if it is for none.
@@ -323,7 +349,8 @@ bool core_handle(const struct core *core, struct core_worker *worker, const char
     if (err == ERR_OK)
         err = dispatch(&call);
     err = write_down(&call, err);
-    log_call(&call, err);
+    if (!call.is_untold)
+        log_call(&call, err);
     answer(&call, err, reply);
     secret_wipe(&worker->secret);
     return true;

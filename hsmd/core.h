@@ -13,12 +13,14 @@
 #include "hsmd/base/err.h"
 #include "hsmd/base/secret.h"
 #include "hsmd/keystore.h"
+#include "hsmd/refusals.h"
 #include "hsmd/registry.h"
 
 struct core {
     const struct registry *registry;
     const struct keystore_ops *keystore;
     struct audit *audit;
+    struct refusals *refusals; // NULL: each one is written down
 };
 
 // What a thread needs over and over.
@@ -47,5 +49,9 @@ void core_refuse(struct bytes frame, enum err class, struct buf *reply);
 // And its line in the log, under the request's id as the others.
 void core_log_refusal(const struct core *core, const char *peer, struct bytes frame, enum err class,
                       const char *reason);
+
+// Writes down how many refusals were not written down one by one, of clients whose time is over
+// (REFUSALS_ALL: of all). To be called now and then, and at the end.
+void core_tell_refusals(const struct core *core, deadline_t now);
 
 void core_reply_wipe(struct buf *reply);

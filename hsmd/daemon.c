@@ -22,6 +22,7 @@ struct daemon {
     struct registry *registry;
     struct keystore *keystore;
     struct audit *audit;
+    struct refusals *refusals;
     struct core core;
     struct server *server;
 };
@@ -182,12 +183,16 @@ static enum err open_server(struct daemon *daemon, const struct secret *key, str
 {
     const struct config *config = daemon->config;
     unsigned *workers = mem_calloc(config->token_count, sizeof *workers);
-    if (!workers)
+    if (!workers || refusals_new(&daemon->refusals) != ERR_OK) {
+        mem_free(workers);
         return err_set(detail, ERR_TEMP, "out of memory");
+    }
     for (size_t i = 0; i < config->token_count; i++)
         workers[i] = config->tokens[i].sessions;
-    daemon->core = (struct core){
-        .registry = daemon->registry, .keystore = &keystore_token_ops, .audit = daemon->audit};
+    daemon->core = (struct core){.registry = daemon->registry,
+                                 .keystore = &keystore_token_ops,
+                                 .audit = daemon->audit,
+                                 .refusals = daemon->refusals};
     const struct server_conf conf = {.endpoints = config->listen,
                                      .endpoint_count = config->listen_count,
                                      .server_key = key,
@@ -232,6 +237,11 @@ void daemon_reopen_logs(struct daemon *daemon)
         log_error("audit", "state", "not reopened, going on with the old file", "err", detail.text);
 }
 
+void daemon_tell_refusals(struct daemon *daemon)
+{
+    core_tell_refusals(&daemon->core, clock_ms());
+}
+
 enum err daemon_stop(struct daemon *daemon, struct detail *detail)
 {
     if (!daemon)
@@ -239,6 +249,7 @@ enum err daemon_stop(struct daemon *daemon, struct detail *detail)
     enum err err = server_close(daemon->server, detail);
     if (daemon->audit) {
         struct detail reason;
+        core_tell_refusals(&daemon->core, REFUSALS_ALL);
         if (audit_write(daemon->audit, &(struct audit_record){.event = AUDIT_STOP}, &reason) !=
             ERR_OK)
             log_error("stop", "err", reason.text);
@@ -248,6 +259,7 @@ enum err daemon_stop(struct daemon *daemon, struct detail *detail)
     audit_close(daemon->audit);
     keystore_close(daemon->keystore);
     registry_free(daemon->registry);
+    refusals_free(daemon->refusals);
     mem_free(daemon);
     return ERR_OK;
 }

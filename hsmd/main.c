@@ -15,6 +15,7 @@
 #include "hsmd/base/log.h"
 #include "hsmd/base/secret.h"
 #include "hsmd/daemon.h"
+#include "hsmd/refusals.h"
 #include "hsmd/server_key.h"
 
 #define DEFAULT_CONFIG "/etc/hsmd/hsmd.conf"
@@ -67,6 +68,13 @@ static void tell_ready(const struct options *options)
     log_notice("start", "state", "serving");
 }
 
+// -1: none for some time.
+static int wait_signal(const sigset_t *signals)
+{
+    const struct timespec some = {.tv_sec = REFUSALS_TELL_MS / 1000};
+    return sigtimedwait(signals, NULL, &some);
+}
+
 // Serves until a signal says stop. The signals are blocked in every thread and taken here.
 static enum err serve(const struct config *config, const struct options *options,
                       struct detail *detail)
@@ -85,9 +93,10 @@ static enum err serve(const struct config *config, const struct options *options
         return err;
     tell_ready(options);
     int number = 0;
-    while (sigwait(&signals, &number) != 0 || number == SIGHUP) {
+    while ((number = wait_signal(&signals)) <= 0 || number == SIGHUP) {
         if (number == SIGHUP)
             daemon_reopen_logs(daemon);
+        daemon_tell_refusals(daemon);
     }
     sd_notify(0, "STOPPING=1");
     log_notice("stop", "state", "stopping", "signal", strsignal(number));

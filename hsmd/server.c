@@ -21,7 +21,11 @@
 #define CURVE_OVERHEAD 64 // at least what encryption adds to a frame, which MAXMSGSIZE counts
 #define LINGER_MS 1000    // for the last replies
 #define HANDSHAKE_MS 5000 // for a peer to prove who it is
-#define RECEIVE_MAX 1024  // messages of one peer that wait in ZeroMQ; it waits then
+// Messages of one connection that wait in ZeroMQ; it waits then. They do not wait for workers, so
+// few are enough, and together with MAXMSGSIZE they bound what a connection can take: but for a
+// message of many parts, which ZeroMQ keeps until its last part has come, and counts as one. There
+// is no option against that; MemoryMax= in hsmd.service is the bound.
+#define RECEIVE_MAX 16
 // Replies to one peer that wait in ZeroMQ; more are dropped, so there is room for all of a full
 // queue.
 #define SEND_MAX (2 * SERVER_QUEUE_MAX)

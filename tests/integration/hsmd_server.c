@@ -3,6 +3,7 @@
 // cannot do the work, and that nobody waits for ever.
 #include "hsmd/server.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -16,6 +17,7 @@
 #include <zmq.h>
 
 #include "hsmd/base/file.h"
+#include "hsmd/base/log.h"
 #include "hsmd/client/client.h"
 #include "tests/integration/hsmd_peer.h"
 #include "tests/support/custodian.h"
@@ -274,7 +276,7 @@ static void test_hung_token(void **state)
     (void)state;
     struct peer peer;
     struct peer other;
-    memstore_key_break(custodian.stores[CUSTODIAN_RSA], ERR_OK, 2000);
+    memstore_key_break(custodian.stores[CUSTODIAN_RSA], ERR_OK, 4000);
     open_peer(&peer, CUSTODIAN_ALL, NULL);
     open_peer(&other, CUSTODIAN_ALL, NULL);
     for (uint64_t id = 1; id <= 4 * WORKERS; id++) {
@@ -301,6 +303,63 @@ static void test_hung_token(void **state)
     memstore_key_break(custodian.stores[CUSTODIAN_RSA], ERR_OK, 0);
     peer_close(&peer);
     peer_close(&other);
+}
+
+// What hsmd logs from now on goes to a file.
+static int log_to_file(char *path, size_t size)
+{
+    snprintf(path, size, "%s/log", custodian.dir);
+    int kept = dup(STDERR_FILENO);
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    assert_true(kept >= 0 && fd >= 0);
+    assert_int_equal(dup2(fd, STDERR_FILENO), STDERR_FILENO);
+    close(fd);
+    log_open("test", LOG_SINK_STDERR, LOG_LEVEL_WARNING);
+    return kept;
+}
+
+// And no more; it is read and removed.
+static void read_log(const char *path, int kept, char *text, size_t size)
+{
+    log_open("test", LOG_SINK_STDERR, LOG_LEVEL_ERROR);
+    dup2(kept, STDERR_FILENO);
+    close(kept);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t len = read(fd, text, size - 1);
+    assert_true(len >= 0);
+    text[len] = 0;
+    close(fd);
+    unlink(path);
+}
+
+// A request that never gets to a worker, or not in time, has its reason in the log all the same,
+// with peer, key and id; a flood has few lines.
+static void test_refusals_logged(void **state)
+{
+    (void)state;
+    static char text[200000];
+    char path[128];
+    struct peer peer;
+    const unsigned over = 200;
+    unsigned full = 0;
+    memstore_key_break(custodian.stores[CUSTODIAN_RSA], ERR_OK, 3 * TIMEOUT_MS);
+    open_peer(&peer, CUSTODIAN_ALL, NULL);
+    int kept = log_to_file(path, sizeof path);
+    for (uint64_t id = 4000; id < 4000 + SERVER_QUEUE_MAX / 2 + over; id++) {
+        struct wire_request request = sign_request(id);
+        send_request(&peer, &request);
+    }
+    for (unsigned i = 0; i < SERVER_QUEUE_MAX / 2 + over; i++)
+        assert_true(peer_receive(&peer, PEER_WAIT_MS, &frame));
+    read_log(path, kept, text, sizeof text);
+    assert_non_null(strstr(text, "event=sign key=\"" KEY "\" peer=\"all\" algorithm=\"rsa-pkcs1\" "
+                                 "id=\"4005\" err=\"temp: not done at its deadline\""));
+    for (const char *at = text; (at = strstr(at, "share of the queue")); at++)
+        full++;
+    assert_in_range(full, 1, over / 4);
+    memstore_key_break(custodian.stores[CUSTODIAN_RSA], ERR_OK, 0);
+    assert_false(peer_receive(&peer, 3 * TIMEOUT_MS, &frame)); // until nothing hangs any more
+    peer_close(&peer);
 }
 
 // A peer that is let in already stays, but new ones do not come in when the handler has died.
@@ -406,6 +465,7 @@ int main(void)
         TEST(test_zap_dies),
         TEST(test_callers),
         TEST(test_drain),
+        TEST(test_refusals_logged),
         cmocka_unit_test_setup_teardown(test_back_pressure, setup_patient, teardown),
         cmocka_unit_test_setup_teardown(test_fair_turns, setup_patient, teardown),
         cmocka_unit_test_setup_teardown(test_hung_token, setup_patient, teardown),

@@ -556,6 +556,103 @@ static void test_malformed(void **state)
     }
 }
 
+// A client that has itself refused over and over fills neither log: its first refusals have their
+// lines, then there is a count. Uses, and other clients, have theirs all the time.
+static void test_refusals_are_counted(void **state)
+{
+    (void)state;
+    char last[AUDIT_LINE_MAX];
+    const unsigned over = 1000;
+    struct wire_request refused =
+        make_sign("rsa.smime-sign.enabled", WIRE_RSA_PKCS1, WIRE_ATTRIBUTES);
+    assert_int_equal(refusals_new(&custodian.core.refusals), ERR_OK);
+    unsigned before = custodian_audit_lines(&custodian, NULL, 0);
+    for (unsigned i = 0; i < REFUSALS_MAX + over; i++)
+        assert_int_equal(call(CUSTODIAN_NONE, &refused, NULL), ERR_DENIED);
+    assert_int_equal(custodian_audit_lines(&custodian, NULL, 0) - before, REFUSALS_MAX);
+    core_tell_refusals(&custodian.core, clock_ms());
+    assert_int_equal(custodian_audit_lines(&custodian, NULL, 0) - before, REFUSALS_MAX);
+    assert_int_equal(call(CUSTODIAN_OPENER, &refused, NULL), ERR_DENIED); // another one
+    assert_int_equal(custodian_audit_lines(&custodian, NULL, 0) - before, REFUSALS_MAX + 1);
+    for (unsigned i = 0; i < 2 * REFUSALS_MAX; i++)
+        assert_int_equal(call(CUSTODIAN_SIGNER, &refused, NULL), ERR_OK);
+    before += 3 * REFUSALS_MAX + 1;
+    assert_int_equal(custodian_audit_lines(&custodian, NULL, 0), before);
+    core_tell_refusals(&custodian.core, clock_ms() + REFUSALS_TIME_MS);
+    assert_int_equal(custodian_audit_lines(&custodian, last, sizeof last), before + 1);
+    assert_non_null(strstr(last, "\"event\":\"refuse\",\"client\":\"none\""));
+    assert_non_null(strstr(last, "\"1000 more refusals"));
+    core_tell_refusals(&custodian.core, REFUSALS_ALL);
+    assert_int_equal(custodian_audit_lines(&custodian, NULL, 0), before + 1); // once
+    refusals_free(custodian.core.refusals);
+    custodian.core.refusals = NULL;
+}
+
+// The minute is over: the next refusals have lines again, and the count is not lost.
+static void test_refusals_next_minute(void **state)
+{
+    (void)state;
+    struct refusals *refusals;
+    char client[TEXT_NAME_MAX + 1];
+    uint64_t count = 0;
+    assert_int_equal(refusals_new(&refusals), ERR_OK);
+    for (unsigned i = 0; i < REFUSALS_MAX; i++)
+        assert_true(refusals_admit(refusals, "a", 1000 + i));
+    assert_false(refusals_admit(refusals, "a", 2000));
+    assert_false(refusals_take(refusals, 999 + REFUSALS_TIME_MS, client, &count));
+    assert_true(refusals_admit(refusals, "a", 1000 + REFUSALS_TIME_MS));
+    assert_true(refusals_take(refusals, REFUSALS_ALL, client, &count));
+    assert_string_equal(client, "a");
+    assert_int_equal(count, 1);
+    assert_false(refusals_take(refusals, REFUSALS_ALL, client, &count));
+    refusals_put_back(refusals, "a", 5);
+    assert_true(refusals_take(refusals, REFUSALS_ALL, client, &count));
+    assert_int_equal(count, 5);
+    refusals_free(refusals);
+}
+
+static bool is_zero(const uint8_t *data, size_t len)
+{
+    while (len && data[len - 1] == 0)
+        len--;
+    return len == 0;
+}
+
+static bool holds(const struct buf *reply, struct bytes secret)
+{
+    return memmem(reply->data, reply->room, secret.data, secret.len) != NULL;
+}
+
+// What left the token is nowhere when the answer is on its way: not with the worker after any
+// request, not in the reply's memory after core_reply_wipe.
+static void test_secrets_are_wiped(void **state)
+{
+    (void)state;
+    struct custodian *c = &custodian;
+    const struct wire_request requests[] = {make_unwrap("rsa.smime-decrypt.enabled", false),
+                                            make_unwrap("rsa.smime-decrypt.enabled", true),
+                                            make_agree("ec.smime-decrypt.enabled")};
+    for (size_t i = 0; i < sizeof requests / sizeof *requests; i++) {
+        struct wire_reply reply;
+        struct buf fresh;
+        uint8_t secret[32];
+        buf_init(&fresh, WIRE_FRAME_MAX);
+        assert_true(custodian_call(c, CUSTODIAN_ALL, &requests[i], &reply, &fresh));
+        assert_int_equal(reply.class, ERR_OK);
+        assert_int_equal(c->worker.secret.len, 0);
+        assert_true(is_zero(c->worker.secret.data, c->worker.secret.room));
+        assert_true(is_zero(c->worker.z.data, c->worker.z.room));
+        struct bytes kept = bytes_of(secret, reply.secret.len);
+        assert_true(kept.len >= 16 && kept.len <= sizeof secret);
+        memcpy(secret, reply.secret.data, kept.len);
+        assert_true(holds(&fresh, kept));
+        core_reply_wipe(&fresh);
+        assert_int_equal(fresh.len, 0);
+        assert_true(is_zero(fresh.data, fresh.room));
+        buf_clear(&fresh);
+    }
+}
+
 // Memory runs out at every place there is: "temp", or what it would have been; and then all is well
 // again.
 static void test_allocations(void **state)
@@ -595,13 +692,23 @@ static void test_allocations(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_matrix),       cmocka_unit_test(test_key_list),
-        cmocka_unit_test(test_no_such_key),  cmocka_unit_test(test_sign_details),
-        cmocka_unit_test(test_never_blind),  cmocka_unit_test(test_unwrap_details),
-        cmocka_unit_test(test_agree_value),  cmocka_unit_test(test_list),
-        cmocka_unit_test(test_describe),     cmocka_unit_test(test_store_failures),
-        cmocka_unit_test(test_audit_fields), cmocka_unit_test(test_malformed),
-        cmocka_unit_test(test_allocations),  cmocka_unit_test(test_unwrap_sizes),
+        cmocka_unit_test(test_matrix),
+        cmocka_unit_test(test_key_list),
+        cmocka_unit_test(test_no_such_key),
+        cmocka_unit_test(test_sign_details),
+        cmocka_unit_test(test_never_blind),
+        cmocka_unit_test(test_unwrap_details),
+        cmocka_unit_test(test_agree_value),
+        cmocka_unit_test(test_list),
+        cmocka_unit_test(test_describe),
+        cmocka_unit_test(test_store_failures),
+        cmocka_unit_test(test_audit_fields),
+        cmocka_unit_test(test_malformed),
+        cmocka_unit_test(test_allocations),
+        cmocka_unit_test(test_unwrap_sizes),
+        cmocka_unit_test(test_refusals_are_counted),
+        cmocka_unit_test(test_refusals_next_minute),
+        cmocka_unit_test(test_secrets_are_wiped),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
