@@ -3,7 +3,6 @@
 // cannot do the work, and that nobody waits for ever.
 #include "hsmd/server.h"
 
-#include <fcntl.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -35,6 +34,8 @@ static struct server *server;
 static struct buf attributes;
 static struct buf frame;
 static unsigned used_before;
+static enum log_level log_level = LOG_LEVEL_ERROR;
+static int kept_stderr;
 
 // Operations that came to the store in this test.
 static unsigned used(void)
@@ -46,6 +47,7 @@ static int setup_with(unsigned timeout_ms)
 {
     struct secret key = {.data = (uint8_t *)server_secret, .len = 40, .room = 41};
     custodian_setup(&custodian);
+    log_open("test", LOG_SINK_STDERR, log_level);
     used_before = memstore_used();
     buf_init(&attributes, 4096);
     buf_init(&frame, WIRE_FRAME_MAX);
@@ -305,31 +307,33 @@ static void test_hung_token(void **state)
     peer_close(&other);
 }
 
-// What hsmd logs from now on goes to a file.
-static int log_to_file(char *path, size_t size)
+// As setup, and what hsmd logs goes to a file: from before it has threads until it has none.
+static int setup_logged(void **state)
 {
-    snprintf(path, size, "%s/log", custodian.dir);
-    int kept = dup(STDERR_FILENO);
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    assert_true(kept >= 0 && fd >= 0);
+    char path[] = "/tmp/hsmd-server-log-XXXXXX";
+    (void)state;
+    int fd = mkstemp(path);
+    kept_stderr = dup(STDERR_FILENO);
+    assert_true(kept_stderr >= 0 && fd >= 0);
+    unlink(path);
     assert_int_equal(dup2(fd, STDERR_FILENO), STDERR_FILENO);
     close(fd);
-    log_open("test", LOG_SINK_STDERR, LOG_LEVEL_WARNING);
-    return kept;
+    log_level = LOG_LEVEL_WARNING;
+    int result = setup_with(TIMEOUT_MS);
+    log_level = LOG_LEVEL_ERROR;
+    return result;
 }
 
-// And no more; it is read and removed.
-static void read_log(const char *path, int kept, char *text, size_t size)
+// Ends hsmd and gives its log.
+static void stop_and_read_log(char *text, size_t size)
 {
-    log_open("test", LOG_SINK_STDERR, LOG_LEVEL_ERROR);
-    dup2(kept, STDERR_FILENO);
-    close(kept);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t len = read(fd, text, size - 1);
+    assert_int_equal(server_close(server, NULL), ERR_OK);
+    server = NULL;
+    ssize_t len = pread(STDERR_FILENO, text, size - 1, 0);
+    dup2(kept_stderr, STDERR_FILENO);
+    close(kept_stderr);
     assert_true(len >= 0);
     text[len] = 0;
-    close(fd);
-    unlink(path);
 }
 
 // A request that never gets to a worker, or not in time, has its reason in the log all the same,
@@ -338,27 +342,25 @@ static void test_refusals_logged(void **state)
 {
     (void)state;
     static char text[200000];
-    char path[128];
     struct peer peer;
     const unsigned over = 200;
     unsigned full = 0;
     memstore_key_break(custodian.stores[CUSTODIAN_RSA], ERR_OK, 3 * TIMEOUT_MS);
     open_peer(&peer, CUSTODIAN_ALL, NULL);
-    int kept = log_to_file(path, sizeof path);
     for (uint64_t id = 4000; id < 4000 + SERVER_QUEUE_MAX / 2 + over; id++) {
         struct wire_request request = sign_request(id);
         send_request(&peer, &request);
     }
     for (unsigned i = 0; i < SERVER_QUEUE_MAX / 2 + over; i++)
         assert_true(peer_receive(&peer, PEER_WAIT_MS, &frame));
-    read_log(path, kept, text, sizeof text);
+    memstore_key_break(custodian.stores[CUSTODIAN_RSA], ERR_OK, 0);
+    assert_false(peer_receive(&peer, 3 * TIMEOUT_MS, &frame)); // until nothing hangs any more
+    stop_and_read_log(text, sizeof text);
     assert_non_null(strstr(text, "event=sign key=\"" KEY "\" peer=\"all\" algorithm=\"rsa-pkcs1\" "
                                  "id=\"4005\" err=\"temp: not done at its deadline\""));
     for (const char *at = text; (at = strstr(at, "share of the queue")); at++)
         full++;
     assert_in_range(full, 1, over / 4);
-    memstore_key_break(custodian.stores[CUSTODIAN_RSA], ERR_OK, 0);
-    assert_false(peer_receive(&peer, 3 * TIMEOUT_MS, &frame)); // until nothing hangs any more
     peer_close(&peer);
 }
 
@@ -465,7 +467,7 @@ int main(void)
         TEST(test_zap_dies),
         TEST(test_callers),
         TEST(test_drain),
-        TEST(test_refusals_logged),
+        cmocka_unit_test_setup_teardown(test_refusals_logged, setup_logged, teardown),
         cmocka_unit_test_setup_teardown(test_back_pressure, setup_patient, teardown),
         cmocka_unit_test_setup_teardown(test_fair_turns, setup_patient, teardown),
         cmocka_unit_test_setup_teardown(test_hung_token, setup_patient, teardown),
