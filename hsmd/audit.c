@@ -2,7 +2,8 @@
 // Group commit: a thread brings its line's body, puts it in the queue and, if nobody is writing,
 // becomes the writer of all that is queued; else it waits for the writer to have written its line.
 // Numbers and hashes are given by the writer, so they follow the order in the file, and a batch
-// that failed leaves the chain where it was.
+// that failed leaves the chain where it was. With AUDIT_SYNC_BATCH a thread of the log's own syncs
+// what was written, so that no request waits for the disk; with AUDIT_SYNC_ALWAYS the writer does.
 #include "hsmd/audit.h"
 
 #include <errno.h>
@@ -11,6 +12,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "hsmd/audit_line.h"
@@ -23,6 +25,7 @@
 struct waiter {
     struct waiter *next;
     struct bytes body;
+    const char *stamp;
     bool done;
     enum err err;
     struct detail detail;
@@ -34,6 +37,17 @@ struct audit {
     pthread_cond_t written;
     struct waiter *first, **last; // queued, not yet taken by a writer
     bool has_writer;
+    struct audit_link head; // link, as of the last batch that was written
+    pthread_cond_t grown;   // for the one in audit_wait
+    uint64_t awaited;       // the number it waits for
+    bool is_woken;
+    enum audit_sync sync;
+    pthread_t syncer;
+    bool has_syncer, is_closing;
+    pthread_cond_t unsynced; // for the syncer
+    bool has_unsynced;       // lines that it has not begun to sync
+    bool is_syncing;         // it uses fd
+    bool is_unsafe;          // it could not: what was written may be lost
     // The writer's, whoever that is; has_writer hands them over.
     int fd;
     off_t size; // of the file, up to the end of the last whole line
@@ -72,6 +86,30 @@ static bool cut_partial(struct audit *audit)
     return st.st_size <= audit->size || ftruncate(audit->fd, audit->size) == 0;
 }
 
+// Is what was written where it should be, or can be brought there? A system that could not sync
+// once forgets about it, so the next sync says nothing about those lines; they are in the file, and
+// only a power cut could take them.
+static bool sync_again(struct audit *audit)
+{
+    pthread_mutex_lock(&audit->lock);
+    bool is_unsafe = audit->is_unsafe;
+    pthread_mutex_unlock(&audit->lock);
+    if (!is_unsafe)
+        return true;
+    if (fdatasync(audit->fd) != 0)
+        return false;
+    pthread_mutex_lock(&audit->lock);
+    audit->is_unsafe = false;
+    pthread_mutex_unlock(&audit->lock);
+    return true;
+}
+
+static bool put_batch(struct audit *audit)
+{
+    return sync_again(audit) && write_whole(audit->fd, buf_bytes(&audit->batch)) == 0 &&
+           (audit->sync != AUDIT_SYNC_ALWAYS || fdatasync(audit->fd) == 0);
+}
+
 // All of the batch or, as far as the file lets us, nothing of it.
 static enum err write_batch(struct audit *audit, struct detail *detail)
 {
@@ -80,7 +118,7 @@ static enum err write_batch(struct audit *audit, struct detail *detail)
                        audit->path);
     if (audit->dirty && cut_partial(audit))
         audit->dirty = false;
-    if (audit->dirty || write_whole(audit->fd, buf_bytes(&audit->batch)) != 0) {
+    if (audit->dirty || !put_batch(audit)) {
         (void)err_errno(detail, ERR_TEMP, "%s", audit->path);
         audit->dirty = !cut_partial(audit);
         return ERR_TEMP;
@@ -111,7 +149,7 @@ static struct waiter *write_some(struct audit *audit, struct waiter *list)
     clock_stamp(stamp);
     buf_reset(&audit->batch);
     for (; end && err == ERR_OK; end = end->next) {
-        err = audit_line_put(&audit->batch, end->body, stamp, &link);
+        err = audit_line_put(&audit->batch, end->body, end->stamp ? end->stamp : stamp, &link);
         if (err == ERR_PERM && audit->batch.len) {
             err = ERR_OK; // full: the next batch
             break;
@@ -143,6 +181,13 @@ static void write_queue(struct audit *audit)
     for (struct waiter *rest = list; rest;)
         rest = write_some(audit, rest);
     pthread_mutex_lock(&audit->lock);
+    if (audit->link.seq != audit->head.seq && audit->sync == AUDIT_SYNC_BATCH) {
+        audit->has_unsynced = true;
+        pthread_cond_signal(&audit->unsynced);
+    }
+    audit->head = audit->link;
+    if (audit->head.seq >= audit->awaited)
+        pthread_cond_signal(&audit->grown);
     for (struct waiter *next; list; list = next) {
         next = list->next; // once done, the waiter's memory is its thread's again
         list->done = true;
@@ -160,7 +205,7 @@ enum err audit_write(struct audit *audit, const struct audit_record *record, str
         buf_clear(&body);
         return err_set(detail, ERR_TEMP, "audit: cannot make a line");
     }
-    struct waiter mine = {.body = buf_bytes(&body)};
+    struct waiter mine = {.body = buf_bytes(&body), .stamp = record->stamp};
     pthread_mutex_lock(&audit->lock);
     *audit->last = &mine;
     audit->last = &mine.next;
@@ -175,6 +220,118 @@ enum err audit_write(struct audit *audit, const struct audit_record *record, str
     if (mine.err != ERR_OK)
         return err_set(detail, mine.err, "audit: %s", mine.detail.text);
     return ERR_OK;
+}
+
+struct audit_link audit_head(struct audit *audit)
+{
+    pthread_mutex_lock(&audit->lock);
+    struct audit_link head = audit->head;
+    pthread_mutex_unlock(&audit->lock);
+    return head;
+}
+
+static struct timespec time_of(deadline_t deadline)
+{
+    return (struct timespec){.tv_sec = (time_t)(deadline / 1000),
+                             .tv_nsec = (long)(deadline % 1000) * 1000000};
+}
+
+struct audit_link audit_wait(struct audit *audit, uint64_t seq, deadline_t until)
+{
+    const struct timespec at = time_of(until);
+    pthread_mutex_lock(&audit->lock);
+    audit->awaited = seq;
+    while (!audit->is_woken && audit->head.seq < seq && !deadline_is_past(until))
+        pthread_cond_timedwait(&audit->grown, &audit->lock, &at);
+    audit->awaited = UINT64_MAX;
+    audit->is_woken = false;
+    struct audit_link head = audit->head;
+    pthread_mutex_unlock(&audit->lock);
+    return head;
+}
+
+void audit_wake(struct audit *audit)
+{
+    pthread_mutex_lock(&audit->lock);
+    audit->is_woken = true;
+    pthread_cond_signal(&audit->grown);
+    pthread_mutex_unlock(&audit->lock);
+}
+
+static void sync_once(struct audit *audit)
+{
+    audit->has_unsynced = false;
+    audit->is_syncing = true;
+    pthread_mutex_unlock(&audit->lock);
+    bool ok = fdatasync(audit->fd) == 0;
+    if (!ok)
+        log_error("audit", "state", "cannot sync: no request is served until it works", "err",
+                  strerror(errno));
+    pthread_mutex_lock(&audit->lock);
+    audit->is_unsafe = audit->is_unsafe || !ok;
+    audit->is_syncing = false;
+    pthread_cond_broadcast(&audit->written);
+}
+
+static void *sync_always(void *argument)
+{
+    struct audit *audit = argument;
+    deadline_t next = 0;
+    pthread_mutex_lock(&audit->lock);
+    while (!audit->is_closing || audit->has_unsynced) {
+        struct timespec at = time_of(next);
+        if (!audit->has_unsynced) {
+            pthread_cond_wait(&audit->unsynced, &audit->lock);
+        } else if (!audit->is_closing && !deadline_is_past(next)) {
+            pthread_cond_timedwait(&audit->unsynced, &audit->lock, &at);
+        } else {
+            next = deadline_in(AUDIT_SYNC_MS);
+            sync_once(audit);
+        }
+    }
+    pthread_mutex_unlock(&audit->lock);
+    return NULL;
+}
+
+// That the file is there must be on the disk too.
+static void sync_directory(const struct audit *audit)
+{
+    char *directory = audit->sync == AUDIT_SYNC_OFF ? NULL : mem_strdup(audit->path);
+    if (!directory)
+        return;
+    char *slash = strrchr(directory, '/');
+    if (slash)
+        slash[slash == directory] = 0;
+    int fd = open(slash ? directory : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0 || fsync(fd) != 0)
+        log_warning("audit", "file", audit->path, "err", "its directory cannot be synced");
+    if (fd >= 0)
+        close(fd);
+    mem_free(directory);
+}
+
+enum err audit_set_sync(struct audit *audit, enum audit_sync sync, struct detail *detail)
+{
+    audit->sync = sync;
+    sync_directory(audit);
+    if (sync == AUDIT_SYNC_BATCH)
+        audit->has_syncer = pthread_create(&audit->syncer, NULL, sync_always, audit) == 0;
+    if (sync == AUDIT_SYNC_BATCH && !audit->has_syncer)
+        return err_set(detail, ERR_TEMP, "cannot start a thread");
+    return sync == AUDIT_SYNC_OFF || fdatasync(audit->fd) == 0
+               ? ERR_OK
+               : err_errno(detail, ERR_TEMP, "%s", audit->path);
+}
+
+static void stop_syncer(struct audit *audit)
+{
+    if (!audit->has_syncer)
+        return;
+    pthread_mutex_lock(&audit->lock);
+    audit->is_closing = true;
+    pthread_cond_signal(&audit->unsynced);
+    pthread_mutex_unlock(&audit->lock);
+    pthread_join(audit->syncer, NULL);
 }
 
 static enum err open_file(const char *path, int *fd, off_t *size, struct detail *detail)
@@ -218,20 +375,33 @@ static enum err find_end(struct audit *audit, bool *torn, struct detail *detail)
     return ERR_OK;
 }
 
+static void init_locks(struct audit *audit)
+{
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_mutex_init(&audit->lock, NULL);
+    pthread_cond_init(&audit->written, NULL);
+    pthread_cond_init(&audit->grown, &monotonic);
+    pthread_cond_init(&audit->unsynced, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+}
+
 enum err audit_open(const char *path, struct audit **out, struct detail *detail)
 {
     bool torn = false;
     struct audit *audit = mem_calloc(1, sizeof *audit);
     if (!audit)
         return err_set(detail, ERR_TEMP, "out of memory");
-    *audit = (struct audit){.path = mem_strdup(path), .last = &audit->first, .fd = -1};
-    pthread_mutex_init(&audit->lock, NULL);
-    pthread_cond_init(&audit->written, NULL);
+    *audit = (struct audit){
+        .path = mem_strdup(path), .last = &audit->first, .awaited = UINT64_MAX, .fd = -1};
+    init_locks(audit);
     buf_init(&audit->batch, BATCH_MAX);
     enum err err = audit->path ? open_file(path, &audit->fd, &audit->size, detail)
                                : err_set(detail, ERR_TEMP, "out of memory");
     if (err == ERR_OK)
         err = find_end(audit, &torn, detail);
+    audit->head = audit->link;
     if (err == ERR_OK && torn) {
         log_warning("audit", "state", "the last line was torn; going on after it", "file", path);
         err = audit_write(audit, &(struct audit_record){.event = AUDIT_TORN}, detail);
@@ -248,9 +418,12 @@ void audit_close(struct audit *audit)
 {
     if (!audit)
         return;
+    stop_syncer(audit);
     if (audit->fd >= 0)
         close(audit->fd);
     pthread_cond_destroy(&audit->written);
+    pthread_cond_destroy(&audit->grown);
+    pthread_cond_destroy(&audit->unsynced);
     pthread_mutex_destroy(&audit->lock);
     buf_clear(&audit->batch);
     mem_free(audit->path);
@@ -281,12 +454,18 @@ enum err audit_reopen(struct audit *audit, struct detail *detail)
     if (err != ERR_OK)
         return err;
     pthread_mutex_lock(&audit->lock);
-    while (audit->has_writer)
+    while (audit->has_writer || audit->is_syncing)
         pthread_cond_wait(&audit->written, &audit->lock);
+    if (audit->sync != AUDIT_SYNC_OFF && fdatasync(audit->fd) != 0)
+        log_error("audit", "state", "the rotated file cannot be synced", "err", strerror(errno));
     close(audit->fd);
     audit->fd = fd;
     audit->size = size;
     audit->dirty = false;
+    audit->is_unsafe = false;
     pthread_mutex_unlock(&audit->lock);
-    return audit_write(audit, &(struct audit_record){.event = AUDIT_ROTATE}, detail);
+    sync_directory(audit);
+    err = audit_write(audit, &(struct audit_record){.event = AUDIT_ROTATE}, detail);
+    audit_wake(audit);
+    return err;
 }

@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include <openssl/evp.h>
+
 #include "hsmd/base/hash.h"
 #include "hsmd/base/text.h"
 
@@ -18,9 +20,61 @@ static const char *const event_names[AUDIT_EVENT_COUNT] = {
 #undef X
 };
 
+static const struct {
+    const char *name;
+    enum audit_kind kind;
+} fields[AUDIT_FIELD_COUNT] = {
+#define X(symbol, name, kind, what) [symbol] = {(name), (kind)},
+    AUDIT_FIELDS(X)
+#undef X
+};
+
+static const char *const sync_names[AUDIT_SYNC_COUNT] = {
+#define X(symbol, name) [symbol] = (name),
+    AUDIT_SYNCS(X)
+#undef X
+};
+
 const char *audit_event_name(enum audit_event event)
 {
     return (unsigned)event < AUDIT_EVENT_COUNT ? event_names[event] : "unknown";
+}
+
+bool audit_event_by_name(struct bytes name, enum audit_event *event)
+{
+    for (unsigned i = 0; i < AUDIT_EVENT_COUNT; i++) {
+        if (bytes_equal(name, bytes_of_text(event_names[i]))) {
+            *event = (enum audit_event)i;
+            return true;
+        }
+    }
+    return false;
+}
+
+const char *audit_field_name(enum audit_field field)
+{
+    return (unsigned)field < AUDIT_FIELD_COUNT ? fields[field].name : "unknown";
+}
+
+enum audit_kind audit_field_kind(enum audit_field field)
+{
+    return fields[field].kind;
+}
+
+const char *audit_sync_name(enum audit_sync sync)
+{
+    return (unsigned)sync < AUDIT_SYNC_COUNT ? sync_names[sync] : "unknown";
+}
+
+bool audit_sync_by_name(const char *name, enum audit_sync *sync)
+{
+    for (unsigned i = 0; i < AUDIT_SYNC_COUNT; i++) {
+        if (strcmp(sync_names[i], name) == 0) {
+            *sync = (enum audit_sync)i;
+            return true;
+        }
+    }
+    return false;
 }
 
 // RFC 8259: quote, backslash and control characters escaped; what is not ASCII too, so that the
@@ -55,6 +109,38 @@ static enum err put_hex(struct buf *out, const char *name, struct bytes bytes)
     return err == ERR_OK ? buf_put_text(out, "\",") : err;
 }
 
+static enum err put_base64(struct buf *out, const char *name, struct bytes bytes)
+{
+    uint8_t text[4 * (AUDIT_SIGNATURE_MAX + 2) / 3 + 1];
+    if (bytes.len > AUDIT_SIGNATURE_MAX)
+        return ERR_PERM;
+    int len = EVP_EncodeBlock(text, bytes.data, (int)bytes.len);
+    enum err err = buf_printf(out, "\"%s\":\"", name);
+    if (err == ERR_OK)
+        err = buf_put(out, text, (size_t)len);
+    return err == ERR_OK ? buf_put_text(out, "\",") : err;
+}
+
+static enum err put_checkpoint(const struct audit_checkpoint *checkpoint, struct buf *out)
+{
+    enum err err = buf_printf(out, "\"covers\":%" PRIu64 ",", checkpoint->covered.seq);
+    if (err == ERR_OK)
+        err = put_hex(out, "chain",
+                      bytes_of(checkpoint->covered.hash, sizeof checkpoint->covered.hash));
+    if (err == ERR_OK)
+        err = put_hex(out, "key_id", bytes_of(checkpoint->key_id, sizeof checkpoint->key_id));
+    return err == ERR_OK ? put_base64(out, "signature", checkpoint->signature) : err;
+}
+
+enum err audit_line_signed(const struct audit_link *covered, const char *stamp, struct buf *out)
+{
+    enum err err =
+        buf_printf(out, "%s\n%s\n%" PRIu64 "\n", AUDIT_CHECKPOINT_LABEL, stamp, covered->seq);
+    if (err == ERR_OK)
+        err = text_put_hex(out, bytes_of(covered->hash, sizeof covered->hash));
+    return err == ERR_OK ? buf_put_text(out, "\n") : err;
+}
+
 enum err audit_line_body(const struct audit_record *record, struct buf *out)
 {
     enum err err = put_text(out, "event", audit_event_name(record->event));
@@ -76,7 +162,9 @@ enum err audit_line_body(const struct audit_record *record, struct buf *out)
         err = put_hex(out, "message_digest", record->message_digest);
     if (err == ERR_OK)
         err = put_hex(out, "ciphertext_sha256", record->ciphertext);
-    if (err != ERR_OK || !record->reason)
+    if (err == ERR_OK && record->checkpoint)
+        err = put_checkpoint(record->checkpoint, out);
+    if (err != ERR_OK || record->checkpoint || !record->reason)
         return err;
     // Last, since it alone may be too long; each byte may become six.
     size_t room = (AUDIT_LINE_MAX - FRAME_SIZE - out->len) / 6;
@@ -112,9 +200,14 @@ enum err audit_line_put(struct buf *out, struct bytes body, const char *stamp,
 bool audit_line_seq(struct bytes line, uint64_t *seq)
 {
     static const char start[] = "{\"seq\":";
+    static const char middle[] = ",\"prev\":\"";
+    const size_t tail = sizeof middle - 1 + 2 * (size_t)AUDIT_HASH_SIZE + 2;
     uint64_t value = 0;
     size_t at = sizeof start - 1;
-    if (line.len < at || memcmp(line.data, start, at) != 0 || line.data[line.len - 1] != '}')
+    // The quotes of a text are escaped, so the begin of the last field is nowhere else.
+    if (line.len < at + tail || memcmp(line.data, start, at) != 0 ||
+        memcmp(line.data + line.len - tail, middle, sizeof middle - 1) != 0 ||
+        memcmp(line.data + line.len - 2, "\"}", 2) != 0)
         return false;
     for (; at < line.len && line.data[at] >= '0' && line.data[at] <= '9'; at++) {
         if (value > UINT64_MAX / 10 - 1)

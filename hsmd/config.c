@@ -54,6 +54,13 @@ static cfg_opt_t key_options[] = {
     CFG_END(),
 };
 
+static cfg_opt_t audit_key_options[] = {
+    TEXT("token", NULL, config_check_name),
+    TEXT("label", NULL, config_check_text),
+    TEXT("id", NULL, config_check_id),
+    CFG_END(),
+};
+
 static cfg_opt_t client_options[] = {
     TEXT("public-key", NULL, config_check_public_key),
     TEXT("public-key-file", NULL, config_check_text),
@@ -73,11 +80,15 @@ static cfg_opt_t options[] = {
     TEXT("server-key-file", NULL, config_check_text),
     TEXT("state-directory", NULL, config_check_text),
     TEXT("audit-log", NULL, NULL),
+    TEXT("audit-sync", "batch", config_check_audit_sync),
+    NUMBER("audit-checkpoint-lines", 1000, config_check_checkpoint_lines),
+    NUMBER("audit-checkpoint-seconds", 60, config_check_checkpoint_seconds),
     TEXT("log", "auto", config_check_log),
     TEXT("log-level", "notice", config_check_log_level),
     NUMBER("request-timeout", 10000, config_check_timeout),
     SECTION("token", token_options, CFGF_TITLE | CFGF_NO_TITLE_DUPES),
     SECTION("key", key_options, CFGF_TITLE | CFGF_NO_TITLE_DUPES),
+    SECTION("audit-key", audit_key_options, 0),
     SECTION("client", client_options, CFGF_TITLE | CFGF_NO_TITLE_DUPES),
     SECTION("grant", grant_options, 0),
     CFG_END(),
@@ -213,6 +224,26 @@ static enum err take_key(struct config *config, cfg_t *cfg, struct detail *detai
     return resolve(config, optional(cfg, "certificate-file"), &key->certificate_file);
 }
 
+static enum err take_audit_key(struct config *config, cfg_t *cfg, struct detail *detail)
+{
+    if (config->has_audit_key)
+        return complain(cfg, detail, "there can be only one");
+    config->has_audit_key = true;
+    config->audit_key = (struct config_key){
+        .name = "audit-key",
+        .token = optional(cfg, "token"),
+        .label = optional(cfg, "label"),
+        .purpose = WIRE_SMIME_SIGN, // as far as the token's attributes go
+        .state = WIRE_ENABLED,
+    };
+    if (!config->audit_key.token || !has_token(config, config->audit_key.token))
+        return complain(cfg, detail, "token must name a token section");
+    if (!config->audit_key.label)
+        return complain(cfg, detail, "label is missing");
+    config->audit_key.id_len = config_parse_id(optional(cfg, "id"), config->audit_key.id);
+    return ERR_OK;
+}
+
 static enum err take_client(struct config *config, cfg_t *cfg, struct detail *detail)
 {
     struct config_client *client = &config->clients[config->client_count++];
@@ -270,15 +301,17 @@ static enum err take_sections(struct config *config, struct detail *detail)
     } kinds[] = {
         {"token", (void **)&config->tokens, sizeof *config->tokens, take_token},
         {"key", (void **)&config->keys, sizeof *config->keys, take_key},
+        {"audit-key", NULL, 0, take_audit_key},
         {"client", (void **)&config->clients, sizeof *config->clients, take_client},
         {"grant", (void **)&config->grants, sizeof *config->grants, take_grant},
     };
     for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
         unsigned count = cfg_size(config->parsed, kinds[k].section);
-        void *array = mem_calloc(count, kinds[k].size);
-        if (!array)
+        void *array = kinds[k].array ? mem_calloc(count, kinds[k].size) : NULL;
+        if (kinds[k].array && !array)
             return err_set(detail, ERR_TEMP, "out of memory");
-        *kinds[k].array = array;
+        if (kinds[k].array)
+            *kinds[k].array = array;
         for (unsigned i = 0; i < count; i++) {
             cfg_t *section = cfg_getnsec(config->parsed, kinds[k].section, i);
             enum err err = kinds[k].take(config, section, detail);
@@ -307,6 +340,9 @@ static enum err take_globals(struct config *config, struct detail *detail)
                        key_file ? "state-directory" : "server-key-file");
     (void)log_sink_by_name(cfg_getstr(cfg, "log"), &config->log_sink); // checked by its callback
     (void)log_level_by_name(cfg_getstr(cfg, "log-level"), &config->log_level);
+    (void)audit_sync_by_name(cfg_getstr(cfg, "audit-sync"), &config->audit_sync);
+    config->audit_checkpoint_lines = (unsigned)cfg_getint(cfg, "audit-checkpoint-lines");
+    config->audit_checkpoint_seconds = (unsigned)cfg_getint(cfg, "audit-checkpoint-seconds");
     config->request_timeout = (unsigned)cfg_getint(cfg, "request-timeout");
     enum err err = resolve(config, key_file, &config->server_key_file);
     if (err == ERR_OK)

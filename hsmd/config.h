@@ -5,6 +5,7 @@
 
 #include <confuse.h>
 
+#include "hsmd/audit.h"
 #include "hsmd/base/buf.h"
 #include "hsmd/base/err.h"
 #include "hsmd/base/log.h"
@@ -57,6 +58,11 @@ struct config {
     const char *server_key_file;
     const char *state_directory;
     const char *audit_log;
+    enum audit_sync audit_sync;
+    unsigned audit_checkpoint_lines;
+    unsigned audit_checkpoint_seconds;
+    bool has_audit_key;
+    struct config_key audit_key; // no client can name it; name "audit-key", purpose smime-sign
     enum log_sink log_sink;
     enum log_level log_level;
     unsigned request_timeout; // ms

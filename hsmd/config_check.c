@@ -10,6 +10,8 @@
 
 #define TIMEOUT_MIN 100
 #define TIMEOUT_MAX 600000
+#define CHECKPOINT_LINES_MAX 1000000
+#define CHECKPOINT_SECONDS_MAX 86400
 
 // Lists are checked as a whole each time; then the last value is the newest.
 static const char *newest(cfg_opt_t *opt)
@@ -154,6 +156,24 @@ static int check_range(cfg_t *cfg, cfg_opt_t *opt, long low, long high)
         return 0;
     cfg_error(cfg, "%s must be %ld to %ld, not %ld", cfg_opt_name(opt), low, high, value);
     return -1;
+}
+
+int config_check_audit_sync(cfg_t *cfg, cfg_opt_t *opt)
+{
+    enum audit_sync sync;
+    return audit_sync_by_name(newest(opt), &sync)
+               ? 0
+               : reject(cfg, opt, newest(opt), "always, batch or off");
+}
+
+int config_check_checkpoint_lines(cfg_t *cfg, cfg_opt_t *opt)
+{
+    return check_range(cfg, opt, 1, CHECKPOINT_LINES_MAX);
+}
+
+int config_check_checkpoint_seconds(cfg_t *cfg, cfg_opt_t *opt)
+{
+    return check_range(cfg, opt, 1, CHECKPOINT_SECONDS_MAX);
 }
 
 int config_check_sessions(cfg_t *cfg, cfg_opt_t *opt)

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "hsmd/audit_checkpoint.h"
 #include "hsmd/base/alloc.h"
 #include "hsmd/base/log.h"
 #include "hsmd/certificate.h"
@@ -23,6 +24,7 @@ struct daemon {
     struct keystore *keystore;
     struct audit *audit;
     struct refusals *refusals;
+    struct checkpointer *checkpointer; // NULL: no audit key
     struct core core;
     struct server *server;
 };
@@ -131,6 +133,8 @@ enum err daemon_check(const struct config *config, struct detail *detail)
     for (size_t i = 0; i < config->key_count && err == ERR_OK; i++)
         err = check_certificate(config, registry, i, detail);
     registry_free(registry);
+    if (err == ERR_OK && !config->has_audit_key)
+        log_warning("check", "err", "no audit-key: the audit log is not signed");
     return err;
 }
 
@@ -170,11 +174,28 @@ static enum err open_keys(struct daemon *daemon, struct detail *detail)
     return err;
 }
 
+static enum err open_checkpointer(struct daemon *daemon, struct detail *detail)
+{
+    const struct config *config = daemon->config;
+    const struct checkpointer_conf conf = {
+        .audit = daemon->audit,
+        .keystore = &keystore_token_ops,
+        .key = keystore_find_key(daemon->keystore, config->key_count),
+        .lines = config->audit_checkpoint_lines,
+        .seconds = config->audit_checkpoint_seconds,
+    };
+    return checkpointer_open(&conf, &daemon->checkpointer, detail);
+}
+
 static enum err open_audit(struct daemon *daemon, struct detail *detail)
 {
     enum err err = audit_open(daemon->config->audit_log, &daemon->audit, detail);
     if (err == ERR_OK)
+        err = audit_set_sync(daemon->audit, daemon->config->audit_sync, detail);
+    if (err == ERR_OK)
         err = audit_write(daemon->audit, &(struct audit_record){.event = AUDIT_START}, detail);
+    if (err == ERR_OK && daemon->config->has_audit_key)
+        err = open_checkpointer(daemon, detail);
     return err == ERR_OK ? ERR_OK : err_prefix(detail, err, "audit log");
 }
 
@@ -254,6 +275,8 @@ enum err daemon_stop(struct daemon *daemon, struct detail *detail)
             ERR_OK)
             log_error("stop", "err", reason.text);
     }
+    if (err == ERR_OK)
+        err = checkpointer_close(daemon->checkpointer, detail);
     if (err != ERR_OK)
         return err; // whoever hangs still uses the rest
     audit_close(daemon->audit);

@@ -19,6 +19,7 @@ struct keystore_token {
     struct keystore_module *module;
     struct token *token;    // NULL: lost, and not found again yet; behind the module's gate
     atomic_uint failures;   // temporary ones in a row
+    bool has_audit_key;     // one of its keys signs the audit log
     atomic_bool is_refused; // its PIN was; it is never tried again by itself
 };
 

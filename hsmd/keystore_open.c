@@ -77,6 +77,13 @@ static enum err log_in(struct token *token, const struct config_token *conf, str
                    conf->pin_file ? conf->pin_file : conf->pin_credential);
 }
 
+// The audit key has one more, so that signing the log takes none from the requests.
+static unsigned sessions_of(const struct keystore_token *token)
+{
+    unsigned sessions = token->conf->sessions + token->has_audit_key;
+    return sessions < TOKEN_SESSIONS_MAX ? sessions : TOKEN_SESSIONS_MAX;
+}
+
 static enum err take_token(struct keystore_token *token, struct detail *detail)
 {
     const struct config_token *from = token->conf;
@@ -85,7 +92,7 @@ static enum err take_token(struct keystore_token *token, struct detail *detail)
                                     .label = from->label,
                                     .serial = from->serial,
                                     .init_args = from->init_args,
-                                    .sessions = from->sessions,
+                                    .sessions = sessions_of(token),
                                     .wait_ms = SESSION_WAIT_MS};
     // Modules have been seen to hang here: let it be known in which.
     log_notice("token", "token", from->name, "state", "opening", "module", from->module);
@@ -201,7 +208,8 @@ static enum err lay_out(struct keystore *keystore, const struct config *config,
 {
     keystore->modules = mem_calloc(config->token_count, sizeof *keystore->modules);
     keystore->tokens = mem_calloc(config->token_count, sizeof *keystore->tokens);
-    keystore->keys = mem_calloc(config->key_count, sizeof *keystore->keys);
+    const size_t key_count = config->key_count + config->has_audit_key;
+    keystore->keys = mem_calloc(key_count, sizeof *keystore->keys);
     if (!keystore->modules || !keystore->tokens || !keystore->keys)
         return err_set(detail, ERR_TEMP, "out of memory");
     for (size_t i = 0; i < config->token_count; i++) {
@@ -209,14 +217,28 @@ static enum err lay_out(struct keystore *keystore, const struct config *config,
         token->conf = &config->tokens[i];
         token->module = module_of(keystore, token->conf->module);
     }
-    for (size_t i = 0; i < config->key_count; i++) {
+    for (size_t i = 0; i < key_count; i++) {
         struct keystore_key *key = &keystore->keys[keystore->key_count++];
+        bool is_audit_key = i == config->key_count;
         key->keystore = keystore;
-        key->conf = &config->keys[i];
+        key->conf = is_audit_key ? &config->audit_key : &config->keys[i];
         for (size_t t = 0; t < config->token_count; t++) {
             if (strcmp(config->tokens[t].name, key->conf->token) == 0)
                 key->token = &keystore->tokens[t];
         }
+        key->token->has_audit_key = key->token->has_audit_key || is_audit_key;
+    }
+    return ERR_OK;
+}
+
+// Who may use it under another name could sign checkpoints.
+static enum err check_audit_key(const struct keystore *keystore, size_t index,
+                                struct detail *detail)
+{
+    for (size_t i = 0; i < index; i++) {
+        if (bytes_equal(keystore->keys[i].info.public_key, keystore->keys[index].info.public_key))
+            return err_set(detail, ERR_PERM, "audit key: it is key %s too, which clients may use",
+                           keystore->keys[i].conf->name);
     }
     return ERR_OK;
 }
@@ -229,6 +251,8 @@ enum err keystore_open(const struct config *config, struct keystore **out, struc
     enum err err = lay_out(keystore, config, detail);
     for (size_t i = 0; i < keystore->token_count && err == ERR_OK; i++)
         err = keystore_open_token(keystore, &keystore->tokens[i], true, detail);
+    if (err == ERR_OK && config->has_audit_key)
+        err = check_audit_key(keystore, config->key_count, detail);
     if (err != ERR_OK) {
         keystore_close(keystore);
         return err;

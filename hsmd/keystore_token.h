@@ -17,7 +17,7 @@ enum err keystore_open(const struct config *config, struct keystore **keystore,
 // No operation may be under way.
 void keystore_close(struct keystore *keystore);
 
-// By index of config->keys; lives as long as the keystore.
+// By index of config->keys, the audit key behind them; lives as long as the keystore.
 struct keystore_key *keystore_find_key(struct keystore *keystore, size_t index);
 
 // Promise 1 and the purpose, apart from the token: pure. ERR_PERM: the detail says which.

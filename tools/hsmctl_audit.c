@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: Apache-2.0
+// hsmctl audit verify. Off-line: it needs the log and the audit key's public half, no hsmd.
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <jansson.h>
+#include <openssl/evp.h>
+#include <openssl/pem.h>
+
+#include "hsmd/audit_verify.h"
+#include "hsmd/base/file.h"
+#include "hsmd/base/text.h"
+#include "tools/hsmctl.h"
+
+#define KEY_FILE_MAX 65536
+#define READ_SIZE 65536
+
+struct options {
+    const char *key_file;
+    bool has_no_key, is_json;
+    struct audit_expected expected;
+};
+
+static enum err load_key(const char *path, EVP_PKEY **key, struct detail *detail)
+{
+    struct buf text;
+    buf_init(&text, KEY_FILE_MAX);
+    enum err err = file_read(path, &text, detail);
+    BIO *bio = err == ERR_OK ? BIO_new_mem_buf(text.data, (int)text.len) : NULL;
+    if (bio)
+        *key = PEM_read_bio_PUBKEY(bio, NULL, NULL, NULL);
+    BIO_free(bio);
+    buf_clear(&text);
+    if (err == ERR_OK && !*key)
+        err = err_openssl(detail, ERR_PERM, "%s: no public key in PEM", path);
+    return err;
+}
+
+// "-" is standard input.
+static enum err read_log(struct audit_verify *verify, const char *path, struct detail *detail)
+{
+    static uint8_t piece[READ_SIZE];
+    bool is_stdin = strcmp(path, "-") == 0;
+    int fd = is_stdin ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return err_errno(detail, ERR_PERM, "%s", path);
+    ssize_t n = 0;
+    audit_verify_file(verify, path);
+    while ((n = read(fd, piece, sizeof piece)) > 0 || (n < 0 && errno == EINTR)) {
+        if (n > 0)
+            audit_verify_put(verify, bytes_of(piece, (size_t)n));
+    }
+    enum err err = n < 0 ? err_errno(detail, ERR_PERM, "%s", path) : ERR_OK;
+    if (!is_stdin)
+        close(fd);
+    return err;
+}
+
+static const char *hex_of(const uint8_t hash[AUDIT_HASH_SIZE], char out[2 * AUDIT_HASH_SIZE + 1])
+{
+    for (unsigned i = 0; i < AUDIT_HASH_SIZE; i++)
+        sprintf(out + 2 * i, "%02x", hash[i]);
+    return out;
+}
+
+static int print_json(const struct audit_report *report, bool has_key)
+{
+    char hash[2 * AUDIT_HASH_SIZE + 1];
+    json_t *json = json_pack(
+        "{s:b, s:I, s:I, s:I, s:I, s:s, s:b, s:I, s:I, s:s, s:I, s:b, s:b, s:I, s:I}", "good",
+        !report->is_bad, "files", (json_int_t)report->files, "lines", (json_int_t)report->lines,
+        "first_seq", (json_int_t)report->first_seq, "last_seq", (json_int_t)report->last.seq,
+        "last_hash", hex_of(report->last.hash, hash), "signatures_checked", has_key, "checkpoints",
+        (json_int_t)report->checkpoints, "covered_seq", (json_int_t)report->covered, "covered_time",
+        report->covered_time, "uncovered", (json_int_t)report->uncovered, "closed",
+        report->is_closed, "torn_end", report->has_torn_end, "torn", (json_int_t)report->torn,
+        "unclean_starts", (json_int_t)report->unclean);
+    if (json && report->is_bad)
+        json_object_set_new(json, "bad",
+                            json_pack("{s:s?, s:I, s:I, s:s}", "file", report->bad_file, "line",
+                                      (json_int_t)report->bad_line, "seq",
+                                      (json_int_t)report->bad_seq, "reason", report->reason.text));
+    bool ok = json && json_dumpf(json, stdout, JSON_INDENT(2)) == 0 && putchar('\n') != EOF;
+    json_decref(json);
+    return ok ? 0 : -1;
+}
+
+static void print_bad(const struct audit_report *report)
+{
+    if (report->bad_file && report->bad_seq)
+        printf("BAD: %s, line %" PRIu64 " (seq %" PRIu64 "): %s\n", report->bad_file,
+               report->bad_line, report->bad_seq, report->reason.text);
+    else if (report->bad_file)
+        printf("BAD: %s, line %" PRIu64 ": %s\n", report->bad_file, report->bad_line,
+               report->reason.text);
+    else
+        printf("BAD: %s\n", report->reason.text);
+    if (report->last.seq)
+        printf("The lines before that fit together, up to seq %" PRIu64 ".\n", report->last.seq);
+}
+
+static void print_text(const struct audit_report *report, bool has_key)
+{
+    char hash[2 * AUDIT_HASH_SIZE + 1];
+    if (report->is_bad)
+        print_bad(report);
+    else
+        printf("good: %" PRIu64 " lines in %" PRIu64 " file%s, seq %" PRIu64 " to %" PRIu64 "\n",
+               report->lines, report->files, report->files == 1 ? "" : "s", report->first_seq,
+               report->last.seq);
+    if (!has_key)
+        puts("no key was given: signatures were not checked");
+    else if (report->checkpoints)
+        printf("signed: up to seq %" PRIu64 " at %s, %" PRIu64 " checkpoints\n", report->covered,
+               report->covered_time, report->checkpoints);
+    if (report->is_bad)
+        return;
+    if (report->first_seq > 1)
+        printf("note: lines before seq %" PRIu64 " were not looked at\n", report->first_seq);
+    if (has_key && report->uncovered)
+        printf("note: %" PRIu64 " lines after that are not signed yet\n", report->uncovered);
+    if (report->torn)
+        printf("note: %" PRIu64 " times a line was torn, and hsmd said so after it\n",
+               report->torn);
+    if (report->unclean)
+        printf("note: %" PRIu64 " times hsmd was started without having stopped\n",
+               report->unclean);
+    if (!report->is_closed)
+        printf("note: open end: %s\n", report->has_torn_end
+                                           ? "the last line is not whole"
+                                           : "hsmd is running, or was killed, or the end is cut");
+    printf("last: seq %" PRIu64 ", hash %s\n", report->last.seq, hex_of(report->last.hash, hash));
+}
+
+static int verify_files(const struct options *options, char **files)
+{
+    EVP_PKEY *key = NULL;
+    struct audit_verify *verify = NULL;
+    struct detail detail = {0};
+    int status = HSMCTL_EXIT_GOOD;
+    enum err err = options->key_file ? load_key(options->key_file, &key, &detail) : ERR_OK;
+    if (err == ERR_OK)
+        err = audit_verify_new(key, &options->expected, &verify, &detail);
+    for (; err == ERR_OK && *files; files++)
+        err = read_log(verify, *files, &detail);
+    if (err == ERR_OK) {
+        const struct audit_report *report = audit_verify_end(verify);
+        status = report->is_bad ? HSMCTL_EXIT_BAD : HSMCTL_EXIT_GOOD;
+        if (!options->is_json)
+            print_text(report, key != NULL);
+        else if (print_json(report, key != NULL) != 0)
+            err = err_set(&detail, ERR_TEMP, "cannot print");
+        if (err == ERR_OK && fflush(stdout) != 0)
+            err = err_errno(&detail, ERR_TEMP, "standard output");
+    }
+    audit_verify_free(verify);
+    EVP_PKEY_free(key);
+    return err == ERR_OK ? status : hsmctl_trouble(&detail);
+}
+
+static bool parse_seq(const char *text, uint64_t *seq)
+{
+    char *end = NULL;
+    errno = 0;
+    unsigned long long value = strtoull(text, &end, 10);
+    if (errno || *end || *text < '1' || *text > '9')
+        return false;
+    *seq = value;
+    return true;
+}
+
+static bool parse_hash(const char *text, uint8_t hash[AUDIT_HASH_SIZE])
+{
+    struct buf bytes;
+    buf_init(&bytes, AUDIT_HASH_SIZE);
+    bool ok = text_get_hex(text, &bytes) == ERR_OK && bytes.len == AUDIT_HASH_SIZE;
+    if (ok)
+        memcpy(hash, bytes.data, AUDIT_HASH_SIZE);
+    buf_clear(&bytes);
+    return ok;
+}
+
+int hsmctl_audit_verify(int argc, char **argv)
+{
+    static const struct option long_options[] = {
+        {"key", required_argument, NULL, 'k'},
+        {"no-key", no_argument, NULL, 'n'},
+        {"expect-seq", required_argument, NULL, 's'},
+        {"closed", no_argument, NULL, 'c'},
+        {"expect-hash", required_argument, NULL, 'h'},
+        {"json", no_argument, NULL, 'j'},
+        {0},
+    };
+    struct options options = {0};
+    for (int c; (c = getopt_long(argc, argv, "", long_options, NULL)) != -1;) {
+        if (c == 'k')
+            options.key_file = optarg;
+        else if (c == 'n')
+            options.has_no_key = true;
+        else if (c == 'c')
+            options.expected.is_closed = true;
+        else if (c == 'j')
+            options.is_json = true;
+        else if (c == 's' && !parse_seq(optarg, &options.expected.seq))
+            return hsmctl_usage_error("--expect-seq: \"%s\" is no number of a line", optarg);
+        else if (c == 'h' && !parse_hash(optarg, options.expected.hash))
+            return hsmctl_usage_error("--expect-hash: \"%s\" is no SHA-256 in hex", optarg);
+        else if (c == '?')
+            return hsmctl_usage_error("wrong option");
+        options.expected.has_hash = options.expected.has_hash || c == 'h';
+    }
+    if (!options.key_file == !options.has_no_key)
+        return hsmctl_usage_error("either --key or --no-key must be given");
+    if (optind == argc)
+        return hsmctl_usage_error("no file given");
+    return verify_files(&options, argv + optind);
+}
+
+int hsmctl_audit(int argc, char **argv)
+{
+    if (argc < 2)
+        return hsmctl_usage_error("audit: verify, show or export?");
+    if (strcmp(argv[1], "verify") == 0)
+        return hsmctl_audit_verify(argc - 1, argv + 1);
+    if (strcmp(argv[1], "show") == 0)
+        return hsmctl_audit_show(argc - 1, argv + 1);
+    if (strcmp(argv[1], "export") == 0)
+        return hsmctl_audit_export(argc - 1, argv + 1);
+    return hsmctl_usage_error("audit: there is no \"%s\"", argv[1]);
+}
