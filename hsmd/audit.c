@@ -196,6 +196,19 @@ static void write_queue(struct audit *audit)
     pthread_cond_broadcast(&audit->written);
 }
 
+// Until it is written, by this thread or another. Lock held.
+static enum err wait_written(struct audit *audit, struct waiter *mine, struct detail *detail)
+{
+    while (!mine->done) {
+        if (audit->has_writer)
+            pthread_cond_wait(&audit->written, &audit->lock);
+        else
+            write_queue(audit);
+    }
+    return mine->err == ERR_OK ? ERR_OK
+                               : err_set(detail, mine->err, "audit: %s", mine->detail.text);
+}
+
 enum err audit_write(struct audit *audit, const struct audit_record *record, struct detail *detail)
 {
     struct buf body;
@@ -209,17 +222,10 @@ enum err audit_write(struct audit *audit, const struct audit_record *record, str
     pthread_mutex_lock(&audit->lock);
     *audit->last = &mine;
     audit->last = &mine.next;
-    while (!mine.done) {
-        if (audit->has_writer)
-            pthread_cond_wait(&audit->written, &audit->lock);
-        else
-            write_queue(audit);
-    }
+    err = wait_written(audit, &mine, detail);
     pthread_mutex_unlock(&audit->lock);
     buf_clear(&body);
-    if (mine.err != ERR_OK)
-        return err_set(detail, mine.err, "audit: %s", mine.detail.text);
-    return ERR_OK;
+    return err;
 }
 
 struct audit_link audit_head(struct audit *audit)
@@ -439,10 +445,27 @@ static bool is_same_file(const struct audit *audit)
            mine.st_dev == named.st_dev && mine.st_ino == named.st_ino;
 }
 
+// Lock held, no writer: from now on lines go into the new file, the first of them before all that
+// wait.
+static enum err go_on_in(struct audit *audit, int fd, off_t size, struct waiter *first,
+                         struct detail *detail)
+{
+    audit->fd = fd;
+    audit->size = size;
+    audit->dirty = false;
+    audit->is_unsafe = false;
+    first->next = audit->first;
+    if (!audit->first)
+        audit->last = &first->next;
+    audit->first = first;
+    return wait_written(audit, first, detail);
+}
+
 enum err audit_reopen(struct audit *audit, struct detail *detail)
 {
     int fd = -1;
     off_t size = 0;
+    struct buf body;
     if (is_same_file(audit))
         return ERR_OK;
     enum err err = open_file(audit->path, &fd, &size, detail);
@@ -453,19 +476,25 @@ enum err audit_reopen(struct audit *audit, struct detail *detail)
     }
     if (err != ERR_OK)
         return err;
+    buf_init(&body, AUDIT_LINE_MAX);
+    err = audit_line_body(&(struct audit_record){.event = AUDIT_ROTATE}, &body);
+    if (err != ERR_OK) {
+        close(fd);
+        buf_clear(&body);
+        return err_set(detail, ERR_TEMP, "audit: cannot make a line");
+    }
+    struct waiter first = {.body = buf_bytes(&body)};
     pthread_mutex_lock(&audit->lock);
     while (audit->has_writer || audit->is_syncing)
         pthread_cond_wait(&audit->written, &audit->lock);
-    if (audit->sync != AUDIT_SYNC_OFF && fdatasync(audit->fd) != 0)
-        log_error("audit", "state", "the rotated file cannot be synced", "err", strerror(errno));
-    close(audit->fd);
-    audit->fd = fd;
-    audit->size = size;
-    audit->dirty = false;
-    audit->is_unsafe = false;
+    int old = audit->fd;
+    err = go_on_in(audit, fd, size, &first, detail); // at once: an empty file is no chain
     pthread_mutex_unlock(&audit->lock);
+    if (audit->sync != AUDIT_SYNC_OFF && fdatasync(old) != 0)
+        log_error("audit", "state", "the rotated file cannot be synced", "err", strerror(errno));
+    close(old);
     sync_directory(audit);
-    err = audit_write(audit, &(struct audit_record){.event = AUDIT_ROTATE}, detail);
+    buf_clear(&body);
     audit_wake(audit);
     return err;
 }

@@ -199,6 +199,11 @@ keys_stay() {
         tail -n 4 "$DEMO/$domain/hsmd/audit.log" | sed 's/,"id":.*//' | show
         check "$domain's hsmd recorded signing and unwrapping" \
             test "$(uses_of "$domain" sign)" -ge 1 -a "$(uses_of "$domain" unwrap)" -ge 1
+        "$BUILD/bin/hsmctl" audit verify --key "$DEMO/$domain/certs/audit.pub.pem" \
+            "$DEMO/$domain/hsmd/audit.log" | show
+        check "$domain's audit log is whole and signed: hsmctl audit verify" \
+            "$BUILD/bin/hsmctl" audit verify --key "$DEMO/$domain/certs/audit.pub.pem" \
+            "$DEMO/$domain/hsmd/audit.log"
     done
 }
 

@@ -3,7 +3,8 @@
 # What a sandbox consists of, piece by piece. Sourced by tools/sandbox, which sets DIR, DOMAIN, PEER,
 # CA_DIR, MILTER, REINJECT and, through lib.sh, BUILD. Layout of DIR:
 #   env  openssl.cnf          to source; the user's OpenSSL: default provider and ours
-#   certs/                    ca, signing, decryption, ec-signing, ec-decryption, peer (.pem)
+#   certs/                    ca, signing, decryption, ec-signing, ec-decryption, peer (.pem);
+#                             audit.pub.pem, the public half of the audit key
 #   token/                    SoftHSM's configuration and objects
 #   hsmd/                     hsmd.conf, CURVE key, PINs, socket, audit log
 #   gateway/                  sealgate.conf, CURVE key, store, spool
@@ -80,6 +81,10 @@ make_token() {
     if [[ $CA_DIR == "$DIR" ]]; then
         generate_key 05 ca --generate-privkey rsa --bits 3072 --mark-sign
     fi
+    # signs the audit log; its public half is for whoever checks it
+    PUBLIC_HALF=$DIR/certs/audit.pub.pem \
+        generate_key 06 audit --generate-privkey ecdsa --curve secp256r1 --mark-sign
+    chmod 644 "$DIR/certs/audit.pub.pem"
 }
 
 generate_key() { # ID LABEL OPTION...
@@ -87,7 +92,7 @@ generate_key() { # ID LABEL OPTION...
     shift 2
     "$here/answer-pins" --user "$DIR/hsmd/pin" -- \
         p11tool --provider "$module" --login "$@" --id "$id" --label "$label" \
-        --outfile /dev/null "pkcs11:token=$DOMAIN"
+        --outfile "${PUBLIC_HALF:-/dev/null}" "pkcs11:token=$DOMAIN"
 }
 
 # ---- hsmd ----
@@ -134,6 +139,7 @@ write_hsmd_conf() { # with-certificates, without-certificates
         hsmd_key 03 ec-signing smime-sign "$1"
         hsmd_key 04 ec-decryption smime-decrypt "$1"
         cat <<-END
+		audit-key { token = main  label = 'audit'  id = '06' }
 		client gateway { public-key-file = '../gateway/gateway.pub' }
 		grant { client = gateway  key = signing  operations = { sign } }
 		grant { client = gateway  key = decryption  operations = { unwrap } }

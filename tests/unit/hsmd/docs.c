@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// hsmd.conf(5) has every option, in its section, and no other; its examples are good; hsmd(8) has
-// every event of the audit log, and every option of the command.
+// hsmd.conf(5) has every option, in its section, and no other; its examples are good; hsmd-audit(5)
+// has every event and field of the audit log, hsmd(8) and hsmctl(1) every option of the command.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -130,25 +130,95 @@ static void test_examples(void **state)
     buf_clear(&page);
 }
 
-static void test_events(void **state)
+static bool is_event(const char *name)
+{
+    enum audit_event event;
+    return audit_event_by_name(bytes_of(name, word(name)), &event);
+}
+
+static bool is_field(const char *name)
+{
+    for (unsigned i = 0; i < AUDIT_FIELD_COUNT; i++) {
+        const char *known = audit_field_name((enum audit_field)i);
+        if (strlen(known) == word(name) && strncmp(known, name, word(name)) == 0)
+            return true;
+    }
+    return false;
+}
+
+// The items of one part of hsmd-audit(5) are all known; how many they are.
+static unsigned count_items(const char *part, const char *item, bool (*is_known)(const char *))
+{
+    unsigned documented = 0;
+    char *begin = strstr(read_page("hsmd-audit.5"), part);
+    assert_non_null(begin);
+    char *end = strstr(begin + 1, "\n.Ss ");
+    assert_non_null(end);
+    *end = 0;
+    for (char *at = begin; (at = strstr(at, item)) != NULL; at++, documented++)
+        assert_true(is_known(at + strlen(item)));
+    buf_clear(&page);
+    return documented;
+}
+
+static void test_audit(void **state)
 {
     (void)state;
-    char *text = read_page("hsmd.8");
-    char *begin = strstr(text, "\n.It Ic event\n");
-    assert_non_null(begin);
-    char *end = strstr(begin + 5, "\n.It ");
-    *end = 0;
-    unsigned documented = 0;
-    for (char *at = begin; (at = strstr(at, "\n.Cm ")) != NULL; at++) {
-        bool is_known = false;
-        for (unsigned i = 0; i < AUDIT_EVENT_COUNT; i++)
-            is_known = is_known ||
-                       (strlen(audit_event_name((enum audit_event)i)) == word(at + 5) &&
-                        strncmp(audit_event_name((enum audit_event)i), at + 5, word(at + 5)) == 0);
-        assert_true(is_known);
-        documented++;
+    assert_int_equal(count_items("\n.Ss Events\n", "\n.It Cm ", is_event), AUDIT_EVENT_COUNT);
+    assert_int_equal(count_items("\n.Ss Fields\n", "\n.It Ic ", is_field), AUDIT_FIELD_COUNT);
+}
+
+// Every option in the tables of a source is in the page as "item"; how many they are.
+static unsigned count_options(const char *source, const char *manual, const char *item)
+{
+    unsigned options = 0;
+    char *text = read_page(source);
+    for (char *table = text; (table = strstr(table, "long_options[] = {")) != NULL;) {
+        char *end = strstr(table, "{0},");
+        assert_non_null(end);
+        *end = 0;
+        for (char *at = table; (at = strstr(at, "{\"")) != NULL; at++, options++) {
+            char entry[64];
+            snprintf(entry, sizeof entry, "%s-%.*s", item, (int)strcspn(at + 2, "\""), at + 2);
+            if (!strstr(manual, entry))
+                print_error("there is no %s in the page\n", entry);
+            assert_non_null(strstr(manual, entry));
+        }
+        table = end + 1;
     }
-    assert_int_equal(documented, AUDIT_EVENT_COUNT);
+    buf_clear(&page);
+    return options;
+}
+
+static unsigned count_in(const char *text, const char *item)
+{
+    unsigned n = 0;
+    for (const char *at = text; (at = strstr(at, item)) != NULL; at++)
+        n++;
+    return n;
+}
+
+static void test_hsmctl(void **state)
+{
+    (void)state;
+    char *manual = strdup(read_page("../tools/hsmctl.1"));
+    buf_clear(&page);
+    unsigned options = count_options("../tools/hsmctl_audit.c", manual, "\n.It Fl ") +
+                       count_options("../tools/hsmctl_audit_show.c", manual, "\n.It Fl ");
+    assert_int_equal(options, 12);
+    assert_int_equal(count_in(manual, "\n.It Fl -"), options);
+    const char *source = read_page("../tools/hsmctl_audit.c");
+    static const char *const commands[] = {"verify", "show", "export"};
+    for (unsigned i = 0; i < sizeof commands / sizeof *commands; i++) {
+        char text[64];
+        snprintf(text, sizeof text, "\n.Ss audit %s\n", commands[i]);
+        assert_non_null(strstr(manual, text));
+        snprintf(text, sizeof text, "strcmp(argv[1], \"%s\")", commands[i]);
+        assert_non_null(strstr(source, text));
+    }
+    assert_int_equal(count_in(manual, "\n.Ss audit "), 3);
+    assert_int_equal(count_in(source, "strcmp(argv[1], "), 3);
+    free(manual);
     buf_clear(&page);
 }
 
@@ -183,10 +253,9 @@ static void test_command(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_options),
-        cmocka_unit_test(test_examples),
-        cmocka_unit_test(test_events),
-        cmocka_unit_test(test_command),
+        cmocka_unit_test(test_options), cmocka_unit_test(test_examples),
+        cmocka_unit_test(test_audit),   cmocka_unit_test(test_command),
+        cmocka_unit_test(test_hsmctl),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: Apache-2.0
+// The thread that signs the log: when it does, and what it does while the token is away.
+#include "hsmd/audit_checkpoint.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "hsmd/audit_verify.h"
+#include "hsmd/base/file.h"
+#include "hsmd/base/log.h"
+#include "tests/support/audit_log.h"
+
+#define PATIENCE_MS 20000
+
+static char dir[64];
+static char path[96];
+static struct audit *audit;
+static struct checkpointer *checkpointer;
+
+static int setup(void **state)
+{
+    (void)state;
+    log_open("test", LOG_SINK_STDERR, LOG_LEVEL_ERROR);
+    snprintf(dir, sizeof dir, "/tmp/audit-checkpoint-XXXXXX");
+    assert_non_null(mkdtemp(dir));
+    snprintf(path, sizeof path, "%s/audit.log", dir);
+    assert_int_equal(audit_open(path, &audit, NULL), ERR_OK);
+    memstore_key_break(audit_log_key("P-256"), ERR_OK, 0);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    audit_close(audit);
+    unlink(path);
+    return rmdir(dir);
+}
+
+static void begin(unsigned lines, unsigned seconds)
+{
+    const struct checkpointer_conf conf = {.audit = audit,
+                                           .keystore = &memstore_ops,
+                                           .key = audit_log_key("P-256"),
+                                           .lines = lines,
+                                           .seconds = seconds};
+    assert_int_equal(checkpointer_open(&conf, &checkpointer, NULL), ERR_OK);
+}
+
+static void end(void)
+{
+    assert_int_equal(checkpointer_close(checkpointer, NULL), ERR_OK);
+}
+
+static void event(enum audit_event which)
+{
+    assert_int_equal(audit_write(audit, &(struct audit_record){.event = which}, NULL), ERR_OK);
+}
+
+static void wait_for_line(uint64_t seq)
+{
+    deadline_t until = deadline_in(PATIENCE_MS);
+    while (audit_head(audit).seq < seq && !deadline_is_past(until))
+        usleep(2000);
+    assert_true(audit_head(audit).seq >= seq);
+}
+
+static struct audit_report verify(bool is_closed)
+{
+    const struct audit_expected expected = {.is_closed = is_closed};
+    struct audit_verify *check = NULL;
+    struct buf text;
+    buf_init(&text, 64u << 20);
+    assert_int_equal(file_read(path, &text, NULL), ERR_OK);
+    assert_int_equal(audit_verify_new(audit_log_public("P-256"), &expected, &check, NULL), ERR_OK);
+    audit_verify_file(check, "log");
+    audit_verify_put(check, buf_bytes(&text));
+    struct audit_report report = *audit_verify_end(check);
+    assert_string_equal(report.reason.text, "");
+    audit_verify_free(check);
+    buf_clear(&text);
+    return report;
+}
+
+// One at the start, one for each so many lines, one at the stop; none where nothing was written.
+static void test_lines(void **state)
+{
+    (void)state;
+    event(AUDIT_START);
+    begin(10, 86400);
+    wait_for_line(2);
+    for (unsigned i = 0; i < 10; i++)
+        audit_log_use(audit, i);
+    wait_for_line(13);
+    event(AUDIT_STOP);
+    end();
+    struct audit_report report = verify(true);
+    assert_int_equal(report.checkpoints, 3);
+    assert_int_equal(report.lines, 15);
+    begin(10, 86400); // its first one covers the checkpoint at the end
+    wait_for_line(16);
+    end();
+    assert_int_equal(verify(true).lines, 16);
+}
+
+static void test_seconds(void **state)
+{
+    (void)state;
+    event(AUDIT_START);
+    begin(1000000, 1);
+    wait_for_line(2);
+    audit_log_use(audit, 1);
+    wait_for_line(4);
+    usleep(2500000);
+    assert_int_equal(audit_head(audit).seq, 4); // no line, no checkpoint
+    end();
+    assert_int_equal(verify(false).checkpoints, 2);
+}
+
+// The log goes on, unsigned; when the token is back it is signed again.
+static void test_token_away(void **state)
+{
+    (void)state;
+    memstore_key_break(audit_log_key("P-256"), ERR_TEMP, 0);
+    event(AUDIT_START);
+    begin(1, 1);
+    for (unsigned i = 0; i < 50; i++)
+        audit_log_use(audit, i);
+    usleep(100000);
+    assert_int_equal(audit_head(audit).seq, 51);
+    memstore_key_break(audit_log_key("P-256"), ERR_OK, 0);
+    wait_for_line(52);
+    end();
+    struct audit_report report = verify(false);
+    assert_int_equal(report.covered, 51);
+    // Away at the stop: the log ends without its checkpoint, and hsmd ends all the same.
+    begin(1, 1);
+    wait_for_line(53);
+    memstore_key_break(audit_log_key("P-256"), ERR_TEMP, 0);
+    event(AUDIT_STOP);
+    end();
+    assert_false(verify(false).is_closed);
+}
+
+// Signing takes its time and holds nobody up: many lines come between a checkpoint and what it
+// covers.
+static void test_slow_token(void **state)
+{
+    (void)state;
+    event(AUDIT_START);
+    memstore_key_break(audit_log_key("P-256"), ERR_OK, 300);
+    begin(1, 1);
+    usleep(50000);
+    for (unsigned i = 0; i < 500; i++)
+        audit_log_use(audit, i);
+    assert_int_equal(audit_head(audit).seq, 501); // the first one is still being signed
+    wait_for_line(502);
+    memstore_key_break(audit_log_key("P-256"), ERR_OK, 0);
+    event(AUDIT_STOP);
+    end();
+    assert_true(verify(true).checkpoints >= 2);
+}
+
+// Each way of syncing takes lines from several openings.
+static void test_syncs(void **state)
+{
+    (void)state;
+    for (unsigned sync = 0; sync < AUDIT_SYNC_COUNT; sync++) {
+        assert_int_equal(audit_set_sync(audit, (enum audit_sync)sync, NULL), ERR_OK);
+        for (unsigned i = 0; i < 20; i++)
+            audit_log_use(audit, i);
+        audit_log_seal(audit, "P-256");
+        audit_close(audit);
+        assert_int_equal(audit_open(path, &audit, NULL), ERR_OK);
+    }
+    assert_int_equal(verify(false).checkpoints, AUDIT_SYNC_COUNT);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_lines, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_seconds, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_token_away, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_slow_token, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_syncs, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
