@@ -3,7 +3,7 @@
 // time. Not a test: run it on the machine that is asked about.
 //     bench_hsmd_audit [ROUNDS [SECONDS]]
 // Settings alternate round by round, so that what else the machine does meets all alike; printed
-// are the medians, and the smallest and greatest.
+// are the medians, the smallest and greatest, and the medians of the ratios within a round.
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -82,6 +82,19 @@ static int compare(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
+// Of measurements made one after the other: what else goes on changes slower than that.
+static void print_ratios(double results[][ROUNDS_MAX], unsigned rounds, const char *name)
+{
+    double ratios[ROUNDS_MAX];
+    for (unsigned sync = AUDIT_SYNC_OFF + 1; sync < AUDIT_SYNC_COUNT; sync++) {
+        for (unsigned i = 0; i < rounds; i++)
+            ratios[i] = 100 * results[sync][i] / results[AUDIT_SYNC_OFF][i];
+        qsort(ratios, rounds, sizeof *ratios, compare);
+        printf("%-8s %-6s median %5.1f %% of off in the same round\n", name,
+               audit_sync_name((enum audit_sync)sync), ratios[rounds / 2]);
+    }
+}
+
 int main(int argc, char **argv)
 {
     static const char *const keys[] = {"signing", "ec-signing"};
@@ -100,6 +113,7 @@ int main(int argc, char **argv)
             for (unsigned sync = 0; sync < AUDIT_SYNC_COUNT; sync++)
                 results[sync][round] = measure(audit_sync_name((enum audit_sync)sync), seconds);
         }
+        print_ratios(results, rounds, names[k]);
         for (unsigned sync = 0; sync < AUDIT_SYNC_COUNT; sync++) {
             qsort(results[sync], rounds, sizeof **results, compare);
             printf("%-8s %-6s median %6.0f/s  (%.0f to %.0f)\n", names[k],

@@ -133,6 +133,20 @@ static void test_mistakes(void **state)
         {"state-directory", "request-timeout = 99\nstate-directory", ":3: request-timeout must be"},
         {"state-directory", "log = nowhere\nstate-directory", "log: \"nowhere\" is not"},
         {"state-directory", "log-level = loud\nstate-directory", "log-level: \"loud\" is not"},
+        {"state-directory", "audit-sync = maybe\nstate-directory",
+         ":3: audit-sync: \"maybe\" is not always, batch or off"},
+        {"state-directory", "audit-checkpoint-lines = 0\nstate-directory",
+         ":3: audit-checkpoint-lines must be"},
+        {"state-directory", "audit-checkpoint-seconds = 86401\nstate-directory",
+         ":3: audit-checkpoint-seconds must be"},
+        {"client gw", "audit-key { label = \"a\" }\nclient gw", "audit-key: token must name"},
+        {"client gw", "audit-key { token = main }\nclient gw", "audit-key: label is missing"},
+        {"client gw", "audit-key { token = main purpose = general }\nclient gw", "no such option"},
+        {"client gw",
+         "audit-key { token = main label = \"a\" }\naudit-key { token = main label = \"b\" }\n"
+         "client gw",
+         "there can be only one"},
+        {"key = signing", "key = audit-key", "key must name"},
         {"grant {", "client gw { public-key = \"" KEY_2 "\" }\ngrant {", "gw"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
