@@ -5,6 +5,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -57,8 +58,8 @@ struct load {
     pthread_t thread;
     struct client *client;
     const char *key_name;
-    volatile bool is_stopping;
-    unsigned count, failed;
+    atomic_bool is_stopping;
+    atomic_uint count, failed;
     uint64_t ids[CALLS_MAX];
 };
 
@@ -102,6 +103,22 @@ static void begin_load(void)
         load->count = load->failed = 0;
         assert_int_equal(pthread_create(&load->thread, NULL, sign_on, load), 0);
     }
+}
+
+// Until so many more were answered "ok".
+static void wait_for_answers(unsigned more)
+{
+    unsigned before = 0;
+    unsigned now = 0;
+    for (unsigned i = 0; i < CLIENTS; i++)
+        before += loads[i].count;
+    for (unsigned tries = 0; now < before + more && tries < 30000; tries++) {
+        usleep(1000);
+        now = 0;
+        for (unsigned i = 0; i < CLIENTS; i++)
+            now += loads[i].count;
+    }
+    assert_true(now >= before + more);
 }
 
 // How many were answered "ok".
@@ -215,10 +232,9 @@ static void test_killed(void **state)
         for (unsigned round = 0; round < 3; round++) {
             start();
             begin_load();
-            usleep(250000 + round * 90000);
+            wait_for_answers(60 + 37 * round);
             assert_int_equal(hsmd_stop(&hsmd, SIGKILL), 1000 + SIGKILL);
-            unsigned count = end_load();
-            assert_true(count > 20);
+            (void)end_load();
             nothing_is_missing();
             (void)verify(false, "state/audit.log", NULL);
         }
@@ -245,11 +261,11 @@ static void test_rotated(void **state)
     configure("batch");
     start();
     begin_load();
-    usleep(200000);
+    wait_for_answers(50);
     assert_int_equal(rename(hsmd_path(&hsmd, "state/audit.log"), hsmd_path(&hsmd, "state/old")), 0);
     kill(hsmd.pid, SIGHUP);
     wait_for_file("state/audit.log");
-    usleep(200000);
+    wait_for_answers(50);
     (void)end_load();
     assert_int_equal(hsmd_stop(&hsmd, SIGTERM), 0);
     struct audit_report report = verify(true, "state/old", "state/audit.log", NULL);
@@ -266,6 +282,22 @@ static void set_file_limit(rlim_t limit)
     assert_int_equal(prlimit(hsmd.pid, RLIMIT_FSIZE, &both, NULL), 0);
 }
 
+static unsigned failures(void)
+{
+    unsigned failed = 0;
+    for (unsigned i = 0; i < CLIENTS; i++)
+        failed += loads[i].failed;
+    return failed;
+}
+
+static void wait_for_failures(void)
+{
+    unsigned before = failures();
+    for (unsigned tries = 0; failures() == before && tries < 30000; tries++)
+        usleep(1000);
+    assert_true(failures() > before);
+}
+
 // Full under load, room again, full again: refused meanwhile, and the log is whole.
 static void test_full(void **state)
 {
@@ -275,18 +307,14 @@ static void test_full(void **state)
     start();
     begin_load();
     for (unsigned i = 0; i < 3; i++) {
-        usleep(100000);
+        wait_for_answers(30);
         assert_int_equal(stat(hsmd_path(&hsmd, "state/audit.log"), &st), 0);
         set_file_limit((rlim_t)st.st_size + 3000);
-        usleep(200000);
+        wait_for_failures();
         set_file_limit(RLIM_INFINITY);
     }
-    usleep(100000);
-    assert_true(end_load() > 20);
-    unsigned failed = 0;
-    for (unsigned i = 0; i < CLIENTS; i++)
-        failed += loads[i].failed;
-    assert_true(failed > 0);
+    wait_for_answers(30);
+    (void)end_load();
     nothing_is_missing();
     assert_int_equal(hsmd_stop(&hsmd, SIGTERM), 0);
     (void)verify(true, "state/audit.log", NULL);
