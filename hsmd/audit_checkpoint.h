@@ -10,7 +10,7 @@
 #include "hsmd/audit.h"
 #include "hsmd/keystore.h"
 
-#define CHECKPOINT_RETRY_MS 5000
+#define CHECKPOINT_RETRY_MS 2000
 #define CHECKPOINT_STOP_MS 5000 // for the last one
 
 struct checkpointer;
