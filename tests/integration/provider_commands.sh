@@ -168,6 +168,7 @@ check "... verifies" plain req -in r.csr -verify -noout
 start_server() { # KEY OPTION...
     local key=$1
     shift
+    : >server.log # now: the one before has a port in it, too
     ours s_server -accept 127.0.0.1:0 -naccept 1 -cert "$key.pem" -key "hsmd:$key" -www "$@" \
         >server.log 2>&1 &
     SERVER_PID=$!
