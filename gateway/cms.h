@@ -3,6 +3,7 @@
 // Private keys are EVP_PKEYs from the provider; session keys are made here.
 #pragma once
 
+#include <stdint.h>
 #include <time.h>
 
 #include <openssl/x509.h>
@@ -59,8 +60,17 @@ enum cms_type {
     CMS_TYPE_COMPRESSED
 };
 
+enum cms_refusal { // why cms_inspect refuses
+    CMS_REFUSAL_NONE,
+    CMS_REFUSAL_MALFORMED,   // or out of bounds
+    CMS_REFUSAL_UNKNOWN,     // hangs on something that is not in our table: could be anything
+    CMS_REFUSAL_UNSUPPORTED, // known, but not to this libcrypto
+    CMS_REFUSAL_FORBIDDEN,   // known, and weak or dangerous
+};
+
 struct cms_summary {
     enum cms_type type;
+    enum cms_refusal refusal;
     bool is_detached;     // SignedData without eContent
     bool is_certs_only;   // SignedData without signers
     char algorithms[200]; // for people: "aes-256-cbc, rsaes-oaep(sha256)"
@@ -72,7 +82,7 @@ struct cms_summary {
 // also what OpenSSL 3.0's CMS layer cannot do (Ed25519, X25519, CCM): "unsupported: ...".
 // Recipients or signers that we cannot handle are no fault beside one that we can; a SHA-1
 // signature passes, for cms_verify to judge. summary->type is set even on failure when it could be
-// read.
+// read, and refusal tells the kinds of failure apart; "unsupported" may be an unknown one.
 enum err cms_inspect(struct bytes object, bool allow_legacy, struct cms_summary *summary,
                      struct detail *detail);
 
@@ -84,9 +94,10 @@ struct cms_identity { // a decryption key of ours
 
 // Finds the identities that a RecipientInfo names, decrypts with the first that opens it, releases
 // nothing before the end is verified. used: index of the identity. ERR_PERM: no recipient is ours
-// ("not for us"), or decryption failed (one text for every cause); ERR_TEMP: hsmd; ERR_DENIED: hsmd
-// refuses. Applies the allow-list itself, with legacy. What AES-CBC gives has no integrity: a
-// message changed on its way may come out as garbage.
+// (then used is CMS_NOBODY), or decryption failed (one text for every cause); ERR_TEMP: hsmd;
+// ERR_DENIED: hsmd refuses. Applies the allow-list itself, with legacy. What AES-CBC gives has no
+// integrity: a message changed on its way may come out as garbage.
+#define CMS_NOBODY SIZE_MAX
 enum err cms_decrypt(struct bytes object, const struct cms_identity *identities, size_t count,
                      struct spool *out, size_t *used, struct detail *detail);
 

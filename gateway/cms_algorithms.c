@@ -265,12 +265,16 @@ static enum err gcm_read(struct ber *ber, struct cms_algorithm_facts *facts, str
         facts->tag_len = ber_get_unsigned(&parameters);
     if (!ber_is_done(&parameters) || !ber_is_done(ber))
         return err_set(detail, ERR_PERM, "malformed: parameters of %s", facts->name);
-    if (nonce_len != GCM_NONCE_LEN)
+    if (nonce_len != GCM_NONCE_LEN) {
+        facts->status = CMS_UNAVAILABLE;
         return err_set(detail, ERR_PERM, "unsupported: %s with a nonce of %zu bytes", facts->name,
                        nonce_len);
-    if (facts->tag_len < GCM_TAG_MIN || facts->tag_len > GCM_TAG_MAX)
+    }
+    if (facts->tag_len < GCM_TAG_MIN || facts->tag_len > GCM_TAG_MAX) {
+        facts->status = CMS_FORBIDDEN;
         return err_set(detail, ERR_PERM, "forbidden: %s with a tag of %zu bytes (RFC 5084)",
                        facts->name, facts->tag_len);
+    }
     return ERR_OK;
 }
 

@@ -60,7 +60,8 @@ struct cms_algorithm_facts {
     char name[80];                         // for people: "rsaes-oaep(sha256)"
 };
 
-// algorithm: a SEQUENCE. ERR_PERM: malformed, or parameters that are not allowed, with the reason.
+// algorithm: a SEQUENCE. ERR_PERM: malformed, or parameters that are not allowed, with the reason;
+// status then tells parameters that are unavailable or forbidden from malformed ones.
 // A known algorithm of another status than allowed is no error here.
 enum err cms_algorithm_read(const struct ber_element *algorithm, enum cms_use use,
                             struct cms_algorithm_facts *facts, struct detail *detail);

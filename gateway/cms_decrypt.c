@@ -152,7 +152,10 @@ static enum err attempt_all(struct attempt *attempt, const struct cms_identity *
             is_ours = is_ours || err == ERR_PERM;
         }
     }
-    return is_ours ? ERR_PERM : err_set(detail, ERR_PERM, "not for us");
+    if (is_ours)
+        return ERR_PERM;
+    *used = CMS_NOBODY;
+    return err_set(detail, ERR_PERM, "not for us");
 }
 
 enum err cms_decrypt(struct bytes object, const struct cms_identity *identities, size_t count,
@@ -161,6 +164,7 @@ enum err cms_decrypt(struct bytes object, const struct cms_identity *identities,
     struct cms_summary summary;
     struct attempt attempt = {.out = out};
     const unsigned char *at = object.data;
+    *used = 0;
     enum err err = cms_inspect(object, true, &summary, detail); // whatever the caller did before
     if (err != ERR_OK)
         return err;

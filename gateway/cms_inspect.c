@@ -39,6 +39,7 @@ struct inspection {
     struct cms_summary *summary;
     struct detail *detail;
     unsigned usable, unusable; // recipients or signers whose algorithms we can, or cannot, handle
+    unsigned known;            // of the unusable ones
     unsigned reks;
     char unusable_name[80]; // algorithm of the first unusable one
 };
@@ -46,6 +47,21 @@ struct inspection {
 static enum err refuse_malformed(struct inspection *in, const char *what)
 {
     return err_set(in->detail, ERR_PERM, "malformed: %s", what);
+}
+
+static enum err refuse(struct inspection *in, enum cms_refusal refusal, const char *what)
+{
+    static const char *const words[] = {[CMS_REFUSAL_UNKNOWN] = "unsupported",
+                                        [CMS_REFUSAL_UNSUPPORTED] = "unsupported",
+                                        [CMS_REFUSAL_FORBIDDEN] = "forbidden"};
+    in->summary->refusal = refusal;
+    return err_set(in->detail, ERR_PERM, "%s: %s", words[refusal], what);
+}
+
+// Not just its name but all that it is made of is in the table.
+static bool is_known(const struct cms_algorithm_facts *facts)
+{
+    return facts->algorithm && (facts->algorithm->parameters != CMS_PARAMETERS_WRAP || facts->wrap);
 }
 
 // Adds a name to the list for people, once.
@@ -73,13 +89,14 @@ static enum err judge(struct inspection *in, const struct cms_algorithm_facts *f
     case CMS_LEGACY:
         if (in->allow_legacy)
             return ERR_OK;
-        return err_set(in->detail, ERR_PERM, "forbidden: %s", facts->name);
-    case CMS_FORBIDDEN:
-        return err_set(in->detail, ERR_PERM, "forbidden: %s", facts->name);
-    case CMS_UNAVAILABLE:
         break;
+    case CMS_FORBIDDEN:
+        break;
+    case CMS_UNAVAILABLE:
+        return refuse(in, is_known(facts) ? CMS_REFUSAL_UNSUPPORTED : CMS_REFUSAL_UNKNOWN,
+                      facts->name);
     }
-    return err_set(in->detail, ERR_PERM, "unsupported: %s", facts->name);
+    return refuse(in, CMS_REFUSAL_FORBIDDEN, facts->name);
 }
 
 // The outcome of one algorithm of several alternatives: what we cannot handle may be another's.
@@ -90,9 +107,18 @@ static enum err judge_alternative(struct inspection *in, const struct cms_algori
         return judge(in, facts);
     }
     name_algorithm(in, facts->name);
+    in->known += is_known(facts) ? 1 : 0;
     if (in->unusable++ == 0)
         snprintf(in->unusable_name, sizeof in->unusable_name, "%s", facts->name);
     return ERR_OK;
+}
+
+static enum err judge_alternatives(struct inspection *in)
+{
+    if (in->usable > 0)
+        return ERR_OK;
+    return refuse(in, in->known > 0 ? CMS_REFUSAL_UNSUPPORTED : CMS_REFUSAL_UNKNOWN,
+                  in->unusable_name);
 }
 
 static enum err ktri_inspect(struct inspection *in, struct bytes content)
@@ -121,6 +147,7 @@ static enum err originator_inspect(struct inspection *in, struct bytes content,
         return refuse_malformed(in, "originator");
     if (choice.tag != (BER_CONTEXT_CONSTRUCTED | 1)) {
         *facts = (struct cms_algorithm_facts){.status = CMS_UNAVAILABLE, .name = "static-ecdh"};
+        in->known++;
         return ERR_OK;
     }
     struct ber key = ber_open(choice.content);
@@ -205,9 +232,9 @@ static enum err recipients_inspect(struct inspection *in, struct bytes content)
             err = kari_inspect(in, recipient.content);
             break;
         case BER_CONTEXT_CONSTRUCTED | 2:
-            return err_set(in->detail, ERR_PERM, "forbidden: recipient with a shared key");
+            return refuse(in, CMS_REFUSAL_FORBIDDEN, "recipient with a shared key");
         case BER_CONTEXT_CONSTRUCTED | 3:
-            return err_set(in->detail, ERR_PERM, "forbidden: recipient with a password");
+            return refuse(in, CMS_REFUSAL_FORBIDDEN, "recipient with a password");
         case BER_CONTEXT_CONSTRUCTED | 4:
             err = other_inspect(in, recipient.content);
             break;
@@ -219,9 +246,7 @@ static enum err recipients_inspect(struct inspection *in, struct bytes content)
     }
     if (!ber_is_done(&ber) || count == 0)
         return refuse_malformed(in, "recipients");
-    if (in->usable == 0)
-        return err_set(in->detail, ERR_PERM, "unsupported: %s", in->unusable_name);
-    return ERR_OK;
+    return judge_alternatives(in);
 }
 
 static enum err encrypted_content_inspect(struct inspection *in, struct bytes content,
@@ -238,10 +263,15 @@ static enum err encrypted_content_inspect(struct inspection *in, struct bytes co
     if (!ber_is_done(&ber) || !ber_string_len(&value, &len))
         return refuse_malformed(in, "encrypted content");
     if (!bytes_equal(type.content, oid_data))
-        return err_set(in->detail, ERR_PERM, "unsupported: encrypted content that is not data");
+        return refuse(in, CMS_REFUSAL_UNKNOWN, "encrypted content that is not data");
     enum err err = cms_algorithm_read(&algorithm, use, facts, in->detail);
-    if (err != ERR_OK)
+    if (err != ERR_OK) {
+        if (facts->algorithm && facts->status == CMS_UNAVAILABLE)
+            in->summary->refusal = CMS_REFUSAL_UNSUPPORTED;
+        else if (facts->algorithm && facts->status == CMS_FORBIDDEN)
+            in->summary->refusal = CMS_REFUSAL_FORBIDDEN;
         return err;
+    }
     err = judge(in, facts);
     enum cms_parameters parameters = facts->algorithm ? facts->algorithm->parameters : 0;
     size_t block = parameters == CMS_PARAMETERS_IV16  ? 16
@@ -285,12 +315,14 @@ static enum err auth_enveloped_inspect(struct inspection *in, struct bytes conte
     enum err err = encrypted_content_inspect(in, encrypted.content, CMS_USE_AEAD, &facts);
     if (err != ERR_OK)
         return err;
-    if (tag.content.len != facts.tag_len)
+    if (tag.content.len != facts.tag_len) {
+        in->summary->refusal = CMS_REFUSAL_FORBIDDEN;
         return err_set(in->detail, ERR_PERM,
                        "forbidden: a tag of %zu bytes where %zu are announced", tag.content.len,
                        facts.tag_len);
+    }
     if (has_attributes)
-        return err_set(in->detail, ERR_PERM, "unsupported: authenticated attributes");
+        return refuse(in, CMS_REFUSAL_UNSUPPORTED, "authenticated attributes");
     return recipients_inspect(in, recipients.content);
 }
 
@@ -336,7 +368,7 @@ static enum err encapsulated_inspect(struct inspection *in, struct bytes content
     if (!ber_is_done(&ber))
         return refuse_malformed(in, "encapsulated content");
     if (!bytes_equal(type.content, oid_data))
-        return err_set(in->detail, ERR_PERM, "unsupported: signed content that is not data");
+        return refuse(in, CMS_REFUSAL_UNSUPPORTED, "signed content that is not data");
     return ERR_OK;
 }
 
@@ -380,20 +412,16 @@ static enum err signed_inspect(struct inspection *in, struct bytes content)
     }
     if (!ber_is_done(&signers))
         return refuse_malformed(in, "signers");
-    if (in->usable == 0)
-        return err_set(in->detail, ERR_PERM, "unsupported: %s", in->unusable_name);
-    return ERR_OK;
+    return judge_alternatives(in);
 }
 
-enum err cms_inspect(struct bytes object, bool allow_legacy, struct cms_summary *summary,
-                     struct detail *detail)
+static enum err object_inspect(struct inspection *in, struct bytes object)
 {
-    struct inspection in = {.allow_legacy = allow_legacy, .summary = summary, .detail = detail};
+    struct cms_summary *summary = in->summary;
     size_t used = 0;
     char name[80];
-    *summary = (struct cms_summary){0};
     if (!ber_check(object, &used))
-        return refuse_malformed(&in, "not BER");
+        return refuse_malformed(in, "not BER");
     struct ber ber = ber_open(bytes_of(object.data, used));
     struct ber info = ber_open(ber_get(&ber, BER_SEQUENCE).content);
     struct ber_element type = ber_get(&info, BER_OID);
@@ -406,24 +434,35 @@ enum err cms_inspect(struct bytes object, bool allow_legacy, struct cms_summary 
         }
     }
     if (used != object.len)
-        return refuse_malformed(&in, "bytes behind the end");
+        return refuse_malformed(in, "bytes behind the end");
     if (!ber_is_done(&info))
-        return refuse_malformed(&in, "not a CMS object");
+        return refuse_malformed(in, "not a CMS object");
     if (summary->type == CMS_TYPE_OTHER || summary->type == CMS_TYPE_COMPRESSED)
-        return err_set(detail, ERR_PERM, "unsupported: %s", name);
+        return refuse(in, CMS_REFUSAL_UNSUPPORTED, name);
     struct ber_element value = ber_get(&explicit, BER_SEQUENCE);
     if (!ber_is_done(&explicit))
-        return refuse_malformed(&in, name);
+        return refuse_malformed(in, name);
     switch (summary->type) {
     case CMS_TYPE_SIGNED:
-        return signed_inspect(&in, value.content);
+        return signed_inspect(in, value.content);
     case CMS_TYPE_ENVELOPED:
-        return enveloped_inspect(&in, value.content);
+        return enveloped_inspect(in, value.content);
     case CMS_TYPE_AUTH_ENVELOPED:
-        return auth_enveloped_inspect(&in, value.content);
+        return auth_enveloped_inspect(in, value.content);
     case CMS_TYPE_COMPRESSED:
     case CMS_TYPE_OTHER:
         break;
     }
     return ERR_BUG;
+}
+
+enum err cms_inspect(struct bytes object, bool allow_legacy, struct cms_summary *summary,
+                     struct detail *detail)
+{
+    struct inspection in = {.allow_legacy = allow_legacy, .summary = summary, .detail = detail};
+    *summary = (struct cms_summary){0};
+    enum err err = object_inspect(&in, object);
+    if (err == ERR_PERM && summary->refusal == CMS_REFUSAL_NONE)
+        summary->refusal = CMS_REFUSAL_MALFORMED;
+    return err;
 }

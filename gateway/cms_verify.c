@@ -238,7 +238,8 @@ enum err cms_verify(struct bytes object, struct bytes content, const struct trus
     enum err err = cms_inspect(object, true, &summary, &reason);
     if (summary.type != CMS_TYPE_SIGNED)
         return err_set(detail, ERR_PERM, "%s", *reason.text ? reason.text : "not signed");
-    bool is_unsupported = strncmp(reason.text, "unsupported", 11) == 0;
+    bool is_unsupported =
+        summary.refusal == CMS_REFUSAL_UNSUPPORTED || summary.refusal == CMS_REFUSAL_UNKNOWN;
     if (err != ERR_OK && !is_unsupported) {
         snprintf(verification->reason, sizeof verification->reason, "%.199s", reason.text);
         return ERR_OK;

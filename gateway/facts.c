@@ -24,18 +24,29 @@ static enum facts_content content_of_cms(enum cms_type type, bool is_readable)
     return is_readable ? FACTS_PLAIN : FACTS_BROKEN;
 }
 
-// What was encrypted with algorithms that we cannot or will not read is still encrypted; what is
-// malformed might hide anything and is not let past as if it were encrypted.
+// What was encrypted with algorithms that we know but cannot or will not read is still encrypted;
+// what is malformed, or of a kind that we do not know, might hide anything and is not let past as
+// if it were encrypted. Nobody can see from outside for whom it is encrypted, or with how good a
+// key.
+static enum facts_content content_of_pkcs7(const struct cms_summary *summary)
+{
+    if (summary->refusal == CMS_REFUSAL_MALFORMED || summary->refusal == CMS_REFUSAL_UNKNOWN)
+        return FACTS_BROKEN;
+    if (summary->is_certs_only)
+        return FACTS_PLAIN;
+    return content_of_cms(summary->type, summary->refusal == CMS_REFUSAL_NONE);
+}
+
 static enum err look_into_pkcs7(struct gateway *gateway, const struct message *message,
                                 struct facts *facts, struct detail *detail)
 {
-    struct cms_summary summary = {0};
+    struct cms_summary summary = {.refusal = CMS_REFUSAL_MALFORMED};
     struct detail reason = {0};
     struct bytes der;
     struct spool *spool = spool_new(&gateway->spool);
     if (!spool)
         return out_of_memory(detail);
-    enum err err = mime_decode_pkcs7(message, spool, &reason);
+    enum err err = mime_decode_pkcs7_strictly(message, spool, &reason);
     if (!err)
         err = spool_view(spool, &der, &reason);
     if (!err)
@@ -43,14 +54,7 @@ static enum err look_into_pkcs7(struct gateway *gateway, const struct message *m
     spool_free(spool);
     if (err && err != ERR_PERM)
         return err_set(detail, err, "%s", reason.text);
-    bool is_understood = strncmp(reason.text, "unsupported", strlen("unsupported")) == 0 ||
-                         strncmp(reason.text, "forbidden", strlen("forbidden")) == 0;
-    if (err && !is_understood)
-        facts->content = FACTS_BROKEN;
-    else if (summary.is_certs_only)
-        facts->content = FACTS_PLAIN;
-    else
-        facts->content = content_of_cms(summary.type, !err);
+    facts->content = content_of_pkcs7(&summary);
     snprintf(facts->content_reason, sizeof facts->content_reason, "%.119s", reason.text);
     return ERR_OK;
 }

@@ -37,9 +37,6 @@
 // One text for every cause, so that nobody learns from the reader's message what went wrong.
 #define DECRYPTION_FAILED "decryption failed"
 
-// What cms_decrypt says when no RecipientInfo is for one of the identities.
-#define NOT_FOR_US "not for us"
-
 struct walk {
     struct gateway *gateway;
     const struct conf *conf;
@@ -215,20 +212,20 @@ static size_t gather_identities(struct walk *w, struct cms_identity *identities,
     return count;
 }
 
-static enum err run_decryption(struct walk *w, const struct object *object, struct detail *detail)
+// used: as of cms_decrypt.
+static enum err run_decryption(struct walk *w, const struct object *object, size_t *used,
+                               struct detail *detail)
 {
     enum err missing = ERR_OK;
-    size_t used = 0;
     struct detail reason = {0};
     struct cms_identity *identities = mem_calloc(w->conf->identity_count + 1, sizeof *identities);
     if (!identities)
         return out_of_memory(detail);
     size_t count = gather_identities(w, identities, &missing, &reason);
     enum err err = ERR_PERM;
+    *used = CMS_NOBODY;
     if (count > 0)
-        err = cms_decrypt(object->cms_view, identities, count, object->content, &used, detail);
-    else
-        (void)err_set(detail, ERR_PERM, NOT_FOR_US ": there is no decryption key");
+        err = cms_decrypt(object->cms_view, identities, count, object->content, used, detail);
     mem_free(identities);
     if (err == ERR_PERM && missing)
         return err_set(detail, missing, "%s", reason.text);
@@ -248,8 +245,9 @@ static enum err decrypt(struct walk *w, const struct object *object, struct deta
         leave_encrypted(w, AUTHRES_NEUTRAL, "S/MIME layers are nested too deep");
         return ERR_OK;
     }
-    enum err err = run_decryption(w, object, &reason);
-    if (err == ERR_PERM && strncmp(reason.text, NOT_FOR_US, strlen(NOT_FOR_US)) == 0) {
+    size_t used = 0;
+    enum err err = run_decryption(w, object, &used, &reason);
+    if (err == ERR_PERM && used == CMS_NOBODY) {
         leave_encrypted(w, AUTHRES_NEUTRAL, "not encrypted for a key of ours");
         return ERR_OK;
     }
@@ -278,7 +276,8 @@ static bool is_encrypted(const struct cms_summary *summary)
 // The object is not on the allow-list, or cannot be read.
 static void refuse_object(struct walk *w, const struct object *object, const char *reason)
 {
-    bool is_unsupported = strncmp(reason, "unsupported", strlen("unsupported")) == 0;
+    bool is_unsupported = object->summary.refusal == CMS_REFUSAL_UNSUPPORTED ||
+                          object->summary.refusal == CMS_REFUSAL_UNKNOWN;
     if (is_encrypted(&object->summary))
         leave_encrypted(w, is_unsupported ? AUTHRES_NEUTRAL : AUTHRES_PERMERROR, reason);
     else

@@ -259,15 +259,28 @@ enum err mime_split_signed(const struct message *message, struct spool *content,
     return err;
 }
 
-enum err mime_decode_pkcs7(const struct message *message, struct spool *der, struct detail *detail)
+static enum err decode_pkcs7(const struct message *message, bool strictly, struct spool *der,
+                             struct detail *detail)
 {
     struct root root;
     enum err err = root_init(&root, message, detail);
     if (err != ERR_OK)
         return err;
-    err = mime_text_decode_der(root.head.encoding, root.part.body, der, detail);
+    err = strictly ? mime_text_decode_der_strictly(root.head.encoding, root.part.body, der, detail)
+                   : mime_text_decode_der(root.head.encoding, root.part.body, der, detail);
     if (err == ERR_OK && spool_len(der) == 0)
         err = err_set(detail, ERR_PERM, "no CMS object in the body");
     root_clear(&root);
     return err;
+}
+
+enum err mime_decode_pkcs7(const struct message *message, struct spool *der, struct detail *detail)
+{
+    return decode_pkcs7(message, false, der, detail);
+}
+
+enum err mime_decode_pkcs7_strictly(const struct message *message, struct spool *der,
+                                    struct detail *detail)
+{
+    return decode_pkcs7(message, true, der, detail);
 }

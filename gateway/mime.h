@@ -43,6 +43,9 @@ enum err mime_split_signed(const struct message *message, struct spool *content,
                            struct spool *signature, struct detail *detail);
 // MIME_PKCS7: the body decoded (base64 with junk tolerated, quoted-printable, binary).
 enum err mime_decode_pkcs7(const struct message *message, struct spool *der, struct detail *detail);
+// The same, but ERR_PERM if there is anything else in the body that decoding would pass over.
+enum err mime_decode_pkcs7_strictly(const struct message *message, struct spool *der,
+                                    struct detail *detail);
 
 // The MIME entity of a message: its Content-* fields and its body, CRLF line ends, every part 7-bit
 // (8-bit and binary parts, and lines over 998 bytes, become quoted-printable or base64). This is

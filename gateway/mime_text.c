@@ -125,19 +125,58 @@ enum err mime_text_decode(GMimeContentEncoding encoding, struct bytes text, stru
     return err;
 }
 
+// The label, or what the text is in spite of it.
+static GMimeContentEncoding encoding_of_der(GMimeContentEncoding encoding, struct bytes text)
+{
+    if (encoding == GMIME_CONTENT_ENCODING_BASE64 ||
+        encoding == GMIME_CONTENT_ENCODING_QUOTEDPRINTABLE ||
+        encoding == GMIME_CONTENT_ENCODING_UUENCODE)
+        return encoding;
+    while (text.len && (text.data[0] <= ' '))
+        text = bytes_skip(text, 1);
+    // A SEQUENCE with a long or indefinite length begins with 30 8x, in base64 "MI".
+    if (text.len >= 2 && memcmp(text.data, "MI", 2) == 0)
+        return GMIME_CONTENT_ENCODING_BASE64;
+    return encoding;
+}
+
 enum err mime_text_decode_der(GMimeContentEncoding encoding, struct bytes text, struct spool *out,
                               struct detail *detail)
 {
-    if (encoding != GMIME_CONTENT_ENCODING_BASE64 &&
-        encoding != GMIME_CONTENT_ENCODING_QUOTEDPRINTABLE &&
-        encoding != GMIME_CONTENT_ENCODING_UUENCODE) {
-        struct bytes rest = text;
-        while (rest.len && (rest.data[0] <= ' '))
-            rest = bytes_skip(rest, 1);
-        // A SEQUENCE with a long or indefinite length begins with 30 8x, in base64 "MI".
-        if (rest.len >= 2 && memcmp(rest.data, "MI", 2) == 0)
-            encoding = GMIME_CONTENT_ENCODING_BASE64;
+    return mime_text_decode(encoding_of_der(encoding, text), text, out, detail);
+}
+
+static bool is_base64_char(uint8_t c)
+{
+    return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '+' ||
+           c == '/';
+}
+
+// Whole groups of four, padding in the last one only.
+static bool is_strict_base64(struct bytes text)
+{
+    size_t count = 0, padding = 0;
+    for (size_t i = 0; i < text.len; i++) {
+        uint8_t c = text.data[i];
+        if (c == ' ' || c == '\t' || c == '\r' || c == '\n')
+            continue;
+        if (c == '=')
+            padding++;
+        else if (padding > 0 || !is_base64_char(c))
+            return false;
+        count++;
     }
+    return count % 4 == 0 && padding <= 2;
+}
+
+enum err mime_text_decode_der_strictly(GMimeContentEncoding encoding, struct bytes text,
+                                       struct spool *out, struct detail *detail)
+{
+    encoding = encoding_of_der(encoding, text);
+    if (encoding == GMIME_CONTENT_ENCODING_UUENCODE)
+        return err_set(detail, ERR_PERM, "uuencoded");
+    if (encoding == GMIME_CONTENT_ENCODING_BASE64 && !is_strict_base64(text))
+        return err_set(detail, ERR_PERM, "something else is in the base64");
     return mime_text_decode(encoding, text, out, detail);
 }
 

@@ -29,6 +29,10 @@ enum err mime_text_decode(GMimeContentEncoding encoding, struct bytes text, stru
 // As that; what is labelled as no encoding but looks like base64 of DER is decoded all the same.
 enum err mime_text_decode_der(GMimeContentEncoding encoding, struct bytes text, struct spool *out,
                               struct detail *detail);
+// As that, for who must know that nothing else is in the text: ERR_PERM if it is base64 with
+// anything in it but its alphabet, white space and padding at the end, or uuencoded.
+enum err mime_text_decode_der_strictly(GMimeContentEncoding encoding, struct bytes text,
+                                       struct spool *out, struct detail *detail);
 // Lines of 76 characters, each ended with eol.
 enum err mime_text_put_base64(struct spool *out, struct bytes data, const char *eol,
                               struct detail *detail);

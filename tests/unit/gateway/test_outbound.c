@@ -225,9 +225,19 @@ static void test_broken_is_refused(void **state)
         "\r\n",
         "From: bob@a.example\r\nContent-Type: multipart/signed; micalg=sha-256; boundary=b;\r\n"
         " protocol=\"application/pkcs7-signature\"\r\n\r\nno parts\r\n",
+        // The cipher 1.2.3.4 leaves its content as it is.
+        "From: bob@a.example\r\nContent-Type: application/pkcs7-mime; smime-type=enveloped-data\r\n"
+        "Content-Transfer-Encoding: base64\r\n\r\n"
+        "MIIBZwYJKoZIhvcNAQcDoIIBWDCCAVQCAQAxggEhMIIBHQIBADAFMAACAQEwDQYJKoZIhvcNAQEB\r\n"
+        "BQAEggEAeHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4\r\n"
+        "eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4\r\n"
+        "eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4\r\n"
+        "eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4\r\n"
+        "eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eDAqBgkqhkiG9w0BBwEwBQYDKgMEgBZU\r\n"
+        "T1BTRUNSRVQgaW4gdGhlIGNsZWFy\r\n",
     };
     static const char *const profiles[] = {"sign", "encrypt", "sign-encrypt", "triple", "split"};
-    for (size_t i = 0; i < 4 * 5; i++) {
+    for (size_t i = 0; i < sizeof cases / sizeof *cases * 5; i++) {
         struct message *message;
         struct outcome outcome;
         run(cases[i / 5], profiles[i % 5], "dave@b.example", &message, &outcome);
@@ -237,6 +247,44 @@ static void test_broken_is_refused(void **state)
             fail_msg("case %zu: delivered with profile %s", i / 5, profiles[i % 5]);
         outcome_clear(&outcome);
         message_free(message);
+    }
+}
+
+// Clear text behind what is encrypted, which a lenient decoder passes over.
+static void test_clear_text_behind_encryption_is_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name, *profile, *added, *reply;
+    } cases[] = {
+        {"nothing", "encrypt", "", ""},
+        {"white space", "encrypt", "\r\n \t\r\n", ""},
+        {"a line", "encrypt", "\r\n... TOPSECRET ...\r\n",
+         "554 5.6.0 broken S/MIME message: something else is in the base64"},
+        {"letters of base64", "encrypt", "\r\nTOPSECRET\r\n", "554"},
+        {"whole groups of letters", "encrypt-gcm", "\r\nTOPSECRETTOP\r\n", "554"},
+        {"behind signed content", "sign-opaque", "\r\n... TOPSECRET ...\r\n", "554"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct message *message;
+        struct outcome first, second;
+        run(plain, cases[i].profile, "dave@b.example", &message, &first);
+        char *made = flow_text(first.copies[0].message);
+        size_t size = strlen(made) + strlen(cases[i].added) + 1;
+        char *text = mem_calloc(1, size);
+        assert_non_null(text);
+        snprintf(text, size, "%s%s", made, cases[i].added);
+        message_free(message);
+        run(text, "sign-encrypt", "dave@b.example", &message, &second);
+        bool is_right = *cases[i].reply ? strstr(flow_reply(&second), cases[i].reply) != NULL
+                                        : *flow_reply(&second) == 0;
+        if (!is_right)
+            fail_msg("%s: \"%s\"", cases[i].name, flow_reply(&second));
+        outcome_clear(&second);
+        outcome_clear(&first);
+        message_free(message);
+        mem_free(text);
+        mem_free(made);
     }
 }
 
@@ -361,6 +409,7 @@ int main(void)
         cmocka_unit_test(test_left_alone),
         cmocka_unit_test(test_protected_already),
         cmocka_unit_test(test_broken_is_refused),
+        cmocka_unit_test(test_clear_text_behind_encryption_is_refused),
         cmocka_unit_test(test_profile_header),
         cmocka_unit_test(test_no_room_is_temporary),
         cmocka_unit_test(test_each_allocation_may_fail),
