@@ -37,25 +37,44 @@ static enum facts_content content_of_pkcs7(const struct cms_summary *summary)
     return content_of_cms(summary->type, summary->refusal == CMS_REFUSAL_NONE);
 }
 
-static enum err look_into_pkcs7(struct gateway *gateway, const struct message *message,
-                                struct facts *facts, struct detail *detail)
+static enum facts_content content_of_signed(const struct cms_summary *summary)
+{
+    bool is_signature =
+        summary->type == CMS_TYPE_SIGNED && summary->is_detached && !summary->is_certs_only;
+    return is_signature ? content_of_pkcs7(summary) : FACTS_BROKEN;
+}
+
+static enum err read_cms(struct gateway *gateway, const struct message *message,
+                         enum mime_kind kind, struct cms_summary *summary, struct detail *detail)
+{
+    struct bytes der;
+    struct spool *cms = spool_new(&gateway->spool);
+    struct spool *content = spool_new(&gateway->spool);
+    enum err err = cms && content ? ERR_OK : out_of_memory(detail);
+    if (!err)
+        err = kind == MIME_SIGNED ? mime_split_signed(message, content, cms, detail)
+                                  : mime_decode_pkcs7_strictly(message, cms, detail);
+    if (!err)
+        err = spool_view(cms, &der, detail);
+    if (!err)
+        err = cms_inspect(der, true, summary, detail);
+    spool_free(content);
+    spool_free(cms);
+    return err;
+}
+
+static enum err look_into_cms(struct gateway *gateway, const struct message *message,
+                              enum mime_kind kind, struct facts *facts, struct detail *detail)
 {
     struct cms_summary summary = {.refusal = CMS_REFUSAL_MALFORMED};
     struct detail reason = {0};
-    struct bytes der;
-    struct spool *spool = spool_new(&gateway->spool);
-    if (!spool)
-        return out_of_memory(detail);
-    enum err err = mime_decode_pkcs7_strictly(message, spool, &reason);
-    if (!err)
-        err = spool_view(spool, &der, &reason);
-    if (!err)
-        err = cms_inspect(der, true, &summary, &reason);
-    spool_free(spool);
+    enum err err = read_cms(gateway, message, kind, &summary, &reason);
     if (err && err != ERR_PERM)
         return err_set(detail, err, "%s", reason.text);
-    facts->content = content_of_pkcs7(&summary);
-    snprintf(facts->content_reason, sizeof facts->content_reason, "%.119s", reason.text);
+    facts->content = kind == MIME_SIGNED ? content_of_signed(&summary) : content_of_pkcs7(&summary);
+    const char *text = *reason.text ? reason.text : "the second part is not a detached signature";
+    if (facts->content == FACTS_BROKEN)
+        snprintf(facts->content_reason, sizeof facts->content_reason, "%.119s", text);
     return ERR_OK;
 }
 
@@ -71,9 +90,9 @@ static enum err gather_content(struct gateway *gateway, const struct message *me
         snprintf(facts->content_reason, sizeof facts->content_reason, "%s", mime.reason);
         return ERR_OK;
     }
-    if (mime.kind == MIME_PKCS7)
-        return look_into_pkcs7(gateway, message, facts, detail);
-    facts->content = mime.kind == MIME_SIGNED ? FACTS_SIGNED : FACTS_PLAIN;
+    if (mime.kind != MIME_PLAIN)
+        return look_into_cms(gateway, message, mime.kind, facts, detail);
+    facts->content = FACTS_PLAIN;
     return ERR_OK;
 }
 

@@ -225,6 +225,9 @@ static void test_broken_is_refused(void **state)
         "\r\n",
         "From: bob@a.example\r\nContent-Type: multipart/signed; micalg=sha-256; boundary=b;\r\n"
         " protocol=\"application/pkcs7-signature\"\r\n\r\nno parts\r\n",
+        "From: bob@a.example\r\nContent-Type: multipart/signed; micalg=sha-256; boundary=b;\r\n"
+        " protocol=\"application/pkcs7-signature\"\r\n\r\n--b\r\n\r\nx\r\n--b\r\n"
+        "Content-Type: application/pkcs7-signature\r\n\r\nnot a signature\r\n--b--\r\n",
         // The cipher 1.2.3.4 leaves its content as it is.
         "From: bob@a.example\r\nContent-Type: application/pkcs7-mime; smime-type=enveloped-data\r\n"
         "Content-Transfer-Encoding: base64\r\n\r\n"
@@ -280,6 +283,37 @@ static void test_clear_text_behind_encryption_is_refused(void **state)
                                         : *flow_reply(&second) == 0;
         if (!is_right)
             fail_msg("%s: \"%s\"", cases[i].name, flow_reply(&second));
+        outcome_clear(&second);
+        outcome_clear(&first);
+        message_free(message);
+        mem_free(text);
+        mem_free(made);
+    }
+}
+
+// An object of another kind where the signature should be.
+static void test_what_is_no_detached_signature_is_refused(void **state)
+{
+    (void)state;
+    static const char *const profiles[] = {"sign-opaque", "encrypt"};
+    for (size_t i = 0; i < sizeof profiles / sizeof *profiles; i++) {
+        struct message *message;
+        struct outcome first, second;
+        run(plain, profiles[i], "dave@b.example", &message, &first);
+        char *made = flow_text(first.copies[0].message);
+        size_t size = strlen(made) + 600;
+        char *text = mem_calloc(1, size);
+        assert_non_null(text);
+        snprintf(text, size,
+                 "From: bob@a.example\r\nContent-Type: multipart/signed; micalg=sha-256;"
+                 " boundary=b; protocol=\"application/pkcs7-signature\"\r\n\r\n--b\r\n\r\nx\r\n"
+                 "--b\r\nContent-Type: application/pkcs7-signature\r\n"
+                 "Content-Transfer-Encoding: base64\r\n%s\r\n--b--\r\n",
+                 strstr(made, "\r\n\r\n") + 2);
+        message_free(message);
+        run(text, "sign", "dave@b.example", &message, &second);
+        assert_string_equal(flow_reply(&second), "554 5.6.0 broken S/MIME message:"
+                                                 " the second part is not a detached signature");
         outcome_clear(&second);
         outcome_clear(&first);
         message_free(message);
@@ -410,6 +444,7 @@ int main(void)
         cmocka_unit_test(test_protected_already),
         cmocka_unit_test(test_broken_is_refused),
         cmocka_unit_test(test_clear_text_behind_encryption_is_refused),
+        cmocka_unit_test(test_what_is_no_detached_signature_is_refused),
         cmocka_unit_test(test_profile_header),
         cmocka_unit_test(test_no_room_is_temporary),
         cmocka_unit_test(test_each_allocation_may_fail),
