@@ -6,28 +6,26 @@
 
 #include <openssl/err.h>
 
-// providers/provider.h, PROVIDER_REASONS.
+#include "providers/reasons.h"
+
 static const struct {
-    int reason;
+    enum reason reason;
     enum err class;
 } classes[] = {
-    {1, ERR_TEMP},   // hsmd cannot do it now
-    {2, ERR_PERM},   // hsmd rejects the request
-    {3, ERR_DENIED}, // hsmd denies it
-    {4, ERR_BUG},    // internal error
-    {5, ERR_TEMP},   // the provider's configuration, which can be mended while mail waits
-    {17, ERR_TEMP},  // out of memory
-    {19, ERR_TEMP},  // hsmd's reply makes no sense
+    {REASON_TEMP, ERR_TEMP},   {REASON_PERM, ERR_PERM},          {REASON_DENIED, ERR_DENIED},
+    {REASON_BUG, ERR_BUG},     {REASON_CONFIGURATION, ERR_TEMP}, // it can be mended while mail
+                                                                 // waits
+    {REASON_MEMORY, ERR_TEMP}, {REASON_REPLY, ERR_TEMP},
 };
 
 // ERR_OK: not hsmd's.
 static enum err class_of(unsigned long code)
 {
     const char *library = ERR_lib_error_string(code);
-    if (!library || strcmp(library, "hsmd") != 0)
+    if (!library || strcmp(library, PROVIDER_LIBRARY) != 0)
         return ERR_OK;
     for (size_t i = 0; i < sizeof classes / sizeof *classes; i++) {
-        if (classes[i].reason == ERR_GET_REASON(code))
+        if ((int)classes[i].reason == ERR_GET_REASON(code))
             return classes[i].class;
     }
     return ERR_PERM;
