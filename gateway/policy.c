@@ -29,10 +29,14 @@ static void choose_layers(const struct facts *facts, struct plan *plan)
 {
     if (!facts->profile || facts->content == FACTS_ENCRYPTED)
         return;
+    // A signature over the encryption is another one than the sender's own client made.
+    bool is_signed = facts->content == FACTS_SIGNED;
     for (size_t i = 0; i < modes[facts->profile->mode].count; i++) {
         enum plan_layer layer = modes[facts->profile->mode].layers[i];
-        if (layer != PLAN_SIGN || facts->content != FACTS_SIGNED)
+        if (layer != PLAN_SIGN || !is_signed)
             plan->layers[plan->layer_count++] = layer;
+        if (layer == PLAN_ENCRYPT)
+            is_signed = false;
     }
 }
 
