@@ -217,9 +217,23 @@ static enum err put_pair(struct folder *folder, const char *name, const char *va
     return err;
 }
 
-enum err authres_add(struct message *message, const char *authserv_id,
-                     const struct authres *authres, struct detail *detail)
+// A reader that looks for words in the whole field must find none of a result in free text.
+static void defuse(char *text)
 {
+    for (; *text; text++) {
+        if (*text == '=')
+            *text = ':';
+        else if (*text == ';')
+            *text = ',';
+    }
+}
+
+enum err authres_add(struct message *message, const char *authserv_id, const struct authres *given,
+                     struct detail *detail)
+{
+    struct authres copy = *given;
+    const struct authres *authres = &copy;
+    defuse(copy.reason);
     struct folder folder = {.name = sizeof FIELD};
     buf_init(&folder.value, VALUE_MAX);
     char method[40];

@@ -19,7 +19,7 @@ const char *authres_result_name(enum authres_result result);
 
 struct authres {
     enum authres_result result;
-    char reason[200];     // comment and reason=; quoted as needed here
+    char reason[200];     // comment and reason=; quoted as needed here, '=' and ';' replaced
     char identifier[320]; // body.smime-identifier: the signer's address, or ""
     char serial[80];      // body.smime-serial: hex, or ""
     char issuer[400];     // body.smime-issuer: RFC 4514 name, or ""

@@ -39,6 +39,7 @@
 
 struct walk {
     struct gateway *gateway;
+    const char *id; // of the request
     const struct conf *conf;
     const struct message *original;
     struct message *messages[CONF_DEPTH_MAX + 1]; // the first as it came, but for forged fields
@@ -95,6 +96,20 @@ static void leave_encrypted(struct walk *w, enum authres_result result, const ch
     w->result.was_encrypted = true;
 }
 
+// What a certificate says of itself anybody can write, until a trust anchor vouches for it: names
+// of others stand in the log only.
+static void log_signer(const struct walk *w, const struct cms_verification *v)
+{
+    char subject[200] = "", issuer[200] = "", serial[80] = "";
+    if (!v->signer || v->verdict == CMS_GOOD)
+        return;
+    certificate_subject(v->signer, subject, sizeof subject);
+    certificate_issuer(v->signer, issuer, sizeof issuer);
+    certificate_serial(v->signer, serial, sizeof serial);
+    log_info("signer", "id", w->id, "subject", subject, "issuer", issuer, "serial", serial, "why",
+             v->reason);
+}
+
 static void say_signature(struct walk *w, const struct cms_verification *v, bool covers)
 {
     if (w->has_result && !w->is_result_outside && w->result.result == AUTHRES_PASS)
@@ -104,7 +119,7 @@ static void say_signature(struct walk *w, const struct cms_verification *v, bool
         reason = *w->from ? "the signer is not the From address"
                           : "the message has not exactly one From address";
     say(w, verdict_of_signature(v->verdict, covers), reason);
-    if (!v->signer)
+    if (!v->signer || v->verdict != CMS_GOOD)
         return;
     certificate_serial(v->signer, w->result.serial, sizeof w->result.serial);
     certificate_issuer(v->signer, w->result.issuer, sizeof w->result.issuer);
@@ -144,6 +159,7 @@ static enum err judge_signature(struct walk *w, const struct cms_verification *v
         v->signer && *w->from && certificate_covers(v->signer, w->from) != CERTIFICATE_NO_MATCH;
     bool passes = verdict_of_signature(v->verdict, covers) == AUTHRES_PASS;
     bool is_innermost_kept = w->kept == w->count - 1;
+    log_signer(w, v);
     say_signature(w, v, covers);
     w->is_at_end = true;
     if (!is_sound(v->verdict))
@@ -410,7 +426,8 @@ static enum err give_result(struct walk *w, const struct request *request, bool 
 enum err inbound_run(struct gateway *gateway, const struct request *request,
                      struct outcome *outcome, struct detail *detail)
 {
-    struct walk w = {.gateway = gateway, .conf = gateway->conf, .original = request->message};
+    struct walk w = {
+        .gateway = gateway, .id = request->id, .conf = gateway->conf, .original = request->message};
     struct mime_facts root = {0};
     struct detail reason = {0};
     verdict_deliver(&outcome->verdict);

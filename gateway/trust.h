@@ -18,7 +18,8 @@ void trust_free(struct trust *trust);
 enum trust_purpose { TRUST_SIGN, TRUST_ENCRYPT };
 
 // Builds and checks the chain of cert with the intermediates (may be NULL) at that time. ERR_PERM:
-// not trusted (the detail says why); *is_expired tells whether dates were the only fault.
+// not trusted (the detail says why, without names); *is_expired tells whether dates were the only
+// fault.
 enum err trust_check(const struct trust *trust, X509 *cert, STACK_OF(X509) * intermediates,
                      enum trust_purpose purpose, time_t at, bool *is_expired,
                      struct detail *detail);
