@@ -83,9 +83,57 @@ static bool mentions(const char *text, const char *word)
     return false;
 }
 
+// One segment of the value, up to a ';' outside comments and quotes, without comments, spaces,
+// quotes and whatever is not visible ASCII. Returns where the next one begins; NULL: this is the
+// last.
+static const char *squeeze(const char *c, char *out, size_t size)
+{
+    int depth = 0;
+    bool is_quoted = false;
+    size_t n = 0;
+    for (; *c; c++) {
+        if (*c == '\\' && c[1] && (depth || is_quoted))
+            c++;
+        else if (is_quoted || (depth == 0 && *c == '"')) {
+            is_quoted = is_quoted != (*c == '"');
+            if (*c == '"')
+                continue;
+        } else if (*c == '(' || (depth && *c == ')')) {
+            depth += *c == '(' ? 1 : -1;
+            continue;
+        } else if (depth == 0 && *c == ';') {
+            break;
+        }
+        if (depth == 0 && *c > ' ' && *c <= '~' && n + 1 < size)
+            out[n++] = *c;
+    }
+    out[n] = 0;
+    return *c ? c + 1 : NULL;
+}
+
+// Some segment is nothing but the id, and perhaps a version: read_id found another one, or none.
+static bool claims_squeezed(const char *value, const char *authserv_id)
+{
+    char id[ADDRESS_MAX], segment[ADDRESS_MAX];
+    squeeze(authserv_id, id, sizeof id);
+    size_t n = strlen(id);
+    while (value) {
+        value = squeeze(value, segment, sizeof segment);
+        if (n == 0 || strncasecmp(segment, id, n) != 0)
+            continue;
+        const char *rest = segment + n + (segment[n] == '.' ? 1 : 0);
+        rest += *rest == '/' ? 1 : 0;
+        if (rest[strspn(rest, "0123456789")] == 0)
+            return true;
+    }
+    return false;
+}
+
 // In doubt yes: a reader may be less strict than we are.
 static bool claims(const char *value, const char *authserv_id)
 {
+    if (claims_squeezed(value, authserv_id))
+        return true;
     char id[ADDRESS_MAX];
     if (!read_id(value, id))
         return mentions(value, authserv_id);
@@ -98,6 +146,16 @@ static bool claims(const char *value, const char *authserv_id)
         return true;
     return address_normalise_domain(id, a, NULL) == ERR_OK &&
            address_normalise_domain(authserv_id, b, NULL) == ERR_OK && strcmp(a, b) == 0;
+}
+
+bool authres_has_forged(const struct message *message, const char *authserv_id)
+{
+    for (size_t i = 0; i < message->header_count; i++) {
+        if (header_is(&message->headers[i], FIELD) &&
+            claims(message->headers[i].value, authserv_id))
+            return true;
+    }
+    return false;
 }
 
 size_t authres_remove_forged(struct message *message, const char *authserv_id)

@@ -28,8 +28,10 @@ struct authres {
 };
 
 // Takes off every Authentication-Results that claims our authserv-id (compared without case,
-// whatever comments and folds hide it, with or without a version, RFC 8601, 5). Returns how many.
+// whatever comments, folds, quotes and spaces hide it or stand in the middle of it, with or without
+// a version, first in the field or later, RFC 8601, 5). Returns how many.
 size_t authres_remove_forged(struct message *message, const char *authserv_id);
+bool authres_has_forged(const struct message *message, const char *authserv_id); // would remove one
 // Puts one on top, folded with spaces.
 enum err authres_add(struct message *message, const char *authserv_id,
                      const struct authres *authres, struct detail *detail);

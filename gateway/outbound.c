@@ -9,6 +9,7 @@
 #include <strings.h>
 #include <time.h>
 
+#include "gateway/authres.h"
 #include "gateway/cms.h"
 #include "gateway/facts.h"
 #include "gateway/mime.h"
@@ -158,7 +159,7 @@ static size_t common_layers(const struct plan *plan)
 static enum err make_clear(const struct outbound *out, struct outcome_copy *made,
                            struct detail *detail)
 {
-    // Without the field that chose the profile it is not quite as it came.
+    // Without the field that chose the profile, or a forged one, it is not quite as it came.
     return out->own ? message_copy(out->own, &made->message, detail) : ERR_OK;
 }
 
@@ -193,6 +194,21 @@ static enum err make_copies(struct outbound *out, struct outcome *outcome, struc
     }
     message_free(base);
     return err;
+}
+
+// The message without what only an incoming one may carry, and that from us alone: a recipient in
+// our own domains would believe it.
+static enum err remove_forged(struct outbound *out, struct detail *detail)
+{
+    const char *id = out->gateway->conf->authserv_id;
+    if (!authres_has_forged(out->message, id))
+        return ERR_OK;
+    enum err err = out->own ? ERR_OK : message_copy(out->message, &out->own, detail);
+    if (err)
+        return err;
+    authres_remove_forged(out->own, id);
+    out->message = out->own;
+    return ERR_OK;
 }
 
 // A sender may choose the profile with a field, where the configuration names one (P15).
@@ -244,6 +260,8 @@ enum err outbound_run(struct gateway *gateway, const struct request *request,
     struct outbound out = {.gateway = gateway, .request = request, .message = request->message};
     verdict_deliver(&outcome->verdict);
     enum err err = choose_profile(&out, &outcome->verdict, detail);
+    if (!err)
+        err = remove_forged(&out, detail);
     if (!err && outcome->verdict.kind == VERDICT_DELIVER) {
         err = facts_gather(gateway, &request->envelope, out.message, out.profile, time(NULL),
                            &out.facts, detail);

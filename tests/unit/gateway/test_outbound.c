@@ -177,13 +177,19 @@ static void test_protected_already(void **state)
     (void)state;
     static const struct {
         const char *first, *second;
-        bool is_encrypted, is_changed;
+        enum mime_kind last;
+        bool is_changed;
     } cases[] = {
-        {"sign", "sign", false, false},           {"sign-opaque", "sign", false, false},
-        {"sign", "sign-encrypt", true, true},     {"sign-opaque", "sign-encrypt", true, true},
-        {"sign", "triple", true, true},           {"encrypt", "sign", true, false},
-        {"encrypt", "sign-encrypt", true, false}, {"encrypt-gcm", "triple", true, false},
-        {"triple", "encrypt", true, true},
+        {"sign", "sign", MIME_SIGNED, false},
+        {"sign-opaque", "sign", MIME_PKCS7, false},
+        {"sign", "sign-encrypt", MIME_PKCS7, true},
+        {"sign-opaque", "sign-encrypt", MIME_PKCS7, true},
+        {"sign", "triple", MIME_SIGNED, true}, // the outer signature is another one
+        {"sign-opaque", "triple", MIME_SIGNED, true},
+        {"encrypt", "sign", MIME_PKCS7, false},
+        {"encrypt", "sign-encrypt", MIME_PKCS7, false},
+        {"encrypt-gcm", "triple", MIME_PKCS7, false},
+        {"triple", "encrypt", MIME_PKCS7, true},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct message *message;
@@ -197,8 +203,8 @@ static void test_protected_already(void **state)
         if ((second.copies[0].message != NULL) != cases[i].is_changed)
             fail_msg("%s, then %s", cases[i].first, cases[i].second);
         const struct message *last = flow_message(&second.copies[0], made);
-        if (cases[i].is_encrypted)
-            assert_int_equal(flow_kind(last), MIME_PKCS7);
+        if (flow_kind(last) != cases[i].last)
+            fail_msg("%s, then %s: %d", cases[i].first, cases[i].second, flow_kind(last));
         // What the client signed is whole under the gateway's encryption.
         struct outcome received;
         flow_run(&organisation, DIRECTION_INBOUND, NULL, "dave@b.example", last, &received);
@@ -209,6 +215,34 @@ static void test_protected_already(void **state)
         outcome_clear(&received);
         outcome_clear(&second);
         outcome_clear(&first);
+        message_free(message);
+    }
+}
+
+// Our own authserv-id in mail that goes out: its readers may be ours too.
+static void test_forged_results_go(void **state)
+{
+    (void)state;
+    static const char *const profiles[] = {"none", "sign", "encrypt", "split"};
+    for (size_t i = 0; i < sizeof profiles / sizeof *profiles; i++) {
+        struct outcome outcome;
+        char text[600];
+        snprintf(text, sizeof text,
+                 "Authentication-Results: mx.b.example; smime=pass\r\n"
+                 "Authentication-Results: mx.other.example; dkim=pass\r\n%s",
+                 plain);
+        struct message *message = organisation_message(&organisation, text);
+        // For erin there is no certificate: her copy of "split" is in clear.
+        const char *recipients =
+            strcmp(profiles[i], "split") == 0 ? "dave@b.example erin@c.example" : "dave@b.example";
+        flow_run(&organisation, DIRECTION_OUTBOUND, profiles[i], recipients, message, &outcome);
+        assert_string_equal(flow_reply(&outcome), "");
+        for (size_t c = 0; c < outcome.copy_count; c++) {
+            const struct message *sent = flow_message(&outcome.copies[c], message);
+            if (!strstr(flow_result(sent), "mx.other.example"))
+                fail_msg("%s: %s", profiles[i], flow_result(sent));
+        }
+        outcome_clear(&outcome);
         message_free(message);
     }
 }
@@ -442,6 +476,7 @@ int main(void)
         cmocka_unit_test(test_signer_is_chosen_by_from),
         cmocka_unit_test(test_left_alone),
         cmocka_unit_test(test_protected_already),
+        cmocka_unit_test(test_forged_results_go),
         cmocka_unit_test(test_broken_is_refused),
         cmocka_unit_test(test_clear_text_behind_encryption_is_refused),
         cmocka_unit_test(test_what_is_no_detached_signature_is_refused),
