@@ -19,21 +19,33 @@ struct identity {
     EVP_PKEY *key;        // NULL until it was got
     X509 *cert;
     STACK_OF(X509) * chain;
+    pthread_cond_t tried;
+    bool is_loading; // by one thread, without the lock; the others share its result
+    unsigned tries;
+    enum err failure; // of the last try
+    struct detail why;
+};
+
+// What a store gave.
+struct loaded {
+    EVP_PKEY *key;
+    X509 *cert; // NULL: the identity has its own already
+    STACK_OF(X509) * chain;
 };
 
 // Own certificate first; the others without roots.
-static enum err certificates_take(struct identity *identity, STACK_OF(X509) * certs,
+static enum err certificates_take(STACK_OF(X509) * certs, X509 **cert, STACK_OF(X509) * *others,
                                   struct detail *detail)
 {
     STACK_OF(X509) *chain = sk_X509_new_null();
     bool is_good = chain != NULL;
     for (int i = 1; i < sk_X509_num(certs) && is_good; i++) {
-        X509 *cert = sk_X509_value(certs, i);
-        if (X509_self_signed(cert, 0) == 1)
+        X509 *other = sk_X509_value(certs, i);
+        if (X509_self_signed(other, 0) == 1)
             continue;
-        is_good = X509_up_ref(cert) == 1;
-        if (is_good && sk_X509_push(chain, cert) <= 0) {
-            X509_free(cert);
+        is_good = X509_up_ref(other) == 1;
+        if (is_good && sk_X509_push(chain, other) <= 0) {
+            X509_free(other);
             is_good = false;
         }
     }
@@ -41,9 +53,9 @@ static enum err certificates_take(struct identity *identity, STACK_OF(X509) * ce
         sk_X509_pop_free(chain, X509_free);
         return err_set(detail, ERR_TEMP, "out of memory");
     }
-    identity->cert = sk_X509_value(certs, 0);
-    X509_up_ref(identity->cert);
-    identity->chain = chain;
+    *cert = sk_X509_value(certs, 0);
+    X509_up_ref(*cert);
+    *others = chain;
     return ERR_OK;
 }
 
@@ -56,6 +68,7 @@ enum err identity_open(const struct identity_conf *conf, struct identity **ident
     if (!made)
         return err_set(detail, ERR_TEMP, "out of memory");
     pthread_mutex_init(&made->lock, NULL);
+    pthread_cond_init(&made->tried, NULL);
     made->name = mem_strdup(conf->name);
     made->key_uri = mem_strdup(conf->key_uri);
     if (!made->name || !made->key_uri) {
@@ -65,7 +78,7 @@ enum err identity_open(const struct identity_conf *conf, struct identity **ident
     if (conf->certificate_file) {
         err = certificate_read(conf->certificate_file, &certs, detail);
         if (err == ERR_OK)
-            err = certificates_take(made, certs, detail);
+            err = certificates_take(certs, &made->cert, &made->chain, detail);
     }
     if (err != ERR_OK)
         goto out;
@@ -84,6 +97,7 @@ void identity_close(struct identity *identity)
     EVP_PKEY_free(identity->key);
     X509_free(identity->cert);
     sk_X509_pop_free(identity->chain, X509_free);
+    pthread_cond_destroy(&identity->tried);
     pthread_mutex_destroy(&identity->lock);
     mem_free(identity->name);
     mem_free(identity->key_uri);
@@ -124,7 +138,9 @@ static enum err store_read(const struct identity *identity, EVP_PKEY **key, STAC
     return err;
 }
 
-static enum err material_load(struct identity *identity, struct detail *detail)
+// own: the identity's certificate, if it is known.
+static enum err material_load(const struct identity *identity, X509 *own, struct loaded *loaded,
+                              struct detail *detail)
 {
     EVP_PKEY *key = NULL;
     STACK_OF(X509) *certs = sk_X509_new_null();
@@ -132,21 +148,21 @@ static enum err material_load(struct identity *identity, struct detail *detail)
     enum err err = certs ? store_read(identity, &key, certs, detail) : ERR_TEMP;
     if (err != ERR_OK)
         goto out;
-    if (!identity->cert && sk_X509_num(certs) == 0) {
+    if (!own && sk_X509_num(certs) == 0) {
         err = err_set(detail, ERR_PERM, "%s: no certificate, neither in a file nor with the key",
                       identity->key_uri);
         goto out;
     }
-    X509 *cert = identity->cert ? identity->cert : sk_X509_value(certs, 0);
+    X509 *cert = own ? own : sk_X509_value(certs, 0);
     if (X509_check_private_key(cert, key) != 1) {
         err = cms_failure(detail, ERR_PERM, "key and certificate do not match");
         goto out;
     }
-    if (!identity->cert)
-        err = certificates_take(identity, certs, detail);
+    if (!own)
+        err = certificates_take(certs, &loaded->cert, &loaded->chain, detail);
     if (err != ERR_OK)
         goto out;
-    identity->key = key;
+    loaded->key = key;
     key = NULL;
 out:
     EVP_PKEY_free(key);
@@ -155,12 +171,47 @@ out:
     return err;
 }
 
+// Both with the lock held, and identity->key or failure and why afterwards.
+static void load(struct identity *identity)
+{
+    struct loaded loaded = {0};
+    struct detail why = {0};
+    X509 *own = identity->cert;
+    identity->is_loading = true;
+    pthread_mutex_unlock(&identity->lock); // hsmd may let us wait
+    enum err err = material_load(identity, own, &loaded, &why);
+    pthread_mutex_lock(&identity->lock);
+    if (err == ERR_OK && !own) {
+        identity->cert = loaded.cert;
+        identity->chain = loaded.chain;
+    }
+    identity->key = loaded.key;
+    identity->failure = err;
+    identity->why = why;
+    identity->is_loading = false;
+    identity->tries++;
+    pthread_cond_broadcast(&identity->tried);
+}
+
+static void wait_for_other(struct identity *identity)
+{
+    unsigned tries = identity->tries;
+    while (identity->tries == tries)
+        pthread_cond_wait(&identity->tried, &identity->lock);
+}
+
 enum err identity_get(struct identity *identity, struct identity_material *material,
                       struct detail *detail)
 {
+    enum err err = ERR_OK;
     pthread_mutex_lock(&identity->lock);
-    enum err err = identity->key ? ERR_OK : material_load(identity, detail);
-    if (err == ERR_OK)
+    if (!identity->key && identity->is_loading)
+        wait_for_other(identity);
+    else if (!identity->key)
+        load(identity);
+    if (!identity->key)
+        err = err_set(detail, identity->failure, "%s", identity->why.text);
+    else
         *material = (struct identity_material){identity->key, identity->cert, identity->chain};
     pthread_mutex_unlock(&identity->lock);
     return err == ERR_OK ? ERR_OK : err_prefix(detail, err, "identity %s", identity->name);

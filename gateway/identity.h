@@ -30,7 +30,8 @@ struct identity_material { // borrowed from the identity
     STACK_OF(X509) * chain; // without the root
 };
 
-// ERR_TEMP: hsmd cannot be reached; ERR_PERM: key and certificate do not match, no such key;
+// While one thread asks hsmd, others wait for its result and share it. ERR_TEMP: hsmd cannot be
+// reached; ERR_PERM: key and certificate do not match, no such key;
 // ERR_DENIED: not granted.
 enum err identity_get(struct identity *identity, struct identity_material *material,
                       struct detail *detail);

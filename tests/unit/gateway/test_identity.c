@@ -3,10 +3,13 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <fcntl.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -184,6 +187,54 @@ static void test_threads(void **state)
     identity_close(identity);
 }
 
+#define SHARING 6
+static atomic_int asked, ended;
+
+static void *get_once(void *arg)
+{
+    struct identity_material material = {0};
+    struct detail detail = {0};
+    atomic_fetch_add(&asked, 1);
+    enum err err = identity_get(arg, &material, &detail);
+    atomic_fetch_add(&ended, 1);
+    return err == ERR_PERM && strstr(detail.text, "identity signing: ") ? NULL : arg;
+}
+
+// A key that lets us wait, a FIFO here: nobody else waits for more than the one try, and what is
+// known of the certificate is told at once.
+static void test_one_waits_for_all(void **state)
+{
+    pthread_t threads[SHARING];
+    int tries = 0;
+    (void)state;
+    unlink(key_path);
+    assert_int_equal(mkfifo(key_path, 0600), 0);
+    pki_write_certificates(cert_path, signer, NULL);
+    struct identity *identity = open_identity(key_uri, cert_path);
+    for (int i = 0; i < SHARING; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, get_once, identity), 0);
+    while (asked < SHARING)
+        usleep(1000);
+    usleep(300000);
+    assert_non_null(identity_certificate(identity)); // hung where the lock was held
+    while (ended < SHARING) {
+        int fifo = open(key_path, O_WRONLY | O_NONBLOCK); // only while one reads it
+        if (fifo >= 0) {
+            tries++;
+            assert_int_equal(write(fifo, "no key\n", 7), 7);
+            close(fifo);
+        }
+        usleep(100000);
+    }
+    for (int i = 0; i < SHARING; i++) {
+        void *bad = NULL;
+        pthread_join(threads[i], &bad);
+        assert_null(bad);
+    }
+    assert_in_range(tries, 1, SHARING - 1);
+    identity_close(identity);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -194,6 +245,7 @@ int main(void)
         cmocka_unit_test(test_certificate_with_key),
         cmocka_unit_test(test_open),
         cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_one_waits_for_all),
     };
     return cmocka_run_group_tests_name("identity", tests, setup, teardown);
 }
