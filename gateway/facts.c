@@ -161,7 +161,7 @@ static enum err gather_certificates(struct gateway *gateway, time_t now, struct 
                                     struct facts_recipient *recipient, struct detail *detail)
 {
     STACK_OF(X509) *found = NULL;
-    enum err err = gateway_find_certificates(gateway, recipient->address, now, &found, detail);
+    enum err err = certstore_find(gateway->store, recipient->address, now, &found, detail);
     if (err)
         return err;
     int count = found ? sk_X509_num(found) : 0;

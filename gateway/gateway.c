@@ -40,7 +40,7 @@ enum err gateway_open(const struct conf *conf, struct gateway **gateway, struct 
     opened->spool = (struct spool_conf){.directory = conf->spool_directory,
                                         .memory_max = conf->spool_memory,
                                         .max = conf->message_max * GROWTH_FACTOR + GROWTH_ROOM};
-    pthread_mutex_init(&opened->store_mutex, NULL);
+    pthread_mutex_init(&opened->away_lock, NULL);
     mime_init();
     enum err err = ERR_OK;
     if (conf->trust_anchors)
@@ -67,17 +67,8 @@ void gateway_close(struct gateway *gateway)
     mem_free(gateway->has_identity);
     certstore_close(gateway->store);
     trust_free(gateway->trust);
-    pthread_mutex_destroy(&gateway->store_mutex);
+    pthread_mutex_destroy(&gateway->away_lock);
     mem_free(gateway);
-}
-
-enum err gateway_find_certificates(struct gateway *gateway, const char *address, time_t at,
-                                   STACK_OF(X509) * *certs, struct detail *detail)
-{
-    pthread_mutex_lock(&gateway->store_mutex);
-    enum err err = certstore_find(gateway->store, address, at, certs, detail);
-    pthread_mutex_unlock(&gateway->store_mutex);
-    return err;
 }
 
 static bool is_with_hsmd(const struct identity_conf *conf)
@@ -85,16 +76,43 @@ static bool is_with_hsmd(const struct identity_conf *conf)
     return strncmp(conf->key_uri, "hsmd:", strlen("hsmd:")) == 0;
 }
 
+static enum err known_to_be_away(struct gateway *gateway, struct detail *detail)
+{
+    enum err err = ERR_OK;
+    pthread_mutex_lock(&gateway->away_lock);
+    if (gateway->away_until && !deadline_is_past(gateway->away_until))
+        err = err_set(detail, ERR_TEMP, "%s", gateway->away_why.text);
+    pthread_mutex_unlock(&gateway->away_lock);
+    return err;
+}
+
+static void note_away(struct gateway *gateway, const struct detail *why)
+{
+    pthread_mutex_lock(&gateway->away_lock);
+    gateway->away_until = deadline_in(GATEWAY_AWAY);
+    gateway->away_why = *why;
+    pthread_mutex_unlock(&gateway->away_lock);
+}
+
 enum err gateway_get_identity(struct gateway *gateway, size_t index, bool *is_away,
                               struct identity_material *material, struct detail *detail)
 {
     const struct identity_conf *conf = &gateway->conf->identities[index].identity;
-    if (*is_away && !gateway->has_identity[index] && is_with_hsmd(conf))
+    struct detail why = {0};
+    bool may_wait = !gateway->has_identity[index] && is_with_hsmd(conf);
+    if (may_wait && *is_away)
         return ERR_TEMP; // detail tells of the first
-    enum err err = identity_get(gateway->identities[index], material, detail);
-    if (err == ERR_OK)
-        gateway->has_identity[index] = true;
-    if (err == ERR_TEMP && is_with_hsmd(conf))
+    enum err err = may_wait ? known_to_be_away(gateway, detail) : ERR_OK;
+    if (!err) {
+        err = identity_get(gateway->identities[index], material, &why);
+        if (err == ERR_OK)
+            gateway->has_identity[index] = true;
+        else
+            (void)err_set(detail, err, "%s", why.text);
+        if (err == ERR_TEMP && may_wait)
+            note_away(gateway, &why);
+    }
+    if (err == ERR_TEMP && may_wait)
         *is_away = true;
     return err;
 }

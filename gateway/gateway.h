@@ -10,6 +10,7 @@
 #include "gateway/identity.h"
 #include "gateway/spool.h"
 #include "gateway/trust.h"
+#include "hsmd/base/clock.h"
 #include "hsmd/base/err.h"
 
 struct envelope {
@@ -21,24 +22,24 @@ struct envelope {
 struct gateway {
     const struct conf *conf;
     struct spool_conf spool;
-    struct trust *trust;          // NULL: nothing is verified
-    struct certstore *store;      // only through gateway_find_certificates
+    struct trust *trust; // NULL: nothing is verified
+    struct certstore *store;
     struct identity **identities; // in the configuration's order
     _Atomic bool *has_identity;   // those that gateway_get_identity once gave
-    pthread_mutex_t store_mutex;
+    pthread_mutex_t away_lock;    // over the rest
+    deadline_t away_until;        // hsmd did not answer a moment ago and is not asked again before
+    struct detail away_why;
 };
 
 // Reads the files that the configuration names. hsmd need not be there. conf must outlive it.
 enum err gateway_open(const struct conf *conf, struct gateway **gateway, struct detail *detail);
 void gateway_close(struct gateway *gateway); // NULL is fine
 
-// certstore_find for any thread.
-enum err gateway_find_certificates(struct gateway *gateway, const char *address, time_t at,
-                                   STACK_OF(X509) * *certs, struct detail *detail);
-
-// identity_get, for who asks for several in a row: while hsmd is away each of them may take as long
-// as its deadline. So after ERR_TEMP for one, is_away is set, and only those that are known are
-// given.
+// identity_get, but after ERR_TEMP from hsmd nobody asks it again for GATEWAY_AWAY ms: until then
+// only identities that are known are given, to any thread. is_away is for who asks for several in a
+// row, each of which may take as long as its deadline: set on ERR_TEMP, and heeded for as long as
+// the caller likes.
+#define GATEWAY_AWAY 1000
 enum err gateway_get_identity(struct gateway *gateway, size_t index, bool *is_away,
                               struct identity_material *material, struct detail *detail);
 

@@ -143,7 +143,7 @@ static enum err find_extra(struct walk *w, STACK_OF(X509) * *extra, struct detai
     *extra = NULL;
     if (!*w->from)
         return ERR_OK;
-    return gateway_find_certificates(w->gateway, w->from, time(NULL), extra, detail);
+    return certstore_find(w->gateway->store, w->from, time(NULL), extra, detail);
 }
 
 static bool is_sound(enum cms_verdict verdict)

@@ -22,6 +22,7 @@ struct outbound {
     const struct message *message; // as the copies in clear leave
     struct message *own;           // that message, where it is not the request's
     const struct profile *profile;
+    bool is_asked; // the profile, by the request or the message
     struct facts facts;
     struct plan plan;
 };
@@ -60,7 +61,9 @@ static enum err sign(struct outbound *out, const struct message *message, struct
     struct layer layer = {0};
     struct identity_material material;
     const struct profile *profile = out->profile;
-    enum err err = identity_get(out->gateway->identities[out->plan.signer], &material, detail);
+    bool is_away = false;
+    enum err err =
+        gateway_get_identity(out->gateway, out->plan.signer, &is_away, &material, detail);
     if (!err)
         err = layer_begin(out->gateway, message, &layer, detail);
     if (!err) {
@@ -233,6 +236,7 @@ static enum err choose_profile(struct outbound *out, struct verdict *verdict, st
     }
     if (!asked)
         return ERR_OK;
+    out->is_asked = true;
     out->profile = conf_profile(conf, asked);
     if (!out->profile && strcmp(asked, "none") != 0)
         verdict_reply(verdict, "550 5.7.1", "there is no S/MIME profile \"%s\"", asked);
@@ -265,6 +269,9 @@ enum err outbound_run(struct gateway *gateway, const struct request *request,
     if (!err && outcome->verdict.kind == VERDICT_DELIVER) {
         err = facts_gather(gateway, &request->envelope, out.message, out.profile, time(NULL),
                            &out.facts, detail);
+        // local-recipients is for the configuration's profile: one that was asked for is meant.
+        if (out.is_asked)
+            out.facts.protects_local = true;
         if (!err)
             err = policy_plan(&out.facts, &out.plan, detail);
         if (!err) {

@@ -65,6 +65,66 @@ static void test_replies(void **state)
     }
 }
 
+// local-recipients = clear is for the profile of the configuration, not for one that is asked for.
+static void test_local_recipients(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *profile, *text, *reply;
+    } cases[] = {
+        {NULL, plain, ""},
+        {"sign-encrypt", plain, "550 5.7.5 no encryption certificate for bob@a.example"},
+        {NULL, "X-Profile: sign-encrypt\r\n" MESSAGE_FROM("bob@a.example"),
+         "550 5.7.5 no encryption certificate for bob@a.example"},
+    };
+    struct organisation clear;
+    organisation_open_like(&clear, &organisation,
+                           "outbound { profile = sign-encrypt  profile-header = \"X-Profile\""
+                           "  local-recipients = clear }\n");
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct outcome outcome;
+        struct message *message = organisation_message(&clear, cases[i].text);
+        flow_run(&clear, DIRECTION_OUTBOUND, cases[i].profile, "bob@a.example", message, &outcome);
+        if (strcmp(flow_reply(&outcome), cases[i].reply) != 0)
+            fail_msg("%zu: \"%s\"", i, flow_reply(&outcome));
+        outcome_clear(&outcome);
+        message_free(message);
+    }
+    organisation_close(&clear);
+}
+
+// hsmd did not answer for one identity: for a moment it is not asked for others either, whatever
+// message or thread they are for.
+static void test_hsmd_is_away_for_all(void **state)
+{
+    (void)state;
+    struct organisation away;
+    struct identity_material material;
+    size_t first = SIZE_MAX, second = SIZE_MAX;
+    organisation_open_like(&away, &organisation,
+                           "identity second { key = \"hsmd:second\"  certificate-file = "
+                           "\"signing.pem\"  use = sign }\n");
+    for (size_t i = 0; i < away.conf->identity_count; i++) {
+        const char *name = away.conf->identities[i].identity.name;
+        first = strcmp(name, "absent") == 0 ? i : first;
+        second = strcmp(name, "second") == 0 ? i : second;
+    }
+    static const char *const told[] = {"identity absent", "identity absent", "identity second"};
+    for (size_t i = 0; i < 3; i++) {
+        bool is_away = false;
+        struct detail detail = {0};
+        if (i == 2)
+            usleep((GATEWAY_AWAY + 100) * 1000);
+        assert_int_equal(gateway_get_identity(away.gateway, i == 0 ? first : second, &is_away,
+                                              &material, &detail),
+                         ERR_TEMP);
+        assert_true(is_away);
+        if (!strstr(detail.text, told[i]))
+            fail_msg("%zu: %s", i, detail.text);
+    }
+    organisation_close(&away);
+}
+
 static void test_split(void **state)
 {
     (void)state;
@@ -470,6 +530,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_replies),
+        cmocka_unit_test(test_local_recipients),
+        cmocka_unit_test(test_hsmd_is_away_for_all),
         cmocka_unit_test(test_split),
         cmocka_unit_test(test_hidden_recipients_get_their_own_copy),
         cmocka_unit_test(test_named_in_header),
