@@ -100,17 +100,18 @@ static sfsistat reply(SMFICTX *ctx, const struct verdict *verdict)
     return verdict->kind == VERDICT_BOUNCE ? SMFIS_REJECT : SMFIS_TEMPFAIL;
 }
 
-static sfsistat reply_failure(SMFICTX *ctx, const char *id, enum err err,
-                              const struct detail *detail)
+// A message that could not be collected.
+static sfsistat reply_failure(SMFICTX *ctx, const struct session *session, enum err err)
 {
-    struct verdict verdict;
-    log_event(err == ERR_PERM ? LOG_LEVEL_WARNING : LOG_LEVEL_ERROR, "milter", "id", id, "err",
-              err_name(err), "why", detail->text, NULL);
+    char id_macro[] = "i";
+    struct request request;
+    struct outcome outcome = {0};
+    session_request(session, smfi_getsymval(ctx, id_macro), &request);
+    outcome_fail(&outcome, err, &session->detail);
     if (err == ERR_PERM)
-        verdict_reply(&verdict, "552 5.3.4", "%s", detail->text);
-    else
-        verdict_of_err(&verdict, err, detail);
-    return reply(ctx, &verdict);
+        verdict_reply(&outcome.verdict, "552 5.3.4", "%s", session->detail.text);
+    pipeline_log(&request, &outcome);
+    return reply(ctx, &outcome.verdict);
 }
 
 static struct session *session_of(SMFICTX *ctx)
@@ -157,7 +158,7 @@ static sfsistat take_envfrom(SMFICTX *ctx, char **args)
     if (!session)
         return SMFIS_TEMPFAIL;
     enum err err = session_begin(session, args[0], smfi_getsymval(ctx, login_macro));
-    return err ? reply_failure(ctx, NULL, err, &session->detail) : SMFIS_CONTINUE;
+    return err ? reply_failure(ctx, session, err) : SMFIS_CONTINUE;
 }
 
 static sfsistat take_envrcpt(SMFICTX *ctx, char **args)
@@ -166,7 +167,7 @@ static sfsistat take_envrcpt(SMFICTX *ctx, char **args)
     if (!session || !session->message)
         return SMFIS_TEMPFAIL;
     enum err err = session_add_recipient(session, args[0]);
-    return err ? reply_failure(ctx, NULL, err, &session->detail) : SMFIS_CONTINUE;
+    return err ? reply_failure(ctx, session, err) : SMFIS_CONTINUE;
 }
 
 static sfsistat take_header(SMFICTX *ctx, char *name, char *value)
@@ -175,7 +176,7 @@ static sfsistat take_header(SMFICTX *ctx, char *name, char *value)
     if (!session || !session->message)
         return SMFIS_TEMPFAIL;
     enum err err = session_add_header(session, name, value);
-    return err ? reply_failure(ctx, NULL, err, &session->detail) : SMFIS_CONTINUE;
+    return err ? reply_failure(ctx, session, err) : SMFIS_CONTINUE;
 }
 
 static sfsistat take_body(SMFICTX *ctx, unsigned char *data, size_t len)
@@ -184,7 +185,7 @@ static sfsistat take_body(SMFICTX *ctx, unsigned char *data, size_t len)
     if (!session || !session->message)
         return SMFIS_TEMPFAIL;
     enum err err = session_add_body(session, bytes_of(data, len));
-    return err ? reply_failure(ctx, NULL, err, &session->detail) : SMFIS_CONTINUE;
+    return err ? reply_failure(ctx, session, err) : SMFIS_CONTINUE;
 }
 
 // A message being answered.
@@ -336,16 +337,20 @@ static enum err deliver(struct answer *a, struct detail *detail)
 }
 
 static sfsistat answer_outcome(SMFICTX *ctx, const struct session *session,
-                               const struct request *request, const struct outcome *outcome)
+                               const struct request *request, struct outcome *outcome)
 {
     struct answer answer = {.ctx = ctx, .session = session, .request = request, .outcome = outcome};
     struct detail detail = {0};
+    enum err err = ERR_OK;
+    if (outcome->verdict.kind == VERDICT_DELIVER)
+        err = deliver(&answer, &detail);
+    if (err)
+        outcome_fail(outcome, err, &detail);
+    pipeline_log(request, outcome);
     if (outcome->verdict.kind == VERDICT_DROP)
         return SMFIS_DISCARD;
-    if (outcome->verdict.kind != VERDICT_DELIVER)
-        return reply(ctx, &outcome->verdict);
-    enum err err = deliver(&answer, &detail);
-    return err ? reply_failure(ctx, request->id, err, &detail) : SMFIS_CONTINUE;
+    return outcome->verdict.kind == VERDICT_DELIVER ? SMFIS_CONTINUE
+                                                    : reply(ctx, &outcome->verdict);
 }
 
 static sfsistat take_eom(SMFICTX *ctx)
@@ -358,7 +363,7 @@ static sfsistat take_eom(SMFICTX *ctx)
         return SMFIS_TEMPFAIL;
     const char *id = smfi_getsymval(ctx, id_macro);
     if (session->failure) // the MTA went on in spite of our answer
-        return reply_failure(ctx, id, session->failure, &session->detail);
+        return reply_failure(ctx, session, session->failure);
     session_request(session, id, &request);
     pipeline_run(session->gateway, &request, &outcome);
     sfsistat status = answer_outcome(ctx, session, &request, &outcome);

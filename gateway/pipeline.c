@@ -40,9 +40,16 @@ struct outcome_copy *outcome_add(struct outcome *outcome, size_t recipient_room)
     return copy;
 }
 
-static void log_outcome(const struct request *request, const struct outcome *outcome, enum err err,
-                        const struct detail *detail)
+void outcome_fail(struct outcome *outcome, enum err err, const struct detail *why)
 {
+    outcome->err = err;
+    outcome->why = *why;
+    verdict_of_err(&outcome->verdict, err, why);
+}
+
+void pipeline_log(const struct request *request, const struct outcome *outcome)
+{
+    enum err err = outcome->err;
     char count[24];
     char reply[320] = "";
     const struct verdict *verdict = &outcome->verdict;
@@ -61,7 +68,7 @@ static void log_outcome(const struct request *request, const struct outcome *out
         "verdict", verdict_kind_name(verdict->kind), "from", request->envelope.sender, "rcpt",
         request->envelope.recipient_count > 0 ? request->envelope.recipients[0] : NULL, "rcpts",
         count, "note", *outcome->note ? outcome->note : NULL, "reply", *reply ? reply : NULL, "err",
-        err ? err_name(err) : NULL, "why", err ? detail->text : NULL, NULL);
+        err ? err_name(err) : NULL, "why", err ? outcome->why.text : NULL, NULL);
 }
 
 void pipeline_run(struct gateway *gateway, const struct request *request, struct outcome *outcome)
@@ -76,8 +83,7 @@ void pipeline_run(struct gateway *gateway, const struct request *request, struct
     if (err == ERR_PERM && request->direction == DIRECTION_INBOUND)
         err = ERR_BUG;
     if (err)
-        verdict_of_err(&outcome->verdict, err, &detail);
+        outcome_fail(outcome, err, &detail);
     if (outcome->verdict.kind != VERDICT_DELIVER)
         outcome_drop_copies(outcome);
-    log_outcome(request, outcome, err, &detail);
 }

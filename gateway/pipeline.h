@@ -32,10 +32,16 @@ struct outcome {
     struct outcome_copy *copies; // owned; encrypted ones first; none unless the verdict is deliver
     size_t copy_count;
     char note[400]; // for the log and people: profile and signer, or what verification said
+    enum err err;   // a failure of ours that the verdict comes from
+    struct detail why;
 };
 
-// Any thread. Fails by its verdict only; logs one line.
+// Any thread. Fails by its verdict only.
 void pipeline_run(struct gateway *gateway, const struct request *request, struct outcome *outcome);
+// A failure, here or on the way to the MTA, becomes the verdict.
+void outcome_fail(struct outcome *outcome, enum err err, const struct detail *why);
+// The one line about a message, when all is done.
+void pipeline_log(const struct request *request, const struct outcome *outcome);
 void outcome_clear(struct outcome *outcome);
 
 // The two ways, for pipeline.c. On failure outcome may be partly filled and is to be cleared.

@@ -92,7 +92,14 @@ static enum err write_envelope(const struct process *p, const struct outcome_cop
     json_decref(root);
     if (!text)
         return err_set(detail, ERR_PERM, "%s: the addresses are not UTF-8", path);
-    enum err err = file_write(path, bytes_of_text(text), 0600, detail);
+    struct buf line;
+    buf_init(&line, SIZE_MAX);
+    enum err err = buf_put_text(&line, text);
+    if (!err)
+        err = buf_put_text(&line, "\n");
+    err = err ? err_set(detail, err, "out of memory")
+              : file_write(path, bytes_of_text(buf_text(&line)), 0600, detail);
+    buf_clear(&line);
     free(text);
     return err;
 }
@@ -142,6 +149,19 @@ static int report_verdict(const struct verdict *verdict)
     return verdict_exit_status(verdict->kind);
 }
 
+// What the reply keeps from a sender, the operator wants to know.
+static void report_outcome(const struct outcome *outcome)
+{
+    if (outcome->verdict.kind != VERDICT_DELIVER)
+        (void)report_verdict(&outcome->verdict);
+    if (*outcome->note)
+        fprintf(stderr, "sealgate: %s: %s\n", verdict_kind_name(outcome->verdict.kind),
+                outcome->note);
+    if (outcome->err)
+        fprintf(stderr, "sealgate: %s: %s\n", verdict_kind_name(outcome->verdict.kind),
+                outcome->why.text);
+}
+
 static int run(struct process *p)
 {
     struct detail detail = {0};
@@ -159,9 +179,10 @@ static int run(struct process *p)
         return sealgate_failure(err, &detail, SEALGATE_EXIT_FAILED);
     p->request.message = p->message;
     pipeline_run(p->gateway, &p->request, &outcome);
+    pipeline_log(&p->request, &outcome);
     int status = verdict_exit_status(outcome.verdict.kind);
     if (outcome.verdict.kind != VERDICT_DELIVER) {
-        status = report_verdict(&outcome.verdict);
+        // nothing to write
     } else if (p->out_directory) {
         err = write_folder(p, &outcome, &detail);
     } else if (outcome.copy_count > 1) {
@@ -171,8 +192,7 @@ static int run(struct process *p)
     } else {
         err = write_single(p, &outcome, &detail);
     }
-    if (outcome.verdict.kind == VERDICT_DELIVER && *outcome.note)
-        fprintf(stderr, "sealgate: deliver: %s\n", outcome.note);
+    report_outcome(&outcome);
     outcome_clear(&outcome);
     return err ? sealgate_failure(err, &detail, SEALGATE_EXIT_FAILED) : status;
 }

@@ -52,6 +52,8 @@ static pid_t spawn_daemon(const char *conf_path, int *ready)
     char *args[] = {program, "-c", (char *)conf_path, "--ready-fd", number, NULL};
     posix_spawn_file_actions_init(&actions);
     posix_spawn_file_actions_addclose(&actions, ends[0]);
+    posix_spawn_file_actions_addopen(&actions, 2, organisation_path(&organisation, "daemon.log"),
+                                     O_WRONLY | O_CREAT | O_APPEND, 0600);
     assert_int_equal(posix_spawn(&pid, program, &actions, NULL, args, environ), 0);
     posix_spawn_file_actions_destroy(&actions);
     close(ends[1]);
@@ -282,6 +284,59 @@ static void test_copies_for_kinds_of_keys(void **state)
     message_free(m.message);
 }
 
+// The line of the log, of which there must be one only, about the message of that sender.
+static void assert_logged(const char *sender, const char *const *words)
+{
+    struct buf log;
+    char from[60];
+    buf_init(&log, 1 << 24);
+    assert_int_equal(file_read(organisation_path(&organisation, "daemon.log"), &log, NULL), ERR_OK);
+    snprintf(from, sizeof from, "from=\"%s\"", sender);
+    char *at = strstr(buf_text(&log), from);
+    assert_non_null(at);
+    assert_null(strstr(at + 1, from));
+    char *end = strchr(at, '\n');
+    *end = 0;
+    while (at > buf_text(&log) && at[-1] != '\n')
+        at--;
+    for (; *words; words++) {
+        if (!strstr(at, *words))
+            fail_msg("no %s in %s", *words, at);
+    }
+    buf_clear(&log);
+}
+
+// What is logged is what became of the message, with all that is known of it, once.
+static void test_log_of_failures(void **state)
+{
+    (void)state;
+    static const char *const not_handed_on[] = {"verdict=\"temporary\"",
+                                                "rcpt=\"<dave@b.example>\"", "event=outbound",
+                                                "copy 2 of 2", NULL};
+    static const char *const too_large[] = {"verdict=\"bounce\"", "rcpt=\"<dave@b.example>\"",
+                                            "over the limit", NULL};
+    struct milter_message m = make("split", HEAD, BODY);
+    m.sender = "<split@a.example>";
+    m.recipients[1] = "<erin@c.example>";
+    smtp_sink_reset(&sink, 0, "450 4.2.0 not now");
+    send_out(&m);
+    assert_int_equal(m.verdict, SMFIR_REPLYCODE);
+    assert_logged(m.sender, not_handed_on);
+    message_free(m.message);
+
+    enum { SIZE = 2100000 };
+    char *body = mem_calloc(1, SIZE + 1);
+    memset(body, 'x', SIZE);
+    memcpy(body, "\r\n", 2);
+    m = make("sign", HEAD, body);
+    m.sender = "<large@a.example>";
+    send_out(&m);
+    assert_true(strncmp(m.reply, "552 5.3.4 ", 10) == 0);
+    assert_logged(m.sender, too_large);
+    message_free(m.message);
+    mem_free(body);
+}
+
 static void test_copy_cannot_be_handed_on(void **state)
 {
     (void)state;
@@ -481,7 +536,7 @@ static int setup(void **state)
     snprintf(socket_path, sizeof socket_path, "%s",
              organisation_path(&organisation, "milter.sock"));
     snprintf(more, sizeof more,
-             "listen = \"unix:%s\"\nreinject = \"smtp://127.0.0.1:%u\"\nlog-level = error\n"
+             "listen = \"unix:%s\"\nreinject = \"smtp://127.0.0.1:%u\"\nlog-level = info\n"
              "log = stderr\nmessage-max = 2000000\n"
              "internal-networks = { 127.0.0.0/8, 198.51.100.0/24 }\n"
              "outbound { profile-header = \"X-Sealgate-Profile\" }\n"
@@ -513,6 +568,7 @@ int main(void)
         cmocka_unit_test(test_split),
         cmocka_unit_test(test_copies_for_kinds_of_keys),
         cmocka_unit_test(test_copy_cannot_be_handed_on),
+        cmocka_unit_test(test_log_of_failures),
         cmocka_unit_test(test_too_large),
         cmocka_unit_test(test_several_messages_on_a_connection),
         cmocka_unit_test(test_old_mta_is_told_off),

@@ -106,6 +106,7 @@ static void test_exit_statuses(void **state)
         {"x@expired.example", OUTBOUND " --profile all-signers", 75,
          "temporary: 451 4.7.5 S/MIME certificate is expired"},
         {"x@absent.example", OUTBOUND " --profile all-signers", 75, "temporary: 451 4.3.0"},
+        {"x@absent.example", OUTBOUND " --profile all-signers", 75, "temporary: identity absent: "},
         {"eve@c.example", OUTBOUND " --profile sign", 10, "bounce: 550 5.7.1"},
         {"bob@a.example", OUTBOUND " --rcpt erin@c.example --profile split", 64, "--out DIR"},
         {"bob@a.example", "process --outbound --rcpt dave@b.example", 64, "--from"},
@@ -144,6 +145,7 @@ static void test_folder_of_copies(void **state)
     assert_int_equal(run(OUTBOUND " --rcpt erin@c.example --profile split --out copies"), 0);
     assert_string_equal(content("out"), "");
     json_t *first = json_load_file(organisation_path(&organisation, "copies/1.json"), 0, NULL);
+    assert_string_equal(strchr(content("copies/1.json"), '}'), "}\n");
     json_t *second = json_load_file(organisation_path(&organisation, "copies/2.json"), 0, NULL);
     assert_true(json_is_true(json_object_get(first, "protected")));
     assert_true(json_is_false(json_object_get(second, "protected")));
