@@ -41,6 +41,8 @@ make_postfix() { # DIR DOMAIN USER SUBMISSION INBOUND REINJECT MILTER TRANSPORTS
 	queue_run_delay = 5s
 	minimal_backoff_time = 5s
 	maximal_backoff_time = 10s
+	# mail from sendmail(1)
+	non_smtpd_milters = inet:127.0.0.1:$milter
 	# doubt is a temporary failure: mail waits while the milter is away
 	milter_default_action = tempfail
 	milter_content_timeout = 60s

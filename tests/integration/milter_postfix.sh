@@ -98,10 +98,22 @@ check_not "... and does not tell" grep -q 'Only dave' "$dave"
 check_not "... and is dave's alone" grep -q 'X-Rcpt-Args: <.*@c.example>' "$dave"
 check "erin's is plain" grep -q 'Only dave has a certificate' "$erin"
 check "... and frank's is the same" grep -q 'X-Rcpt-Args: <frank@c.example>' "$erin"
+check "... and what came back was not treated again" \
+    test "$(grep -c 'event=outbound' "$WORK/sealgated.log")" -eq 1
 check_not "... and not dave's" grep -q 'X-Rcpt-Args: <dave@b.example>' "$erin"
 check "dave's opens" opened "$dave" "$WORK/opened.eml"
 check "... with a good signature" smime_result "$WORK/opened.eml" pass
 check "... to what was written" grep -q 'Only dave has a certificate' "$WORK/opened.eml"
+forget
+
+# ---- from sendmail(1) ----
+letter bob@a.example dave@b.example 'From a program of this machine.' | tr -d '\r' |
+    sendmail -C "$postfix/etc" -f bob@a.example dave@b.example
+check "mail from sendmail(1) goes out" wait_for 20 sunk 1
+dave=$(sunk_for dave@b.example)
+check "... encrypted" grep -q 'smime-type=enveloped-data' "$dave"
+check "... opens" opened "$dave" "$WORK/opened.eml"
+check "... with a good signature" smime_result "$WORK/opened.eml" pass
 forget
 
 # ---- refused ----
