@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "gateway/gateway.h"
 
+#include <ctype.h>
+#include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
+
+#include <openssl/provider.h>
 
 #include "gateway/certificate.h"
 #include "gateway/mime.h"
@@ -131,13 +136,86 @@ static void tell(struct check *check, bool is_error, const char *name, const cha
     check->errors += is_error ? 1 : 0;
 }
 
+// Whether the key is there and fits. That hsmd is away for now is no error.
+static void check_key(struct check *check, const struct conf_identity *conf,
+                      struct identity *identity)
+{
+    char name[100];
+    struct detail detail = {0};
+    struct identity_material material;
+    snprintf(name, sizeof name, "identity %.64s", conf->identity.name);
+    if (is_with_hsmd(&conf->identity) && OSSL_PROVIDER_available(NULL, "hsmd") != 1) {
+        tell(check, true, name, "the provider hsmd is not loaded, see OPENSSL_CONF");
+        return;
+    }
+    enum err err = identity_get(identity, &material, &detail);
+    if (err)
+        tell(check, err != ERR_TEMP || !is_with_hsmd(&conf->identity), "key", detail.text);
+}
+
+// "PORT" with nothing behind it but, perhaps, end.
+static bool is_port(const char *text, char end)
+{
+    char *rest;
+    if (!isdigit((unsigned char)*text))
+        return false;
+    long port = strtol(text, &rest, 10);
+    return port > 0 && port <= UINT16_MAX && (!*rest || *rest == end);
+}
+
+// As libmilter has it: [PROTOCOL:]WHERE.
+static bool is_milter_socket(const char *text)
+{
+    size_t len = strcspn(text, ":");
+    const char *where = text[len] ? text + len + 1 : text;
+    if (!text[len])
+        return *text == '/';
+    if (strncmp(text, "inet:", 5) == 0 || strncmp(text, "inet6:", 6) == 0)
+        return is_port(where, '@');
+    return (strncmp(text, "unix:", 5) == 0 || strncmp(text, "local:", 6) == 0) && *where;
+}
+
+// smtp[s]://HOST[:PORT], HOST perhaps in brackets.
+static bool is_smtp_url(const char *text)
+{
+    const char *host = strstr(text, "://");
+    if (!host || (strncmp(text, "smtp:", 5) != 0 && strncmp(text, "smtps:", 6) != 0))
+        return false;
+    host += 3;
+    size_t len = *host == '[' ? strcspn(host, "]") + 1 : strcspn(host, ":/");
+    if (len == 0 || len > strlen(host))
+        return false;
+    return host[len] == ':' ? is_port(host + len + 1, '/') : !host[len] || host[len] == '/';
+}
+
+// What stands in a header field unquoted (RFC 2045, token), or is UTF-8.
+static bool is_authserv_id(const char *text)
+{
+    for (const char *c = text; *c; c++) {
+        bool is_high = (unsigned char)*c >= 0x80;
+        if (!is_high && (!isgraph((unsigned char)*c) || strchr("()<>@,;:\\\"/[]?=", *c)))
+            return false;
+    }
+    return *text;
+}
+
+static void check_texts(struct check *check, const struct conf *conf)
+{
+    if (conf->listen && !is_milter_socket(conf->listen))
+        tell(check, true, "listen", "neither inet:PORT@ADDRESS nor unix:PATH");
+    if (conf->reinject && !is_smtp_url(conf->reinject))
+        tell(check, true, "reinject", "not smtp://HOST:PORT");
+    if (!is_authserv_id(conf->authserv_id))
+        tell(check, true, "authserv-id", "not a name such as mx.a.example");
+}
+
 static void check_identity(struct check *check, const struct conf_identity *conf, const X509 *cert)
 {
     char name[100];
     struct detail detail = {0};
     snprintf(name, sizeof name, "identity %.64s", conf->identity.name);
     if (!cert) {
-        tell(check, false, name, "the certificate comes from hsmd and is not checked here");
+        tell(check, false, name, "the certificate comes from hsmd and was not checked");
         return;
     }
     if (conf->can_sign && certificate_check_own_signing(cert, &detail))
@@ -150,14 +228,18 @@ static void check_identity(struct check *check, const struct conf_identity *conf
         tell(check, false, name, "the certificate is not valid yet");
 }
 
-size_t gateway_check(const struct gateway *gateway,
+size_t gateway_check(const struct gateway *gateway, bool asks_for_keys,
                      void (*tell_line)(void *ctx, bool is_error, const char *line), void *ctx)
 {
     const struct conf *conf = gateway->conf;
     struct check check = {.tell = tell_line, .ctx = ctx};
     bool has_encrypting = false;
-    for (size_t i = 0; i < conf->identity_count; i++)
+    check_texts(&check, conf);
+    for (size_t i = 0; i < conf->identity_count; i++) {
+        if (asks_for_keys)
+            check_key(&check, &conf->identities[i], gateway->identities[i]);
         check_identity(&check, &conf->identities[i], identity_certificate(gateway->identities[i]));
+    }
     if (access(conf->spool_directory, W_OK | X_OK) != 0)
         tell(&check, true, conf->spool_directory, "the spool directory cannot be written");
     for (size_t i = 0; i < conf->profile_count; i++)

@@ -43,7 +43,8 @@ void gateway_close(struct gateway *gateway); // NULL is fine
 enum err gateway_get_identity(struct gateway *gateway, size_t index, bool *is_away,
                               struct identity_material *material, struct detail *detail);
 
-// Tells everything that is wrong with our own certificates and the spool directory (features F22,
-// F23), a line each, and returns how many of these forbid to start. Asks hsmd for nothing.
-size_t gateway_check(const struct gateway *gateway,
+// Tells everything that is wrong with our own certificates, the spool directory (features F22, F23)
+// and names in the configuration, a line each, and returns how many of these forbid to start.
+// asks_for_keys: also for those of hsmd, which may take as long as its deadline for each.
+size_t gateway_check(const struct gateway *gateway, bool asks_for_keys,
                      void (*tell)(void *ctx, bool is_error, const char *line), void *ctx);

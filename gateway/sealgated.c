@@ -71,7 +71,7 @@ static void log_finding(void *ctx, bool is_error, const char *line)
 
 static int check(const struct gateway *gateway, char *path)
 {
-    if (gateway_check(gateway, print_finding, path) > 0)
+    if (gateway_check(gateway, true, print_finding, path) > 0)
         return EXIT_CONFIG;
     printf("%s: ok\n", path);
     return 0;
@@ -80,7 +80,7 @@ static int check(const struct gateway *gateway, char *path)
 static int serve(struct gateway *gateway, struct options *options)
 {
     struct detail detail = {0};
-    if (gateway_check(gateway, log_finding, NULL) > 0) {
+    if (gateway_check(gateway, false, log_finding, NULL) > 0) {
         log_error("start", "err", "the configuration has errors");
         return EXIT_CONFIG;
     }

@@ -451,70 +451,6 @@ static void test_many_at_once(void **state)
         pthread_join(threads[i], NULL);
 }
 
-static int run_check(const char *conf_path)
-{
-    int status;
-    pid_t pid;
-    char program[] = TEST_BUILD "/bin/sealgated";
-    char *args[] = {program, "-t", "-c", (char *)conf_path, NULL};
-    posix_spawn_file_actions_t actions;
-    posix_spawn_file_actions_init(&actions);
-    posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", 1, 0);
-    posix_spawn_file_actions_addopen(&actions, 2, organisation_path(&organisation, "check.log"),
-                                     O_WRONLY | O_CREAT | O_TRUNC, 0600);
-    assert_int_equal(posix_spawn(&pid, program, &actions, NULL, args, environ), 0);
-    posix_spawn_file_actions_destroy(&actions);
-    assert_int_equal(waitpid(pid, &status, 0), pid);
-    assert_true(WIFEXITED(status));
-    return WEXITSTATUS(status);
-}
-
-static void test_check(void **state)
-{
-    (void)state;
-    static const struct {
-        const char *name, *more;
-        int status;
-        const char *said;
-    } cases[] = {
-        {"fine", "", 0, "identity expired: the certificate has expired"},
-        {"unknown option", "colour = red\n", 78, "colour"},
-        {"decryption certificate for signing",
-         "identity x { key = \"hsmd:x\" certificate-file = \"decryption.pem\" use = sign }\n", 78,
-         "identity x: "},
-        {"signing certificate for decryption",
-         "identity x { key = \"hsmd:x\" certificate-file = \"signing.pem\" use = decrypt }\n", 78,
-         "identity x: "},
-        {"no such certificate",
-         "identity x { key = \"hsmd:x\" certificate-file = \"nothing.pem\" use = sign }\n", 78,
-         "nothing.pem"},
-        {"no trust anchors", "trust-anchors = \"nothing.pem\"\n", 78, "nothing.pem"},
-        {"no spool", "spool-directory = \"nowhere\"\n", 78, "spool directory"},
-        {"no store", "store = \"nowhere/store.db\"\n", 78, "store.db"},
-        {"bad network", "internal-networks = { \"10.1.0.0/8\" }\n", 78, "10.1.0.0/8"},
-    };
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        struct buf said;
-        const char *path = organisation_path(&organisation, "check.conf");
-        FILE *from = fopen(organisation_path(&organisation, "sealgate.conf"), "r");
-        FILE *to = fopen(path, "w");
-        char line[400];
-        assert_true(from && to);
-        while (fgets(line, sizeof line, from))
-            fputs(line, to);
-        fputs(cases[i].more, to);
-        fclose(from);
-        fclose(to);
-        buf_init(&said, 1 << 16);
-        int status = run_check(path);
-        assert_int_equal(file_read(organisation_path(&organisation, "check.log"), &said, NULL),
-                         ERR_OK);
-        if (status != cases[i].status || !strstr(buf_text(&said), cases[i].said))
-            fail_msg("%s: %d %s", cases[i].name, status, buf_text(&said));
-        buf_clear(&said);
-    }
-}
-
 // Last: SIGTERM ends it cleanly, and then nobody listens.
 static void test_end(void **state)
 {
@@ -573,7 +509,6 @@ int main(void)
         cmocka_unit_test(test_several_messages_on_a_connection),
         cmocka_unit_test(test_old_mta_is_told_off),
         cmocka_unit_test(test_many_at_once),
-        cmocka_unit_test(test_check),
         cmocka_unit_test(test_end),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
