@@ -15,8 +15,9 @@
 #include "gateway/mime.h"
 #include "hsmd/base/alloc.h"
 
-// What a message may grow to: three layers, each in base64, and signatures.
-#define GROWTH_FACTOR 3
+// What a message may grow to: up to 3 times where it becomes quoted-printable, then three layers,
+// each 78/57 times by base64 and its line ends, and signatures.
+#define GROWTH_FACTOR 8
 #define GROWTH_ROOM (1 << 20)
 
 static enum err open_identities(struct gateway *gateway, struct detail *detail)

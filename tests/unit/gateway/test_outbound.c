@@ -93,6 +93,28 @@ static void test_local_recipients(void **state)
     organisation_close(&clear);
 }
 
+// Growth near the worst case: 8-bit text becomes 7-bit, and three layers in base64 go around it.
+static void test_largest_message(void **state)
+{
+    (void)state;
+    enum { SIZE = 4000000 };
+    struct organisation small;
+    struct outcome outcome;
+    char *text = mem_calloc(1, SIZE + 1);
+    memset(text, 0xe4, SIZE);
+    for (size_t i = 0; i + 1 < SIZE; i += 60)
+        memcpy(text + i, "\r\n", 2);
+    memcpy(text, MESSAGE_FROM("bob@a.example"), strlen(MESSAGE_FROM("bob@a.example")));
+    organisation_open_like(&small, &organisation, "message-max = 4000000\n");
+    struct message *message = organisation_message(&small, text);
+    flow_run(&small, DIRECTION_OUTBOUND, "triple-opaque", "dave@b.example", message, &outcome);
+    assert_string_equal(flow_reply(&outcome), "");
+    outcome_clear(&outcome);
+    message_free(message);
+    organisation_close(&small);
+    mem_free(text);
+}
+
 // hsmd did not answer for one identity: for a moment it is not asked for others either, whatever
 // message or thread they are for.
 static void test_hsmd_is_away_for_all(void **state)
@@ -531,6 +553,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_replies),
         cmocka_unit_test(test_local_recipients),
+        cmocka_unit_test(test_largest_message),
         cmocka_unit_test(test_hsmd_is_away_for_all),
         cmocka_unit_test(test_split),
         cmocka_unit_test(test_hidden_recipients_get_their_own_copy),
