@@ -26,6 +26,10 @@
         .name = (number_name), .type = CFGT_INT, .def = {.number = (default_number)}, \
         .validcb = (check)                                                            \
     }
+#define FLAG(flag_name)                                                        \
+    {                                                                          \
+        .name = (flag_name), .type = CFGT_BOOL, .def = {.boolean = cfg_false } \
+    }
 #define SECTION(section_name, options, section_flags)                                    \
     {                                                                                    \
         .name = (section_name), .type = CFGT_SEC, .flags = CFGF_MULTI | (section_flags), \
@@ -86,6 +90,8 @@ static cfg_opt_t options[] = {
     TEXT("log", "auto", config_check_log),
     TEXT("log-level", "notice", config_check_log_level),
     NUMBER("request-timeout", 10000, config_check_timeout),
+    TEXT("metrics-listen", NULL, config_check_metrics_listen),
+    FLAG("metrics-allow-remote"),
     SECTION("token", token_options, CFGF_TITLE | CFGF_NO_TITLE_DUPES),
     SECTION("key", key_options, CFGF_TITLE | CFGF_NO_TITLE_DUPES),
     SECTION("audit-key", audit_key_options, 0),
@@ -325,6 +331,22 @@ static enum err take_sections(struct config *config, struct detail *detail)
     return ERR_OK;
 }
 
+// Everyone who can connect may read the metrics: who uses which key how much.
+static enum err take_metrics(struct config *config, struct detail *detail)
+{
+    const char *address = optional(config->parsed, "metrics-listen");
+    config->has_metrics = address != NULL;
+    if (!address)
+        return ERR_OK;
+    (void)http_parse_address(address, &config->metrics_address); // checked by its callback
+    if (config->metrics_address.is_loopback || cfg_getbool(config->parsed, "metrics-allow-remote"))
+        return ERR_OK;
+    return err_set(detail, ERR_PERM,
+                   "%s: metrics-listen: %s is no loopback address, and metrics-allow-remote is not "
+                   "true",
+                   config->path, address);
+}
+
 static enum err take_globals(struct config *config, struct detail *detail)
 {
     cfg_t *cfg = config->parsed;
@@ -344,7 +366,9 @@ static enum err take_globals(struct config *config, struct detail *detail)
     config->audit_checkpoint_lines = (unsigned)cfg_getint(cfg, "audit-checkpoint-lines");
     config->audit_checkpoint_seconds = (unsigned)cfg_getint(cfg, "audit-checkpoint-seconds");
     config->request_timeout = (unsigned)cfg_getint(cfg, "request-timeout");
-    enum err err = resolve(config, key_file, &config->server_key_file);
+    enum err err = take_metrics(config, detail);
+    if (err == ERR_OK)
+        err = resolve(config, key_file, &config->server_key_file);
     if (err == ERR_OK)
         err = resolve(config, state, &config->state_directory);
     if (err != ERR_OK || optional(cfg, "audit-log"))

@@ -9,6 +9,7 @@
 #include "hsmd/base/buf.h"
 #include "hsmd/base/err.h"
 #include "hsmd/base/log.h"
+#include "hsmd/http.h"
 #include "hsmd/registry.h"
 
 #define CONFIG_ENDPOINTS_MAX 8
@@ -66,6 +67,8 @@ struct config {
     enum log_sink log_sink;
     enum log_level log_level;
     unsigned request_timeout; // ms
+    bool has_metrics;
+    struct http_address metrics_address; // if it has
     struct config_token *tokens;
     size_t token_count;
     struct config_key *keys;

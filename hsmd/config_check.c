@@ -185,3 +185,11 @@ int config_check_timeout(cfg_t *cfg, cfg_opt_t *opt)
 {
     return check_range(cfg, opt, TIMEOUT_MIN, TIMEOUT_MAX);
 }
+
+int config_check_metrics_listen(cfg_t *cfg, cfg_opt_t *opt)
+{
+    struct http_address address;
+    return !*newest(opt) || http_parse_address(newest(opt), &address) == ERR_OK
+               ? 0
+               : reject(cfg, opt, newest(opt), "ADDRESS:PORT with a number for an address");
+}

@@ -24,6 +24,7 @@ int config_check_log(cfg_t *cfg, cfg_opt_t *opt);
 int config_check_log_level(cfg_t *cfg, cfg_opt_t *opt);
 int config_check_sessions(cfg_t *cfg, cfg_opt_t *opt);
 int config_check_timeout(cfg_t *cfg, cfg_opt_t *opt);
+int config_check_metrics_listen(cfg_t *cfg, cfg_opt_t *opt);
 
 // A CKA_ID in hex that config_check_id has passed; how many bytes. NULL: 0.
 size_t config_parse_id(const char *hex, uint8_t id[CONFIG_ID_MAX]);

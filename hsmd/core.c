@@ -25,6 +25,7 @@ struct call {
     uint8_t hashed[HASH_SIZE_MAX]; // what record.ciphertext points to
     bool is_used;                  // the key was asked to do it
     bool is_untold;                // refused, and only counted
+    uint64_t began;                // that, on clock_us
     struct detail detail;
 };
 
@@ -70,6 +71,18 @@ static enum err find_key(struct call *call, struct bytes name, enum wire_algorit
         return err_set(&call->detail, ERR_TEMP, "the key is not in its token");
     call->key = key;
     return ERR_OK;
+}
+
+// Between these two the token is at work.
+static void begin_use(struct call *call)
+{
+    call->is_used = true;
+    call->began = clock_us();
+}
+
+static void end_use(const struct call *call)
+{
+    metrics_token_time(call->core->metrics, call->request.operation, clock_us() - call->began);
 }
 
 static const struct token_key_info *key_info(const struct call *call)
@@ -121,10 +134,11 @@ static enum err handle_sign(struct call *call)
         err = digest_to_sign(call, request, hashed, &digest);
     if (err != ERR_OK)
         return err;
-    call->is_used = true;
+    begin_use(call);
     err = call->core->keystore->sign(call->key->store, scheme_of(request->algorithm), request->hash,
                                      request->salt, digest, call->deadline, call->worker->signature,
                                      &len, &call->detail);
+    end_use(call);
     call->reply.signature = bytes_of(call->worker->signature, len);
     return err;
 }
@@ -145,9 +159,10 @@ static enum err handle_unwrap(struct call *call)
     if (err != ERR_OK)
         return err;
     call->record.ciphertext = bytes_of(call->hashed, hash_size(HASH_SHA256));
-    call->is_used = true;
+    begin_use(call);
     err = call->core->keystore->unwrap(call->key->store, &padding, request->ciphertext,
                                        call->deadline, &call->worker->secret, &call->detail);
+    end_use(call);
     // As long for bad padding as for good, and for a short secret as for a long one.
     call->reply.unwrapped = (struct wire_unwrapped){
         .secret = bytes_of(call->worker->secret.data, call->worker->secret.len),
@@ -166,9 +181,10 @@ static enum err handle_agree(struct call *call)
         err = core_check_agree(call->key, key_info(call), request, &call->detail);
     if (err != ERR_OK)
         return err;
-    call->is_used = true;
+    begin_use(call);
     err = call->core->keystore->agree(call->key->store, request->peer, request->cofactor,
                                       call->deadline, &worker->z, &call->detail);
+    end_use(call);
     if (err == ERR_OK) {
         err = kdf_x963(request->hash, bytes_of(worker->z.data, worker->z.len), request->info,
                        request->length, &worker->secret);
@@ -242,10 +258,25 @@ static enum err write_down(struct call *call, enum err err)
     call->record.id = call->request.id;
     call->record.result = err_name(err);
     call->record.reason = err == ERR_OK ? NULL : call->detail.text;
-    if (audit_write(call->core->audit, &call->record, &detail) == ERR_OK)
+    uint64_t began = clock_us();
+    bool is_written = audit_write(call->core->audit, &call->record, &detail) == ERR_OK;
+    metrics_audit_time(call->core->metrics, clock_us() - began, is_written);
+    if (is_written)
         return err;
     call->detail = detail;
     return ERR_TEMP;
+}
+
+// A request that cannot be read has no operation to be counted by.
+static void count_call(const struct call *call, bool is_readable, enum err err)
+{
+    struct metrics *metrics = call->core->metrics;
+    const struct registry_key *key = registry_key_by_name(call->core->registry, call->record.key);
+    if (is_readable)
+        metrics_request(metrics, call->client->name, key ? key->name : "", call->request.operation,
+                        err);
+    else
+        metrics_refused(metrics, METRICS_MALFORMED);
 }
 
 static void log_call(const struct call *call, enum err err)
@@ -343,12 +374,16 @@ bool core_handle(const struct core *core, struct core_worker *worker, const char
 {
     struct call call = {.core = core, .worker = worker, .deadline = deadline};
     call.client = peer ? registry_client_by_public_key(core->registry, peer) : NULL;
-    if (!call.client)
+    if (!call.client) {
+        metrics_refused(core->metrics, METRICS_UNKNOWN_PEER);
         return false;
+    }
     enum err err = wire_decode_request(frame, &call.request, &call.detail);
+    bool is_readable = err == ERR_OK;
     if (err == ERR_OK)
         err = dispatch(&call);
     err = write_down(&call, err);
+    count_call(&call, is_readable, err);
     if (!call.is_untold)
         log_call(&call, err);
     answer(&call, err, reply);

@@ -13,6 +13,7 @@
 #include "hsmd/base/err.h"
 #include "hsmd/base/secret.h"
 #include "hsmd/keystore.h"
+#include "hsmd/metrics.h"
 #include "hsmd/refusals.h"
 #include "hsmd/registry.h"
 
@@ -21,6 +22,7 @@ struct core {
     const struct keystore_ops *keystore;
     struct audit *audit;
     struct refusals *refusals; // NULL: each one is written down
+    struct metrics *metrics;   // NULL: nothing is counted
 };
 
 // What a thread needs over and over.

@@ -15,6 +15,7 @@
 #include "hsmd/registry_conf.h"
 #include "hsmd/server.h"
 #include "hsmd/server_key.h"
+#include "hsmd/status.h"
 
 #define SECRET_FILE_MAX 256
 
@@ -25,8 +26,11 @@ struct daemon {
     struct audit *audit;
     struct refusals *refusals;
     struct checkpointer *checkpointer; // NULL: no audit key
+    struct metrics *metrics;
     struct core core;
     struct server *server;
+    struct status status;
+    struct http *http; // NULL: not configured
 };
 
 static enum err check_state_directory(const char *path, struct detail *detail)
@@ -213,7 +217,14 @@ static enum err open_server(struct daemon *daemon, const struct secret *key, str
     daemon->core = (struct core){.registry = daemon->registry,
                                  .keystore = &keystore_token_ops,
                                  .audit = daemon->audit,
-                                 .refusals = daemon->refusals};
+                                 .refusals = daemon->refusals,
+                                 .metrics = daemon->metrics};
+    daemon->status = (struct status){.core = &daemon->core,
+                                     .keystore = daemon->keystore,
+                                     .workers = SERVER_LIGHT_WORKERS,
+                                     .started = time(NULL)};
+    for (size_t i = 0; i < config->token_count; i++)
+        daemon->status.workers += workers[i];
     const struct server_conf conf = {.endpoints = config->listen,
                                      .endpoint_count = config->listen_count,
                                      .server_key = key,
@@ -224,6 +235,28 @@ static enum err open_server(struct daemon *daemon, const struct secret *key, str
     enum err err = server_open(&conf, &daemon->server, detail);
     mem_free(workers);
     return err;
+}
+
+static enum err put_metrics(void *context, struct buf *out)
+{
+    return status_put_metrics(context, out);
+}
+
+static enum err put_health(void *context, bool is_json, struct buf *out, bool *is_well)
+{
+    return status_put_health(context, is_json, out, is_well);
+}
+
+static enum err open_http(struct daemon *daemon, struct detail *detail)
+{
+    if (!daemon->config->has_metrics)
+        return ERR_OK;
+    const struct http_conf conf = {.address = daemon->config->metrics_address,
+                                   .context = &daemon->status,
+                                   .put_metrics = put_metrics,
+                                   .put_health = put_health};
+    enum err err = http_open(&conf, &daemon->http, detail);
+    return err == ERR_OK ? ERR_OK : err_prefix(detail, err, "metrics-listen");
 }
 
 enum err daemon_start(const struct config *config, struct daemon **out, struct detail *detail)
@@ -240,8 +273,12 @@ enum err daemon_start(const struct config *config, struct daemon **out, struct d
         err = open_keys(daemon, detail);
     if (err == ERR_OK)
         err = open_audit(daemon, detail);
+    if (err == ERR_OK && metrics_new(&daemon->metrics) != ERR_OK)
+        err = err_set(detail, ERR_TEMP, "out of memory");
     if (err == ERR_OK)
         err = open_server(daemon, &key, detail);
+    if (err == ERR_OK)
+        err = open_http(daemon, detail);
     secret_clear(&key);
     if (err != ERR_OK) {
         (void)daemon_stop(daemon, NULL); // nothing is at work yet
@@ -267,6 +304,7 @@ enum err daemon_stop(struct daemon *daemon, struct detail *detail)
 {
     if (!daemon)
         return ERR_OK;
+    http_close(daemon->http);
     enum err err = server_close(daemon->server, detail);
     if (daemon->audit) {
         struct detail reason;
@@ -283,6 +321,7 @@ enum err daemon_stop(struct daemon *daemon, struct detail *detail)
     keystore_close(daemon->keystore);
     registry_free(daemon->registry);
     refusals_free(daemon->refusals);
+    metrics_free(daemon->metrics);
     mem_free(daemon);
     return ERR_OK;
 }

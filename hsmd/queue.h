@@ -30,6 +30,7 @@ struct job {
     zmq_msg_t frame;
     char peer[REGISTRY_PUBLIC_KEY_SIZE];
     deadline_t deadline;
+    uint64_t queued;  // on clock_us
     struct buf reply; // cap WIRE_FRAME_MAX; empty: no answer
     bool is_skipped;  // by the worker: the deadline was past when its turn came
     bool is_answered; // the deadline came first; drop the reply

@@ -239,6 +239,11 @@ const struct registry_key *registry_key_by_name(const struct registry *registry,
     return find_key(registry, name);
 }
 
+const struct registry_key *registry_key_at(const struct registry *registry, size_t index)
+{
+    return index < registry->keys.count ? registry->keys.items[index] : NULL;
+}
+
 enum err registry_authorise(const struct registry *registry, const struct registry_client *client,
                             const struct registry_key *key, enum wire_operation operation,
                             enum wire_algorithm algorithm)

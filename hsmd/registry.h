@@ -60,6 +60,8 @@ enum err registry_bind_key(struct registry *registry, const char *key, struct ke
 const struct registry_client *registry_client_by_public_key(const struct registry *registry,
                                                             const char *public_key);
 const struct registry_key *registry_key_by_name(const struct registry *registry, struct bytes name);
+// All of them, in the order of their names; NULL past the last.
+const struct registry_key *registry_key_at(const struct registry *registry, size_t index);
 
 // May this client have this operation with this algorithm done with this key? ERR_DENIED: no.
 // For WIRE_DESCRIBE the algorithm is not looked at, and any grant will do.

@@ -31,8 +31,7 @@
 #define SEND_MAX (2 * SERVER_QUEUE_MAX)
 #define BACKLOG 1024 // connections waiting to be accepted
 
-#define LIGHT_WORKERS 2 // for what needs no token
-#define SELDOM_MS 1000  // between two lines about a full queue
+#define SELDOM_MS 1000 // between two lines about a full queue
 
 struct worker {
     struct server *server;
@@ -156,6 +155,7 @@ static void accept_request(struct server *server, zmq_msg_t *route, zmq_msg_t *f
     struct job *job =
         is_stopping || lane >= server->lane_count ? NULL : queue_take(server->queue, lane, peer);
     if (!job) {
+        metrics_refused(server->core->metrics, is_stopping ? METRICS_STOPPING : METRICS_QUEUE_FULL);
         log_seldom(server, peer, frame, ERR_TEMP,
                    is_stopping ? "stopping" : "the client's share of the queue is taken");
         refuse(server, route, frame, ERR_TEMP);
@@ -164,6 +164,8 @@ static void accept_request(struct server *server, zmq_msg_t *route, zmq_msg_t *f
     zmq_msg_move(&job->route, route);
     zmq_msg_move(&job->frame, frame);
     job->deadline = deadline_in(server->timeout_ms);
+    job->queued = clock_us();
+    metrics_add_waiting(server->core->metrics, 1);
     remember(server, job);
     server->out++;
     queue_push(server->queue, job);
@@ -184,9 +186,10 @@ static bool receive(struct server *server)
             break;
         has_more = zmq_msg_more(part);
     }
-    if (count == 2)
+    if (count == 2) {
         accept_request(server, &parts[0], &parts[1]);
-    else if (count > 2 && zap_peer(&parts[1])) {
+    } else if (count > 2 && zap_peer(&parts[1])) {
+        metrics_refused(server->core->metrics, METRICS_MALFORMED);
         log_seldom(server, zap_peer(&parts[1]), &more, ERR_PERM, "a message of several frames");
         refuse(server, &parts[0], &more, ERR_PERM);
     }
@@ -204,6 +207,7 @@ static void send_done(struct server *server)
         if (!job->is_answered) {
             forget(server, job);
             if (job->is_skipped) {
+                metrics_refused(server->core->metrics, METRICS_DEADLINE);
                 log_late(server, job);
                 refuse(server, &job->route, &job->frame, ERR_TEMP);
             } else {
@@ -222,6 +226,9 @@ static void answer_late(struct server *server)
         forget(server, job);
         job->is_answered = true;
         bool is_ours = queue_withdraw(server->queue, job);
+        if (is_ours)
+            metrics_add_waiting(server->core->metrics, -1);
+        metrics_refused(server->core->metrics, METRICS_DEADLINE);
         log_late(server, job);
         // If not ours, a worker reads the frame at this moment too, and nobody writes it.
         refuse(server, &job->route, &job->frame, ERR_TEMP);
@@ -268,12 +275,17 @@ static void *work(void *argument)
 {
     struct worker *worker = argument;
     struct server *server = worker->server;
+    struct metrics *metrics = server->core->metrics;
     for (struct job *job; (job = queue_pop(server->queue, worker->lane)) != NULL;) {
         struct bytes frame = message_bytes(&job->frame);
+        metrics_add_waiting(metrics, -1);
+        metrics_add_busy(metrics, 1);
+        metrics_queue_time(metrics, clock_us() - job->queued);
         job->is_skipped = deadline_is_past(job->deadline);
         if (!job->is_skipped)
             (void)core_handle(server->core, &worker->core, job->peer, frame, job->deadline,
                               &job->reply);
+        metrics_add_busy(metrics, -1);
         queue_finish(server->queue, job);
     }
     return NULL;
@@ -282,8 +294,11 @@ static void *work(void *argument)
 static bool is_allowed(void *context, const char *domain, const char *public_key)
 {
     const struct server *server = context;
-    return strcmp(domain, ZAP_DOMAIN_DATA) == 0 &&
-           registry_client_by_public_key(server->core->registry, public_key) != NULL;
+    bool is_known = strcmp(domain, ZAP_DOMAIN_DATA) == 0 &&
+                    registry_client_by_public_key(server->core->registry, public_key) != NULL;
+    if (!is_known)
+        metrics_refused(server->core->metrics, METRICS_UNKNOWN_PEER);
+    return is_known;
 }
 
 static enum err set_limits(void *router, struct detail *detail)
@@ -351,7 +366,7 @@ static enum err start_threads(struct server *server, struct detail *detail)
 static enum err add_workers(struct server *server, const struct server_conf *conf,
                             struct detail *detail)
 {
-    unsigned count = LIGHT_WORKERS;
+    unsigned count = SERVER_LIGHT_WORKERS;
     for (unsigned i = 0; i < conf->token_count; i++)
         count += conf->workers[i];
     server->workers = mem_calloc(count, sizeof *server->workers);
@@ -359,7 +374,7 @@ static enum err add_workers(struct server *server, const struct server_conf *con
         return err_set(detail, ERR_TEMP, "out of memory");
     server->lane_count = 1 + conf->token_count;
     for (unsigned lane = 0; lane < server->lane_count; lane++) {
-        unsigned of_lane = lane ? conf->workers[lane - 1] : LIGHT_WORKERS;
+        unsigned of_lane = lane ? conf->workers[lane - 1] : SERVER_LIGHT_WORKERS;
         for (unsigned i = 0; i < of_lane; i++)
             server->workers[server->worker_count++].lane = lane;
     }

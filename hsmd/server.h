@@ -13,8 +13,9 @@
 #include "hsmd/base/secret.h"
 #include "hsmd/core.h"
 
-#define SERVER_QUEUE_MAX 1024 // requests at work or waiting for it
-#define SERVER_DRAIN_MS 10000 // longest wait at a stop for those that are still there
+#define SERVER_QUEUE_MAX 1024  // requests at work or waiting for it
+#define SERVER_DRAIN_MS 10000  // longest wait at a stop for those that are still there
+#define SERVER_LIGHT_WORKERS 2 // for what needs no token
 
 struct server_conf {
     const char *const *endpoints; // borrowed

@@ -12,6 +12,13 @@ deadline_t clock_ms(void)
     return (deadline_t)now.tv_sec * 1000 + (deadline_t)now.tv_nsec / 1000000;
 }
 
+uint64_t clock_us(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
 deadline_t deadline_in(unsigned ms)
 {
     return clock_ms() + ms;

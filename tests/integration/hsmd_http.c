@@ -1,0 +1,351 @@
+// SPDX-License-Identifier: Apache-2.0
+// The web server of a real hsmd: what it tells, whom it tells, and that nothing a client of it does
+// keeps another waiting.
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <arpa/inet.h>
+#include <cmocka.h>
+#include <curl/curl.h>
+#include <netinet/in.h>
+
+#include "hsmd/base/clock.h"
+#include "hsmd/http.h"
+#include "tests/integration/hsmd_process.h"
+#include "tests/support/custodian.h"
+#include "tests/unit/hsmd/exposition_parse.h"
+
+#define P "sealgate_hsmd_"
+
+static struct hsmd hsmd;
+static struct buf body;
+static struct buf frame;
+static struct buf attributes;
+static uint16_t port;
+
+static void find_port(void)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof address;
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof address), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &len), 0);
+    port = ntohs(address.sin_port);
+    close(fd);
+}
+
+static void configure(const char *more)
+{
+    char text[600];
+    snprintf(text, sizeof text, "log-level = info\nmetrics-listen = \"127.0.0.1:%u\"\n%s", port,
+             more);
+    hsmd_configure(&hsmd, "log-level = info\n", text, NULL);
+}
+
+static void start(void)
+{
+    if (!hsmd_start(&hsmd, NULL))
+        assert_true(hsmd_said(&hsmd, "READY"));
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    curl_global_init(CURL_GLOBAL_ALL);
+    hsmd_setup(&hsmd);
+    buf_init(&body, 16 << 20);
+    buf_init(&frame, WIRE_FRAME_MAX);
+    buf_init(&attributes, 4096);
+    custodian_attributes(HASH_SHA256, &attributes);
+    find_port();
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    hsmd_teardown(&hsmd);
+    buf_clear(&body);
+    buf_clear(&frame);
+    buf_clear(&attributes);
+    curl_global_cleanup();
+    return 0;
+}
+
+static int begin(void **state)
+{
+    (void)state;
+    if (hsmd.pid)
+        hsmd_stop(&hsmd, SIGKILL);
+    unlink(hsmd_path(&hsmd, "state/audit.log"));
+    configure("");
+    return 0;
+}
+
+static size_t take(char *data, size_t size, size_t count, void *context)
+{
+    (void)context;
+    return buf_put(&body, data, size * count) == ERR_OK ? count : 0;
+}
+
+// GET, or another method; the status, 0: no answer. The body is in body.
+static long fetch(const char *method, const char *path, const char *header)
+{
+    char *url = NULL;
+    long status = 0;
+    assert_true(asprintf(&url, "http://127.0.0.1:%u%s", port, path) > 0);
+    CURL *curl = curl_easy_init();
+    struct curl_slist *headers = header ? curl_slist_append(NULL, header) : NULL;
+    buf_reset(&body);
+    curl_easy_setopt(curl, CURLOPT_URL, url);
+    curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, take);
+    curl_easy_setopt(curl, CURLOPT_TIMEOUT, 30L);
+    curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
+    curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, method);
+    curl_easy_setopt(curl, CURLOPT_NOBODY, strcmp(method, "HEAD") == 0 ? 1L : 0L);
+    if (strcmp(method, "POST") == 0)
+        curl_easy_setopt(curl, CURLOPT_POSTFIELDS, "a=b");
+    curl_easy_perform(curl);
+    curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
+    curl_slist_free_all(headers);
+    curl_easy_cleanup(curl);
+    free(url);
+    return status;
+}
+
+static double value_of(const char *sample)
+{
+    double value = -1;
+    if (!exposition_find(buf_text(&body), sample, &value))
+        print_error("no sample %s\n", sample);
+    return value;
+}
+
+static void fetch_metrics(void)
+{
+    assert_int_equal(fetch("GET", "/metrics", NULL), 200);
+    const char *error = exposition_parse(buf_text(&body));
+    assert_string_equal(error ? error : "", "");
+}
+
+static enum err sign(struct client *client)
+{
+    struct wire_reply reply;
+    struct detail detail = {0};
+    struct wire_request request = {.operation = WIRE_SIGN,
+                                   .sign = {.key = BYTES_LITERAL("signing"),
+                                            .algorithm = WIRE_RSA_PKCS1,
+                                            .hash = HASH_SHA256,
+                                            .form = WIRE_ATTRIBUTES,
+                                            .data = buf_bytes(&attributes)}};
+    buf_reset(&frame);
+    return client_call(client, &request, &frame, &reply, &detail);
+}
+
+static void test_metrics(void **state)
+{
+    (void)state;
+    start();
+    struct client *client = hsmd_client(&hsmd, "gw", 0);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(sign(client), ERR_OK);
+    struct client *stranger = hsmd_client(&hsmd, "stranger", 2000);
+    assert_int_equal(sign(stranger), ERR_TEMP);
+    fetch_metrics();
+    assert_true(value_of(P "requests_total{client=\"gateway\",key=\"signing\",operation=\"sign\","
+                           "result=\"ok\"}") == 3);
+    assert_true(value_of(P "refused_total{reason=\"unknown_peer\"}") >= 1);
+    assert_true(value_of(P "queue_seconds_count") == 3);
+    assert_true(value_of(P "token_seconds_count{operation=\"sign\"}") == 3);
+    assert_true(value_of(P "token_seconds_sum{operation=\"sign\"}") > 0);
+    assert_true(value_of(P "token_up{token=\"main\"}") == 1);
+    assert_true(value_of(P "token_sessions{token=\"main\"}") == 2);
+    assert_true(value_of(P "workers") == 4); // the sessions, and 2 light ones
+    assert_true(value_of(P "certificate_days_left{key=\"signing\"}") > 1);
+    assert_true(value_of(P "build_info{version=\"" SEALGATE_VERSION "\"}") == 1);
+    assert_int_equal(fetch("GET", "/healthz", NULL), 200);
+    assert_string_equal(buf_text(&body), "ok\n");
+    assert_int_equal(fetch("GET", "/healthz?json", NULL), 200);
+    assert_string_equal(buf_text(&body), "{\"status\":\"ok\",\"problems\":[]}\n");
+    assert_int_equal(fetch("GET", "/healthz", "Accept: application/json"), 200);
+    assert_string_equal(buf_text(&body), "{\"status\":\"ok\",\"problems\":[]}\n");
+    client_close(stranger);
+    client_close(client);
+    assert_int_equal(hsmd_stop(&hsmd, SIGTERM), 0);
+}
+
+static int dial(void)
+{
+    struct sockaddr_in address = {
+        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof address), 0);
+    return fd;
+}
+
+// Has the other side closed it, within ms?
+static bool is_closed_within(int fd, unsigned ms)
+{
+    char bytes[4096];
+    deadline_t until = deadline_in(ms);
+    while (!deadline_is_past(until)) {
+        struct pollfd item = {.fd = fd, .events = POLLIN};
+        if (poll(&item, 1, 100) > 0 && recv(fd, bytes, sizeof bytes, MSG_DONTWAIT) <= 0)
+            return true;
+    }
+    return false;
+}
+
+static void test_hostile(void **state)
+{
+    (void)state;
+    char *path = malloc(100001);
+    start();
+    memset(path, 'x', 100000);
+    path[0] = '/';
+    path[100000] = 0;
+    assert_int_equal(fetch("GET", path, NULL), 414);
+    path[0] = 'A';
+    memcpy(path, "A: ", 3);
+    long status = fetch("GET", "/metrics", path); // a header beyond all measure
+    assert_true(status == 0 || (status >= 400 && status < 500));
+    free(path);
+    static const char *const methods[] = {"POST", "PUT", "DELETE", "HEAD", "OPTIONS", "BREW"};
+    for (size_t i = 0; i < sizeof methods / sizeof *methods; i++)
+        assert_int_equal(fetch(methods[i], "/metrics", NULL), 405);
+    static const char *const paths[] = {"/",        "/metrics/", "/metricsx", "/../metrics%00",
+                                        "/%2e%2e/", "/healthz/"};
+    for (size_t i = 0; i < sizeof paths / sizeof *paths; i++)
+        assert_int_equal(fetch("GET", paths[i], NULL), 404);
+    static const char *const garbage[] = {"\0\0\0\0\n\n", "GET", "GET /metrics HTTP/9.9\r\n\r\n",
+                                          "\x16\x03\x01\x02\x00", "GET / HTTP/1.1\r\n: :\r\n\r\n"};
+    for (size_t i = 0; i < sizeof garbage / sizeof *garbage; i++) {
+        int fd = dial();
+        assert_true(send(fd, garbage[i], i ? strlen(garbage[i]) : 6, MSG_NOSIGNAL) > 0);
+        assert_true(is_closed_within(fd, 3 * HTTP_CONNECTION_MS));
+        close(fd);
+    }
+    fetch_metrics();
+    assert_int_equal(hsmd_stop(&hsmd, SIGTERM), 0);
+}
+
+// A byte now and then: lively, and ended all the same. And so many connections that there is no
+// room for more: they go, and the next one is served.
+static void test_slow_and_many(void **state)
+{
+    (void)state;
+    int fds[4 * HTTP_CONNECTIONS_MAX];
+    start();
+    int slow = dial();
+    bool is_ended = false;
+    for (int i = 0; i < 40 * HTTP_CONNECTION_MS / 5000 && !is_ended; i++) {
+        (void)!send(slow, i ? "a" : "GET /metrics HTTP/1.1\r\nA: ", i ? 1 : 26, MSG_NOSIGNAL);
+        is_ended = is_closed_within(slow, 500);
+    }
+    assert_true(is_ended);
+    close(slow);
+    for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)
+        fds[i] = dial();
+    struct client *client = hsmd_client(&hsmd, "gw", 0);
+    assert_int_equal(sign(client), ERR_OK); // requests do not notice
+    long status = 0;
+    for (int i = 0; i < 20 && status != 200; i++) {
+        status = fetch("GET", "/metrics", NULL);
+        usleep(500000);
+    }
+    assert_int_equal(status, 200);
+    for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)
+        close(fds[i]);
+    client_close(client);
+    assert_int_equal(hsmd_stop(&hsmd, SIGTERM), 0);
+}
+
+// 503 while the token's files are away, and 200 again.
+static void test_token_lost(void **state)
+{
+    (void)state;
+    char tokens[240];
+    char away[240];
+    snprintf(tokens, sizeof tokens, "%s/tokens", hsmd.hsm.dir);
+    snprintf(away, sizeof away, "%s/away", hsmd.hsm.dir);
+    start();
+    struct client *client = hsmd_client(&hsmd, "gw", 0);
+    assert_int_equal(sign(client), ERR_OK);
+    assert_int_equal(rename(tokens, away), 0);
+    assert_int_equal(sign(client), ERR_TEMP);
+    assert_int_equal(fetch("GET", "/healthz", NULL), 503);
+    assert_non_null(strstr(buf_text(&body), "token main: "));
+    assert_int_equal(fetch("GET", "/healthz?json", NULL), 503);
+    assert_non_null(
+        strstr(buf_text(&body), "{\"status\":\"failing\",\"problems\":[\"token main: "));
+    fetch_metrics();
+    assert_true(value_of(P "token_up{token=\"main\"}") == 0);
+    assert_int_equal(rename(away, tokens), 0);
+    for (int i = 0; i < 50 && sign(client) != ERR_OK; i++)
+        usleep(100000);
+    assert_int_equal(fetch("GET", "/healthz", NULL), 200);
+    assert_int_equal(hsmd_stop(&hsmd, SIGTERM), 0);
+    client_close(client);
+}
+
+// Off unless asked for; on loopback unless it is said twice; and a port that is taken is said so.
+static void test_configuration(void **state)
+{
+    (void)state;
+    char address[64];
+    int status = 0;
+    hsmd_configure(&hsmd, NULL);
+    start();
+    assert_int_equal(fetch("GET", "/metrics", NULL), 0);
+    assert_int_equal(hsmd_stop(&hsmd, SIGTERM), 0);
+    snprintf(address, sizeof address, "log-level = info metrics-listen = \"0.0.0.0:%u\"", port);
+    hsmd_configure(&hsmd, "log-level = info", address, NULL);
+    assert_false(hsmd_start(&hsmd, &status));
+    assert_int_equal(status, 78);
+    assert_true(hsmd_said(&hsmd, "metrics-allow-remote"));
+    strcat(address, " metrics-allow-remote = true");
+    hsmd_configure(&hsmd, "log-level = info", address, NULL);
+    start();
+    fetch_metrics();
+    assert_int_equal(hsmd_stop(&hsmd, SIGTERM), 0);
+    static const char *const bad[] = {
+        "localhost:9464", "127.0.0.1",     "127.0.0.1:0", "127.0.0.1:65536",
+        "::1:9464",       "127.0.0.1:80x", ":80"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        snprintf(address, sizeof address, "log-level = info metrics-listen = \"%s\"", bad[i]);
+        hsmd_configure(&hsmd, "log-level = info", address, NULL);
+        assert_false(hsmd_start(&hsmd, &status));
+        assert_int_equal(status, 78);
+        assert_true(hsmd_said(&hsmd, "ADDRESS:PORT"));
+    }
+    configure("");
+    struct sockaddr_in taken = {
+        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int)), 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&taken, sizeof taken), 0);
+    assert_int_equal(listen(fd, 1), 0);
+    assert_false(hsmd_start(&hsmd, &status));
+    assert_int_equal(status, 78);
+    assert_true(hsmd_said(&hsmd, "metrics-listen: cannot listen"));
+    close(fd);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup(name, begin)
+    const struct CMUnitTest tests[] = {TEST(test_metrics), TEST(test_hostile),
+                                       TEST(test_slow_and_many), TEST(test_token_lost),
+                                       TEST(test_configuration)};
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
