@@ -36,6 +36,11 @@
         .subopts = (options), .validcb = config_check_title                              \
     }
 
+#define BUDGET()                                                                              \
+    NUMBER("per-minute", 0, config_check_budget), NUMBER("per-hour", 0, config_check_budget), \
+        NUMBER("total", 0, config_check_budget),                                              \
+        NUMBER("failures-per-hour", 0, config_check_budget)
+
 static cfg_opt_t token_options[] = {
     TEXT("module", NULL, config_check_text),
     TEXT("label", NULL, config_check_text),
@@ -55,6 +60,7 @@ static cfg_opt_t key_options[] = {
     TEXT("state", "enabled", config_check_state),
     LIST("algorithms", config_check_algorithms),
     TEXT("certificate-file", NULL, NULL),
+    BUDGET(),
     CFG_END(),
 };
 
@@ -76,6 +82,7 @@ static cfg_opt_t grant_options[] = {
     TEXT("key", NULL, config_check_name),
     LIST("operations", config_check_operations),
     LIST("algorithms", config_check_algorithms),
+    BUDGET(),
     CFG_END(),
 };
 
@@ -90,6 +97,7 @@ static cfg_opt_t options[] = {
     TEXT("log", "auto", config_check_log),
     TEXT("log-level", "notice", config_check_log_level),
     NUMBER("request-timeout", 10000, config_check_timeout),
+    NUMBER("self-test-interval", 300, config_check_interval),
     TEXT("metrics-listen", NULL, config_check_metrics_listen),
     FLAG("metrics-allow-remote"),
     SECTION("token", token_options, CFGF_TITLE | CFGF_NO_TITLE_DUPES),
@@ -178,6 +186,15 @@ static uint64_t algorithms_of(cfg_t *cfg)
     return set ? set : REGISTRY_ALL;
 }
 
+static struct budget_limits limits_of(cfg_t *cfg)
+{
+    return (struct budget_limits){.per_minute = (unsigned)cfg_getint(cfg, "per-minute"),
+                                  .per_hour = (unsigned)cfg_getint(cfg, "per-hour"),
+                                  .total = (unsigned)cfg_getint(cfg, "total"),
+                                  .failures_per_hour =
+                                      (unsigned)cfg_getint(cfg, "failures-per-hour")};
+}
+
 static enum err take_token(struct config *config, cfg_t *cfg, struct detail *detail)
 {
     struct config_token *token = &config->tokens[config->token_count++];
@@ -217,6 +234,7 @@ static enum err take_key(struct config *config, cfg_t *cfg, struct detail *detai
         .label = optional(cfg, "label"),
         .state = wire_state_by_name(cfg_getstr(cfg, "state")),
         .algorithms = algorithms_of(cfg),
+        .limits = limits_of(cfg),
     };
     const char *purpose = optional(cfg, "purpose");
     if (!key->token || !has_token(config, key->token))
@@ -280,6 +298,7 @@ static enum err take_grant(struct config *config, cfg_t *cfg, struct detail *det
         .key = optional(cfg, "key"),
         .operations = set_of(cfg, "operations", operation_number),
         .algorithms = algorithms_of(cfg),
+        .limits = limits_of(cfg),
     };
     bool has_client = false;
     bool has_key = false;
@@ -366,6 +385,7 @@ static enum err take_globals(struct config *config, struct detail *detail)
     config->audit_checkpoint_lines = (unsigned)cfg_getint(cfg, "audit-checkpoint-lines");
     config->audit_checkpoint_seconds = (unsigned)cfg_getint(cfg, "audit-checkpoint-seconds");
     config->request_timeout = (unsigned)cfg_getint(cfg, "request-timeout");
+    config->self_test_interval = (unsigned)cfg_getint(cfg, "self-test-interval");
     enum err err = take_metrics(config, detail);
     if (err == ERR_OK)
         err = resolve(config, key_file, &config->server_key_file);

@@ -9,6 +9,7 @@
 #include "hsmd/base/buf.h"
 #include "hsmd/base/err.h"
 #include "hsmd/base/log.h"
+#include "hsmd/budget.h"
 #include "hsmd/http.h"
 #include "hsmd/registry.h"
 
@@ -36,6 +37,7 @@ struct config_key {
     enum wire_state state;
     uint64_t algorithms;          // set of enum wire_algorithm; REGISTRY_ALL if none is listed
     const char *certificate_file; // or NULL
+    struct budget_limits limits;
 };
 
 struct config_client {
@@ -48,6 +50,7 @@ struct config_grant {
     const char *key;
     uint64_t operations; // set of enum wire_operation, never empty
     uint64_t algorithms; // set; REGISTRY_ALL if none is listed
+    struct budget_limits limits;
 };
 
 // Everything belongs to the struct and lives until config_free. Paths are absolute, or relative to
@@ -66,7 +69,8 @@ struct config {
     struct config_key audit_key; // no client can name it; name "audit-key", purpose smime-sign
     enum log_sink log_sink;
     enum log_level log_level;
-    unsigned request_timeout; // ms
+    unsigned request_timeout;    // ms
+    unsigned self_test_interval; // s; 0: off
     bool has_metrics;
     struct http_address metrics_address; // if it has
     struct config_token *tokens;

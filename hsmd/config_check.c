@@ -12,6 +12,7 @@
 #define TIMEOUT_MAX 600000
 #define CHECKPOINT_LINES_MAX 1000000
 #define CHECKPOINT_SECONDS_MAX 86400
+#define INTERVAL_MAX 86400
 
 // Lists are checked as a whole each time; then the last value is the newest.
 static const char *newest(cfg_opt_t *opt)
@@ -184,6 +185,16 @@ int config_check_sessions(cfg_t *cfg, cfg_opt_t *opt)
 int config_check_timeout(cfg_t *cfg, cfg_opt_t *opt)
 {
     return check_range(cfg, opt, TIMEOUT_MIN, TIMEOUT_MAX);
+}
+
+int config_check_interval(cfg_t *cfg, cfg_opt_t *opt)
+{
+    return check_range(cfg, opt, 0, INTERVAL_MAX);
+}
+
+int config_check_budget(cfg_t *cfg, cfg_opt_t *opt)
+{
+    return check_range(cfg, opt, 0, BUDGET_LIMIT_MAX);
 }
 
 int config_check_metrics_listen(cfg_t *cfg, cfg_opt_t *opt)

@@ -24,6 +24,8 @@ int config_check_log(cfg_t *cfg, cfg_opt_t *opt);
 int config_check_log_level(cfg_t *cfg, cfg_opt_t *opt);
 int config_check_sessions(cfg_t *cfg, cfg_opt_t *opt);
 int config_check_timeout(cfg_t *cfg, cfg_opt_t *opt);
+int config_check_interval(cfg_t *cfg, cfg_opt_t *opt);
+int config_check_budget(cfg_t *cfg, cfg_opt_t *opt);
 int config_check_metrics_listen(cfg_t *cfg, cfg_opt_t *opt);
 
 // A CKA_ID in hex that config_check_id has passed; how many bytes. NULL: 0.

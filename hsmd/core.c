@@ -9,8 +9,11 @@
 #include "hsmd/attributes.h"
 #include "hsmd/base/log.h"
 #include "hsmd/base/text.h"
+#include "hsmd/budget.h"
 #include "hsmd/core_check.h"
 #include "hsmd/kdf.h"
+
+#define GRANTS_MAX 16 // of one client for the same use that are looked at for a budget with room
 
 // A request on its way.
 struct call {
@@ -23,6 +26,8 @@ struct call {
     struct wire_reply reply;
     struct audit_record record;
     uint8_t hashed[HASH_SIZE_MAX]; // what record.ciphertext points to
+    struct budget *budgets[2];     // what it was taken from
+    bool is_over_budget;           // logged where that began, not once a request
     bool is_used;                  // the key was asked to do it
     bool is_untold;                // refused, and only counted
     uint64_t began;                // that, on clock_us
@@ -73,16 +78,41 @@ static enum err find_key(struct call *call, struct bytes name, enum wire_algorit
     return ERR_OK;
 }
 
-// Between these two the token is at work.
-static void begin_use(struct call *call)
+// One use from the key's budget and from one of the grants'.
+static enum err take_budget(struct call *call, enum wire_algorithm algorithm)
 {
-    call->is_used = true;
-    call->began = clock_us();
+    struct budget *grants[GRANTS_MAX] = {NULL};
+    enum wire_operation operation = call->request.operation;
+    unsigned count = registry_budgets(call->core->registry, call->client, call->key, operation,
+                                      algorithm, grants, GRANTS_MAX);
+    deadline_t now = clock_ms();
+    enum err err = ERR_DENIED;
+    for (unsigned i = 0; i == 0 || (i < count && err == ERR_DENIED); i++) {
+        struct budget *both[2] = {grants[i], call->key->budget};
+        err = budget_take(both, 2, operation != WIRE_SIGN, now, &call->detail);
+        if (err == ERR_OK)
+            memcpy(call->budgets, both, sizeof both);
+    }
+    call->is_over_budget = err == ERR_DENIED;
+    return err;
 }
 
-static void end_use(const struct call *call)
+// From here to end_use the token is at work.
+static enum err begin_use(struct call *call, enum wire_algorithm algorithm)
 {
-    metrics_token_time(call->core->metrics, call->request.operation, clock_us() - call->began);
+    enum err err = take_budget(call, algorithm);
+    call->is_used = err == ERR_OK;
+    call->began = clock_us();
+    return err;
+}
+
+// An unwrapping of PKCS#1 v1.5 that fails looks like one that does not, here too.
+static void end_use(const struct call *call, enum err err)
+{
+    enum wire_operation operation = call->request.operation;
+    metrics_token_time(call->core->metrics, operation, clock_us() - call->began);
+    for (unsigned i = 0; i < 2 && err == ERR_PERM && operation != WIRE_SIGN; i++)
+        budget_add_failure(call->budgets[i], clock_ms());
 }
 
 static const struct token_key_info *key_info(const struct call *call)
@@ -132,13 +162,14 @@ static enum err handle_sign(struct call *call)
         err = core_check_sign(call->key, key_info(call), request, &call->detail);
     if (err == ERR_OK)
         err = digest_to_sign(call, request, hashed, &digest);
+    if (err == ERR_OK)
+        err = begin_use(call, request->algorithm);
     if (err != ERR_OK)
         return err;
-    begin_use(call);
     err = call->core->keystore->sign(call->key->store, scheme_of(request->algorithm), request->hash,
                                      request->salt, digest, call->deadline, call->worker->signature,
                                      &len, &call->detail);
-    end_use(call);
+    end_use(call, err);
     call->reply.signature = bytes_of(call->worker->signature, len);
     return err;
 }
@@ -159,10 +190,12 @@ static enum err handle_unwrap(struct call *call)
     if (err != ERR_OK)
         return err;
     call->record.ciphertext = bytes_of(call->hashed, hash_size(HASH_SHA256));
-    begin_use(call);
+    err = begin_use(call, request->algorithm);
+    if (err != ERR_OK)
+        return err;
     err = call->core->keystore->unwrap(call->key->store, &padding, request->ciphertext,
                                        call->deadline, &call->worker->secret, &call->detail);
-    end_use(call);
+    end_use(call, err);
     // As long for bad padding as for good, and for a short secret as for a long one.
     call->reply.unwrapped = (struct wire_unwrapped){
         .secret = bytes_of(call->worker->secret.data, call->worker->secret.len),
@@ -179,12 +212,13 @@ static enum err handle_agree(struct call *call)
     enum err err = find_key(call, request->key, request->algorithm);
     if (err == ERR_OK)
         err = core_check_agree(call->key, key_info(call), request, &call->detail);
+    if (err == ERR_OK)
+        err = begin_use(call, request->algorithm);
     if (err != ERR_OK)
         return err;
-    begin_use(call);
     err = call->core->keystore->agree(call->key->store, request->peer, request->cofactor,
                                       call->deadline, &worker->z, &call->detail);
-    end_use(call);
+    end_use(call, err);
     if (err == ERR_OK) {
         err = kdf_x963(request->hash, bytes_of(worker->z.data, worker->z.len), request->info,
                        request->length, &worker->secret);
@@ -281,6 +315,8 @@ static void count_call(const struct call *call, bool is_readable, enum err err)
 
 static void log_call(const struct call *call, enum err err)
 {
+    if (call->is_over_budget && err == ERR_DENIED)
+        return;
     enum log_level level = err == ERR_OK ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING;
     const char *operation = wire_operation_name(call->request.operation);
     char id[24];

@@ -2,6 +2,8 @@
 #include "hsmd/daemon.h"
 
 #include <errno.h>
+#include <limits.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -16,8 +18,12 @@
 #include "hsmd/server.h"
 #include "hsmd/server_key.h"
 #include "hsmd/status.h"
+#include "hsmd/ticker.h"
 
 #define SECRET_FILE_MAX 256
+#define BUDGETS_FILE "budgets" // in the state directory
+#define BUDGETS_TICK_MS 2000
+#define TICKER_STOP_MS 5000 // for the file of budgets to be written
 
 struct daemon {
     const struct config *config;
@@ -27,6 +33,8 @@ struct daemon {
     struct refusals *refusals;
     struct checkpointer *checkpointer; // NULL: no audit key
     struct metrics *metrics;
+    struct budgets *budgets;
+    struct ticker *budgets_ticker;
     struct core core;
     struct server *server;
     struct status status;
@@ -133,7 +141,7 @@ enum err daemon_check(const struct config *config, struct detail *detail)
     if (err == ERR_OK)
         err = check_endpoints(config, detail);
     if (err == ERR_OK)
-        err = registry_from_config(config, &registry, detail);
+        err = registry_from_config(config, NULL, &registry, detail);
     for (size_t i = 0; i < config->key_count && err == ERR_OK; i++)
         err = check_certificate(config, registry, i, detail);
     registry_free(registry);
@@ -168,9 +176,28 @@ static enum err bind_key(struct daemon *daemon, size_t index, struct detail *det
     return ERR_OK;
 }
 
+static unsigned tick_budgets(void *context)
+{
+    budgets_tick(context, clock_ms());
+    return BUDGETS_TICK_MS;
+}
+
+static enum err open_budgets(struct daemon *daemon, struct detail *detail)
+{
+    char path[PATH_MAX];
+    const char *state = daemon->config->state_directory;
+    if ((size_t)snprintf(path, sizeof path, "%s/" BUDGETS_FILE, state) >= sizeof path)
+        return err_set(detail, ERR_PERM, "state directory: its path is too long");
+    enum err err = budgets_open(path, &daemon->budgets, detail);
+    if (err == ERR_OK)
+        err = ticker_start(BUDGETS_TICK_MS, tick_budgets, daemon->budgets, &daemon->budgets_ticker,
+                           detail);
+    return err == ERR_OK ? ERR_OK : err_prefix(detail, err, "budgets");
+}
+
 static enum err open_keys(struct daemon *daemon, struct detail *detail)
 {
-    enum err err = registry_from_config(daemon->config, &daemon->registry, detail);
+    enum err err = registry_from_config(daemon->config, daemon->budgets, &daemon->registry, detail);
     if (err == ERR_OK)
         err = keystore_open(daemon->config, &daemon->keystore, detail);
     for (size_t i = 0; i < daemon->config->key_count && err == ERR_OK; i++)
@@ -221,6 +248,7 @@ static enum err open_server(struct daemon *daemon, const struct secret *key, str
                                  .metrics = daemon->metrics};
     daemon->status = (struct status){.core = &daemon->core,
                                      .keystore = daemon->keystore,
+                                     .budgets = daemon->budgets,
                                      .workers = SERVER_LIGHT_WORKERS,
                                      .started = time(NULL)};
     for (size_t i = 0; i < config->token_count; i++)
@@ -270,6 +298,8 @@ enum err daemon_start(const struct config *config, struct daemon **out, struct d
     if (err == ERR_OK)
         err = load_server_key(config, &key, detail);
     if (err == ERR_OK)
+        err = open_budgets(daemon, detail);
+    if (err == ERR_OK)
         err = open_keys(daemon, detail);
     if (err == ERR_OK)
         err = open_audit(daemon, detail);
@@ -313,6 +343,8 @@ enum err daemon_stop(struct daemon *daemon, struct detail *detail)
             ERR_OK)
             log_error("stop", "err", reason.text);
     }
+    if (!ticker_stop(daemon->budgets_ticker, TICKER_STOP_MS) && err == ERR_OK)
+        err = err_set(detail, ERR_TEMP, "the file of budgets cannot be written");
     if (err == ERR_OK)
         err = checkpointer_close(daemon->checkpointer, detail);
     if (err != ERR_OK)
@@ -321,6 +353,7 @@ enum err daemon_stop(struct daemon *daemon, struct detail *detail)
     keystore_close(daemon->keystore);
     registry_free(daemon->registry);
     refusals_free(daemon->refusals);
+    budgets_close(daemon->budgets);
     metrics_free(daemon->metrics);
     mem_free(daemon);
     return ERR_OK;

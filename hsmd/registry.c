@@ -17,6 +17,7 @@ struct grant {
     const struct registry_key *key;
     uint64_t operations;
     uint64_t algorithms;
+    struct budget *budget;
 };
 
 struct registry {
@@ -189,9 +190,16 @@ static size_t grant_place(const struct registry *registry, const struct registry
 enum err registry_add_grant(struct registry *registry, const char *client, const char *key,
                             uint64_t operations, uint64_t algorithms, struct detail *detail)
 {
+    return registry_add_budgeted_grant(registry, client, key, operations, algorithms, NULL, detail);
+}
+
+enum err registry_add_budgeted_grant(struct registry *registry, const char *client, const char *key,
+                                     uint64_t operations, uint64_t algorithms,
+                                     struct budget *budget, struct detail *detail)
+{
     struct grant grant = {client_by_name(registry, client),
                           registry_key_by_name(registry, bytes_of_text(key)), operations,
-                          algorithms};
+                          algorithms, budget};
     if (!grant.client)
         return err_set(detail, ERR_PERM, "grant: there is no client \"%s\"", client);
     if (!grant.key)
@@ -259,6 +267,26 @@ enum err registry_authorise(const struct registry *registry, const struct regist
             return ERR_OK;
     }
     return ERR_DENIED;
+}
+
+unsigned registry_budgets(const struct registry *registry, const struct registry_client *client,
+                          const struct registry_key *key, enum wire_operation operation,
+                          enum wire_algorithm algorithm, struct budget **budgets, unsigned max)
+{
+    unsigned count = 0;
+    for (size_t i = grant_place(registry, client, key); i < registry->grant_count; i++) {
+        const struct grant *grant = &registry->grants[i];
+        if (compare_grant(grant, client, key) != 0)
+            break;
+        if (!(grant->operations & REGISTRY_SET(operation)) ||
+            !(grant->algorithms & REGISTRY_SET(algorithm)))
+            continue;
+        if (!grant->budget)
+            return 0;
+        if (count < max)
+            budgets[count++] = grant->budget;
+    }
+    return count;
 }
 
 size_t registry_list(const struct registry *registry, const struct registry_client *client,

@@ -24,6 +24,7 @@
 #define REGISTRY_ALL UINT64_MAX
 
 struct keystore_key;
+struct budget;
 
 struct registry_key {
     char name[TEXT_NAME_MAX + 1];
@@ -32,6 +33,7 @@ struct registry_key {
     uint64_t algorithms;        // set; what the purpose and the type rule out stays ruled out
     struct bytes certificates;  // DER one after the other, the key's own first; or empty
     struct keystore_key *store; // borrowed; NULL until bound
+    struct budget *budget;      // borrowed; NULL: no limits
 };
 
 struct registry_client {
@@ -53,6 +55,10 @@ enum err registry_add_client(struct registry *registry, const struct registry_cl
 // Several grants of one client and key add up.
 enum err registry_add_grant(struct registry *registry, const char *client, const char *key,
                             uint64_t operations, uint64_t algorithms, struct detail *detail);
+// The same with a budget (borrowed; NULL: no limits) of its own.
+enum err registry_add_budgeted_grant(struct registry *registry, const char *client, const char *key,
+                                     uint64_t operations, uint64_t algorithms,
+                                     struct budget *budget, struct detail *detail);
 enum err registry_bind_key(struct registry *registry, const char *key, struct keystore_key *store,
                            struct detail *detail);
 
@@ -68,6 +74,12 @@ const struct registry_key *registry_key_at(const struct registry *registry, size
 enum err registry_authorise(const struct registry *registry, const struct registry_client *client,
                             const struct registry_key *key, enum wire_operation operation,
                             enum wire_algorithm algorithm);
+
+// The budgets of the grants by which registry_authorise says yes: whichever of them has room will
+// do. How many; 0: one of the grants has no limits. Those over max are left out.
+unsigned registry_budgets(const struct registry *registry, const struct registry_client *client,
+                          const struct registry_key *key, enum wire_operation operation,
+                          enum wire_algorithm algorithm, struct budget **budgets, unsigned max);
 
 // Names of keys the client has any grant for, in byte order, greater than after; how many.
 size_t registry_list(const struct registry *registry, const struct registry_client *client,

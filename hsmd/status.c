@@ -3,6 +3,8 @@
 
 #include <openssl/x509.h>
 
+#include "hsmd/budget.h"
+
 #define NAMESPACE "sealgate_hsmd_"
 #define SECONDS_A_DAY 86400.0
 
@@ -77,6 +79,32 @@ static void put_keys(const struct status *status, struct exposition *out)
     }
 }
 
+static void put_left(struct exposition *out, struct budget *budget, const char *limit,
+                     uint64_t left)
+{
+    if (left != UINT64_MAX)
+        exposition_put(out, "", (double)left, "budget", budget_identity(budget), "limit", limit,
+                       NULL);
+}
+
+static void put_budgets(const struct status *status, struct exposition *out)
+{
+    struct budget *budget = NULL;
+    exposition_begin(out, NAMESPACE "budget_left", "gauge", "What is left of a limit.");
+    for (unsigned i = 0; status->budgets && (budget = budgets_at(status->budgets, i)); i++) {
+        struct budget_left left = budget_get_left(budget, clock_ms());
+        put_left(out, budget, "per-minute", left.per_minute);
+        put_left(out, budget, "per-hour", left.per_hour);
+        put_left(out, budget, "total", left.total);
+        put_left(out, budget, "failures-per-hour", left.failures_per_hour);
+    }
+    exposition_begin(out, NAMESPACE "budget_refused_total", "counter",
+                     "Requests for which a budget had nothing left.");
+    for (unsigned i = 0; status->budgets && (budget = budgets_at(status->budgets, i)); i++)
+        exposition_put(out, "", (double)budget_refused(budget), "budget", budget_identity(budget),
+                       NULL);
+}
+
 enum err status_put_metrics(const struct status *status, struct buf *buf)
 {
     struct exposition exposition = {.out = buf};
@@ -95,6 +123,7 @@ enum err status_put_metrics(const struct status *status, struct buf *buf)
         metrics_put(status->core->metrics, out);
     put_tokens(status, out);
     put_keys(status, out);
+    put_budgets(status, out);
     return exposition.err;
 }
 

@@ -13,6 +13,7 @@
 struct status {
     const struct core *core;
     struct keystore *keystore;
+    struct budgets *budgets;
     unsigned workers;
     time_t started;
 };

@@ -20,6 +20,7 @@
 #include <netinet/in.h>
 
 #include "hsmd/base/clock.h"
+#include "hsmd/base/file.h"
 #include "hsmd/http.h"
 #include "tests/integration/hsmd_process.h"
 #include "tests/support/custodian.h"
@@ -184,6 +185,18 @@ static void test_metrics(void **state)
     assert_int_equal(hsmd_stop(&hsmd, SIGTERM), 0);
 }
 
+static unsigned count_in(const char *name, const char *needle)
+{
+    struct buf text;
+    unsigned count = 0;
+    buf_init(&text, 1 << 20);
+    assert_int_equal(file_read(hsmd_path(&hsmd, name), &text, NULL), ERR_OK);
+    for (const char *at = buf_text(&text); (at = strstr(at, needle)) != NULL; at++)
+        count++;
+    buf_clear(&text);
+    return count;
+}
+
 static int dial(void)
 {
     struct sockaddr_in address = {
@@ -298,6 +311,41 @@ static void test_token_lost(void **state)
     client_close(client);
 }
 
+// What a client, the log, the audit log and the metrics see of a budget; totals outlive a restart,
+// and a crash does not give anything back.
+static void test_budget(void **state)
+{
+    (void)state;
+    char text[300];
+    snprintf(text, sizeof text, "log-level = info\nmetrics-listen = \"127.0.0.1:%u\"\n", port);
+    unlink(hsmd_path(&hsmd, "state/budgets"));
+    hsmd_configure(&hsmd, "log-level = info\n", text, "purpose = smime-sign\n    certificate-file",
+                   "total = 5 purpose = smime-sign certificate-file", "operations = { sign } }",
+                   "operations = { sign } per-minute = 3 }", NULL);
+    start();
+    struct client *client = hsmd_client(&hsmd, "gw", 0);
+    for (int i = 0; i < 6; i++)
+        assert_int_equal(sign(client), i < 3 ? ERR_OK : ERR_DENIED);
+    fetch_metrics();
+#define BUDGET "budget=\"grant gateway signing sign\""
+    assert_true(value_of(P "budget_left{" BUDGET ",limit=\"per-minute\"}") == 0);
+    assert_true(value_of(P "budget_left{budget=\"key signing\",limit=\"total\"}") == 2);
+    assert_true(value_of(P "budget_refused_total{" BUDGET "}") == 3);
+    assert_int_equal(count_in("stderr", "event=budget state=\"used up\""), 1);
+    assert_int_equal(count_in("stderr", "denied: budget"), 0);
+    assert_int_equal(count_in("state/audit.log", "\"event\":\"refuse\""), 3);
+    assert_int_equal(hsmd_stop(&hsmd, SIGTERM), 0);
+    start(); // minutes begin anew, the total does not
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(sign(client), i < 2 ? ERR_OK : ERR_DENIED);
+    assert_int_equal(hsmd_stop(&hsmd, SIGKILL), 1000 + SIGKILL);
+    start();
+    assert_int_equal(sign(client), ERR_DENIED);
+    assert_int_equal(hsmd_stop(&hsmd, SIGTERM), 0);
+    unlink(hsmd_path(&hsmd, "state/budgets"));
+    client_close(client);
+}
+
 // Off unless asked for; on loopback unless it is said twice; and a port that is taken is said so.
 static void test_configuration(void **state)
 {
@@ -344,8 +392,8 @@ static void test_configuration(void **state)
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup(name, begin)
-    const struct CMUnitTest tests[] = {TEST(test_metrics), TEST(test_hostile),
+    const struct CMUnitTest tests[] = {TEST(test_metrics),       TEST(test_hostile),
                                        TEST(test_slow_and_many), TEST(test_token_lost),
-                                       TEST(test_configuration)};
+                                       TEST(test_budget),        TEST(test_configuration)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

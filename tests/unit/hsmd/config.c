@@ -215,7 +215,7 @@ static void test_registry(void **state)
         "grant { client = b key = other operations = { unwrap } algorithms = { rsaes-oaep } }\n"
         "grant { client = b key = other operations = { sign } algorithms = { rsa-pss } }\n");
     assert_int_equal(load(text, &config, &detail), ERR_OK);
-    assert_int_equal(registry_from_config(config, &registry, &detail), ERR_OK);
+    assert_int_equal(registry_from_config(config, NULL, &registry, &detail), ERR_OK);
     const struct registry_client *gw = registry_client_by_public_key(registry, KEY_1);
     const struct registry_client *b = registry_client_by_public_key(registry, KEY_2);
     const struct registry_key *signing = registry_key_by_name(registry, BYTES_LITERAL("signing"));
@@ -265,7 +265,7 @@ static void test_same_key_twice(void **state)
     struct detail detail = {0};
     snprintf(text, sizeof text, "%s%s", good, "client b { public-key = \"" KEY_1 "\" }\n");
     assert_int_equal(load(text, &config, &detail), ERR_OK);
-    assert_int_equal(registry_from_config(config, &registry, &detail), ERR_PERM);
+    assert_int_equal(registry_from_config(config, NULL, &registry, &detail), ERR_PERM);
     assert_non_null(strstr(detail.text, "the same public key"));
     config_free(config);
 }
