@@ -32,6 +32,7 @@
     X(AUDIT_STOP, "stop", "hsmd has stopped serving")                     \
     X(AUDIT_TORN, "torn", "the line before was torn")                     \
     X(AUDIT_ROTATE, "rotate", "the log goes on in this file")             \
+    X(AUDIT_SELF_TEST, "self-test", "hsmd has tried an enabled key")      \
     X(AUDIT_USE, "use", "a key was used; result tells whether it worked") \
     X(AUDIT_REFUSE, "refuse", "a client asked for what it may not have")  \
     X(AUDIT_CHECKPOINT, "checkpoint", "the lines up to covers are signed")

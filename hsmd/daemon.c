@@ -15,6 +15,7 @@
 #include "hsmd/endpoint.h"
 #include "hsmd/keystore_token.h"
 #include "hsmd/registry_conf.h"
+#include "hsmd/selftest.h"
 #include "hsmd/server.h"
 #include "hsmd/server_key.h"
 #include "hsmd/status.h"
@@ -37,6 +38,7 @@ struct daemon {
     struct ticker *budgets_ticker;
     struct core core;
     struct server *server;
+    struct selftest *selftest; // NULL: switched off
     struct status status;
     struct http *http; // NULL: not configured
 };
@@ -287,6 +289,17 @@ static enum err open_http(struct daemon *daemon, struct detail *detail)
     return err == ERR_OK ? ERR_OK : err_prefix(detail, err, "metrics-listen");
 }
 
+static enum err open_selftest(struct daemon *daemon, struct detail *detail)
+{
+    const struct config *config = daemon->config;
+    if (!config->self_test_interval)
+        return ERR_OK;
+    enum err err = selftest_open(&daemon->core, config->self_test_interval * 1000,
+                                 config->request_timeout, &daemon->selftest, detail);
+    daemon->status.selftest = daemon->selftest;
+    return err == ERR_OK ? ERR_OK : err_prefix(detail, err, "self-test");
+}
+
 enum err daemon_start(const struct config *config, struct daemon **out, struct detail *detail)
 {
     struct secret key = {0};
@@ -307,6 +320,8 @@ enum err daemon_start(const struct config *config, struct daemon **out, struct d
         err = err_set(detail, ERR_TEMP, "out of memory");
     if (err == ERR_OK)
         err = open_server(daemon, &key, detail);
+    if (err == ERR_OK)
+        err = open_selftest(daemon, detail);
     if (err == ERR_OK)
         err = open_http(daemon, detail);
     secret_clear(&key);
@@ -336,6 +351,8 @@ enum err daemon_stop(struct daemon *daemon, struct detail *detail)
         return ERR_OK;
     http_close(daemon->http);
     enum err err = server_close(daemon->server, detail);
+    if (!selftest_close(daemon->selftest, SERVER_DRAIN_MS) && err == ERR_OK)
+        err = err_set(detail, ERR_TEMP, "the self-test is stuck in the token");
     if (daemon->audit) {
         struct detail reason;
         core_tell_refusals(&daemon->core, REFUSALS_ALL);
@@ -343,10 +360,10 @@ enum err daemon_stop(struct daemon *daemon, struct detail *detail)
             ERR_OK)
             log_error("stop", "err", reason.text);
     }
-    if (!ticker_stop(daemon->budgets_ticker, TICKER_STOP_MS) && err == ERR_OK)
-        err = err_set(detail, ERR_TEMP, "the file of budgets cannot be written");
     if (err == ERR_OK)
         err = checkpointer_close(daemon->checkpointer, detail);
+    if (!ticker_stop(daemon->budgets_ticker, TICKER_STOP_MS) && err == ERR_OK)
+        err = err_set(detail, ERR_TEMP, "the file of budgets cannot be written");
     if (err != ERR_OK)
         return err; // whoever hangs still uses the rest
     audit_close(daemon->audit);

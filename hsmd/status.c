@@ -4,6 +4,7 @@
 #include <openssl/x509.h>
 
 #include "hsmd/budget.h"
+#include "hsmd/selftest.h"
 
 #define NAMESPACE "sealgate_hsmd_"
 #define SECONDS_A_DAY 86400.0
@@ -124,6 +125,8 @@ enum err status_put_metrics(const struct status *status, struct buf *buf)
     put_tokens(status, out);
     put_keys(status, out);
     put_budgets(status, out);
+    if (status->selftest)
+        selftest_put(status->selftest, out);
     return exposition.err;
 }
 
@@ -142,6 +145,12 @@ static void check_tokens(const struct status *status, struct problems *problems)
     }
 }
 
+static void put_failed(void *context, const char *key, bool is_hanging)
+{
+    put_problem(context, "key", key,
+                is_hanging ? "its self-test does not end" : "its self-test failed");
+}
+
 enum err status_put_health(const struct status *status, bool is_json, struct buf *out,
                            bool *is_well)
 {
@@ -152,6 +161,8 @@ enum err status_put_health(const struct status *status, bool is_json, struct buf
     if (metrics_is_audit_failing(status->core->metrics))
         put_problem(&problems, "audit log", "", "it cannot be written");
     check_tokens(status, &problems);
+    if (status->selftest)
+        selftest_each_failed(status->selftest, put_failed, &problems);
     enum err err = problems.err;
     if (err == ERR_OK && is_json)
         err = buf_printf(out, "{\"status\":\"%s\",\"problems\":[%s]}\n",

@@ -14,6 +14,7 @@ struct status {
     const struct core *core;
     struct keystore *keystore;
     struct budgets *budgets;
+    struct selftest *selftest;
     unsigned workers;
     time_t started;
 };
@@ -21,6 +22,7 @@ struct status {
 enum err status_put_metrics(const struct status *status, struct buf *out);
 
 // "ok", or a line per problem: the audit log cannot be written, a token of an enabled key is not
-// there or fails. As JSON {"status":"ok"|"failing","problems":["..."]}.
+// there or fails, a self-test has failed or does not end. As JSON
+// {"status":"ok"|"failing","problems":["..."]}.
 enum err status_put_health(const struct status *status, bool is_json, struct buf *out,
                            bool *is_well);

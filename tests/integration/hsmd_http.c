@@ -346,6 +346,52 @@ static void test_budget(void **state)
     client_close(client);
 }
 
+static long wait_health(long wanted)
+{
+    long status = 0;
+    for (int i = 0; i < 200 && status != wanted; i++) {
+        status = fetch("GET", "/healthz", NULL);
+        usleep(100000);
+    }
+    return status;
+}
+
+// Nobody asks for anything, and it is noticed all the same that the token is gone and is back.
+static void test_self_test(void **state)
+{
+    (void)state;
+    char text[300];
+    char tokens[240];
+    char away[240];
+    static const char *const keys[] = {"signing", "decryption", "ec-signing", "ec-decryption"};
+    snprintf(tokens, sizeof tokens, "%s/tokens", hsmd.hsm.dir);
+    snprintf(away, sizeof away, "%s/away", hsmd.hsm.dir);
+    snprintf(text, sizeof text, "log-level = info\nmetrics-listen = \"127.0.0.1:%u\"\n", port);
+    hsmd_configure(&hsmd, "log-level = info\n", text, "interval = 0", "interval = 1",
+                   "purpose = general", "purpose = general state = retired", NULL);
+    start();
+    for (int i = 0; i < 100 && count_in("state/audit.log", "\"event\":\"self-test\"") < 4; i++)
+        usleep(100000);
+    fetch_metrics();
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        char sample[80];
+        snprintf(sample, sizeof sample, P "self_test_ok{key=\"%s\"}", keys[i]);
+        assert_true(value_of(sample) == 1);
+    }
+    assert_null(strstr(buf_text(&body), "self_test_ok{key=\"general\"}")); // retired
+    assert_int_equal(fetch("GET", "/healthz", NULL), 200);
+    assert_int_equal(rename(tokens, away), 0);
+    long lost = wait_health(503);
+    usleep(1500000); // a second round of failures is not logged again
+    assert_int_equal(rename(away, tokens), 0);
+    assert_int_equal(lost, 503);
+    assert_int_equal(wait_health(200), 200);
+    assert_int_equal(count_in("stderr", "event=self-test key=\"signing\" state=\"failing\""), 1);
+    assert_int_equal(count_in("stderr", "event=self-test key=\"signing\" state=\"well again\""), 1);
+    assert_int_equal(count_in("state/audit.log", "\"key\":\"general\""), 0);
+    assert_int_equal(hsmd_stop(&hsmd, SIGTERM), 0);
+}
+
 // Off unless asked for; on loopback unless it is said twice; and a port that is taken is said so.
 static void test_configuration(void **state)
 {
@@ -392,8 +438,8 @@ static void test_configuration(void **state)
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup(name, begin)
-    const struct CMUnitTest tests[] = {TEST(test_metrics),       TEST(test_hostile),
-                                       TEST(test_slow_and_many), TEST(test_token_lost),
-                                       TEST(test_budget),        TEST(test_configuration)};
+    const struct CMUnitTest tests[] = {
+        TEST(test_metrics), TEST(test_hostile),   TEST(test_slow_and_many), TEST(test_token_lost),
+        TEST(test_budget),  TEST(test_self_test), TEST(test_configuration)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

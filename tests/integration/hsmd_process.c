@@ -28,6 +28,7 @@ static const char configuration[] =
     "state-directory = \"state\"\n"
     "log-level = info\n"
     "request-timeout = 4000\n"
+    "self-test-interval = 0\n" // it would use keys and write lines between those of a test
     "token main { module = \"MODULE\" label = \"hsmd test\" pin-file = \"pin\" sessions = 2 }\n"
     "key signing { token = main label = \"rsa2048\" id = \"01\" purpose = smime-sign\n"
     "    certificate-file = \"CERTS/rsa2048.pem\" }\n"

@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+// The self-test uses each enabled key and no other, notices what is wrong, and cannot be mistaken
+// for a signature that means something.
+#include "hsmd/selftest.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "hsmd/attributes.h"
+#include "hsmd/selftest_key.h"
+#include "hsmd/status.h"
+#include "tests/support/custodian.h"
+
+#define ENABLED 7 // keys of the custodian: two types by three purposes, and rsa.listed
+
+static struct custodian custodian;
+static struct secret scratch;
+static struct detail detail;
+
+static int setup(void **state)
+{
+    (void)state;
+    custodian_setup(&custodian);
+    return secret_init(&scratch, SELFTEST_SECRET_MAX, &detail) == ERR_OK ? 0 : -1;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    secret_clear(&scratch);
+    custodian_teardown(&custodian);
+    return 0;
+}
+
+static enum err test_key(const struct registry_key *key, const struct keystore_ops *keystore,
+                         struct selftest_outcome *outcome)
+{
+    enum err err = selftest_key(keystore, key, deadline_in(10000), &scratch, outcome, &detail);
+    assert_int_equal(scratch.len, 0); // nothing of it stays
+    return err;
+}
+
+static void test_kinds(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *key;
+        uint64_t algorithms;
+        enum wire_algorithm used;
+    } rows[] = {
+        {"rsa.smime-sign.enabled", REGISTRY_ALL, WIRE_RSA_PKCS1},
+        {"rsa.smime-sign.enabled", REGISTRY_SET(WIRE_RSA_PSS), WIRE_RSA_PSS},
+        {"rsa.smime-decrypt.enabled", REGISTRY_ALL, WIRE_RSAES_PKCS1},
+        {"rsa.smime-decrypt.enabled", REGISTRY_SET(WIRE_RSAES_OAEP), WIRE_RSAES_OAEP},
+        {"rsa.general.enabled", REGISTRY_ALL, WIRE_RSA_PKCS1},
+        {"rsa.general.enabled", REGISTRY_SET(WIRE_RSAES_OAEP), WIRE_RSAES_OAEP},
+        {"ec.smime-sign.enabled", REGISTRY_ALL, WIRE_ECDSA},
+        {"ec.smime-decrypt.enabled", REGISTRY_ALL, WIRE_ECDH_X963},
+        {"ec.general.enabled", REGISTRY_SET(WIRE_ECDH_X963), WIRE_ECDH_X963},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct selftest_outcome outcome;
+        const struct registry_key *found =
+            registry_key_by_name(custodian.registry, bytes_of_text(rows[i].key));
+        struct registry_key key = *found;
+        key.algorithms = rows[i].algorithms;
+        detail.text[0] = 0;
+        enum err err = test_key(&key, &memstore_ops, &outcome);
+        assert_string_equal(detail.text, "");
+        assert_int_equal(err, ERR_OK);
+        assert_int_equal(outcome.algorithm, rows[i].used);
+        assert_int_equal(outcome.operation, wire_algorithm_operation(rows[i].used));
+        memstore_key_break(key.store, ERR_TEMP, 0);
+        assert_int_equal(test_key(&key, &memstore_ops, &outcome), ERR_TEMP);
+        memstore_key_break(key.store, ERR_OK, 0);
+        assert_int_equal(outcome.algorithm, rows[i].used);
+    }
+}
+
+static enum err bent_sign(struct keystore_key *key, enum token_scheme scheme, enum hash hash,
+                          unsigned salt, struct bytes digest, deadline_t deadline, uint8_t *out,
+                          size_t *out_len, struct detail *why)
+{
+    enum err err = memstore_ops.sign(key, scheme, hash, salt, digest, deadline, out, out_len, why);
+    out[*out_len - 1] ^= 1;
+    return err;
+}
+
+static enum err bent_unwrap(struct keystore_key *key, const struct token_padding *padding,
+                            struct bytes ciphertext, deadline_t deadline, struct secret *out,
+                            struct detail *why)
+{
+    enum err err = memstore_ops.unwrap(key, padding, ciphertext, deadline, out, why);
+    out->data[0] ^= 1;
+    return err;
+}
+
+static enum err bent_agree(struct keystore_key *key, struct bytes peer, bool cofactor,
+                           deadline_t deadline, struct secret *z, struct detail *why)
+{
+    enum err err = memstore_ops.agree(key, peer, cofactor, deadline, z, why);
+    z->data[0] ^= 1;
+    return err;
+}
+
+// A token that answers, but wrongly.
+static void test_wrong_results(void **state)
+{
+    (void)state;
+    const struct keystore_ops bent = {.sign = bent_sign,
+                                      .unwrap = bent_unwrap,
+                                      .agree = bent_agree,
+                                      .describe = memstore_ops.describe,
+                                      .token = memstore_ops.token};
+    const struct registry_key *key = NULL;
+    unsigned tested = 0;
+    for (size_t i = 0; (key = registry_key_at(custodian.registry, i)) != NULL; i++) {
+        struct selftest_outcome outcome;
+        if (key->state != WIRE_ENABLED)
+            continue;
+        assert_int_equal(test_key(key, &bent, &outcome), ERR_PERM);
+        tested++;
+    }
+    assert_int_equal(tested, ENABLED);
+}
+
+// Promise 4: what is signed is no SignedAttributes, in any of the hashes.
+static void test_text(void **state)
+{
+    (void)state;
+    struct attributes attributes;
+    for (int hash = HASH_SHA1; hash < HASH_COUNT; hash++)
+        assert_int_equal(attributes_parse(bytes_of_text(selftest_text), (enum hash)hash, time(NULL),
+                                          &attributes, &detail),
+                         ERR_PERM);
+    assert_int_not_equal(selftest_text[0], 0x31); // a SET
+    assert_int_not_equal(selftest_text[0], 0x30); // a SEQUENCE: a certificate, a CRL, a request
+}
+
+static void count_failed(void *context, const char *key, bool is_hanging)
+{
+    unsigned *counts = context;
+    counts[is_hanging]++;
+    assert_int_equal(strncmp(key, "rsa.", 4), 0);
+}
+
+// Waits for so many failed (or, hanging, one that does not end).
+static bool wait_failed(struct selftest *selftest, unsigned wanted, bool is_hanging)
+{
+    unsigned counts[2] = {0};
+    for (unsigned i = 0; i < 1000; i++, usleep(10000)) {
+        counts[0] = counts[1] = 0;
+        selftest_each_failed(selftest, count_failed, counts);
+        if (counts[is_hanging] == wanted)
+            return true;
+    }
+    return false;
+}
+
+static void test_rounds(void **state)
+{
+    (void)state;
+    struct selftest *selftest = NULL;
+    char last[AUDIT_LINE_MAX + 2];
+    unsigned before = memstore_used();
+    memstore_key_break(custodian.stores[CUSTODIAN_RSA], ERR_TEMP, 0);
+    assert_int_equal(selftest_open(&custodian.core, 20, 5000, &selftest, &detail), ERR_OK);
+    assert_true(wait_failed(selftest, 4, false)); // three purposes, and rsa.listed
+    struct buf text;
+    buf_init(&text, 1 << 20);
+    const struct status status = {.core = &custodian.core, .selftest = selftest};
+    bool is_well = true;
+    assert_int_equal(status_put_health(&status, false, &text, &is_well), ERR_OK);
+    assert_false(is_well);
+    assert_non_null(strstr(buf_text(&text), "key rsa.listed: its self-test failed\n"));
+    memstore_key_break(custodian.stores[CUSTODIAN_RSA], ERR_OK, 0);
+    assert_true(wait_failed(selftest, 0, false));
+    buf_clear(&text);
+    assert_true(selftest_close(selftest, 10000));
+    unsigned lines = custodian_audit_lines(&custodian, last, sizeof last);
+    assert_int_equal(lines, memstore_used() - before); // each use is in the log
+    assert_int_equal(lines % ENABLED, 0);              // whole rounds of enabled keys
+    assert_non_null(strstr(last, "\"event\":\"self-test\",\"key\":\"rsa.smime-sign.enabled\","
+                                 "\"operation\":\"sign\",\"algorithm\":\"rsa-pkcs1\","
+                                 "\"hash\":\"sha256\",\"result\":\"ok\",\"message_digest\":\""));
+}
+
+// One that hangs is told, keeps nobody, and is not waited for.
+static void test_hanging(void **state)
+{
+    (void)state;
+    struct selftest *selftest = NULL;
+    memstore_key_break(custodian.stores[CUSTODIAN_RSA], ERR_OK, 3000);
+    assert_int_equal(selftest_open(&custodian.core, 100000, 10, &selftest, &detail), ERR_OK);
+    assert_true(wait_failed(selftest, 1, true));
+    memstore_key_break(custodian.stores[CUSTODIAN_RSA], ERR_OK, 0);
+    assert_true(selftest_close(selftest, 60000));
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+    const struct CMUnitTest tests[] = {TEST(test_kinds), TEST(test_wrong_results), TEST(test_text),
+                                       TEST(test_rounds), TEST(test_hanging)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
