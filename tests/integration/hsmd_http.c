@@ -396,7 +396,7 @@ static void test_self_test(void **state)
 static void test_configuration(void **state)
 {
     (void)state;
-    char address[64];
+    char address[160];
     int status = 0;
     hsmd_configure(&hsmd, NULL);
     start();
@@ -407,7 +407,8 @@ static void test_configuration(void **state)
     assert_false(hsmd_start(&hsmd, &status));
     assert_int_equal(status, 78);
     assert_true(hsmd_said(&hsmd, "metrics-allow-remote"));
-    strcat(address, " metrics-allow-remote = true");
+    snprintf(address, sizeof address,
+             "log-level = info metrics-listen = \"0.0.0.0:%u\" metrics-allow-remote = true", port);
     hsmd_configure(&hsmd, "log-level = info", address, NULL);
     start();
     fetch_metrics();
