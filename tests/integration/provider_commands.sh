@@ -169,8 +169,9 @@ start_server() { # KEY OPTION...
     local key=$1
     shift
     : >server.log # now: the one before has a port in it, too
-    ours s_server -accept 127.0.0.1:0 -naccept 1 -cert "$key.pem" -key "hsmd:$key" -www "$@" \
-        >server.log 2>&1 &
+    # exec: SERVER_PID is openssl's own, and killing it leaves nothing behind
+    (OPENSSL_CONF=$WORK/ours.cnf exec openssl s_server -accept 127.0.0.1:0 -naccept 1 \
+        -cert "$key.pem" -key "hsmd:$key" -www "$@" >server.log 2>&1) &
     SERVER_PID=$!
     PORT=
     for _ in $(seq 100); do
