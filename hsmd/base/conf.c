@@ -108,12 +108,3 @@ enum err conf_load(const char *path, cfg_opt_t *opts, cfg_t **cfg, struct detail
         return err_prefix(detail, ERR_PERM, "%s", path);
     return ERR_PERM;
 }
-
-int conf_check_positive(cfg_t *cfg, cfg_opt_t *opt)
-{
-    long value = cfg_opt_getnint(opt, cfg_opt_size(opt) - 1);
-    if (value > 0)
-        return 0;
-    cfg_error(cfg, "%s must be greater than 0, not %ld", cfg_opt_name(opt), value);
-    return -1;
-}

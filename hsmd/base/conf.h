@@ -11,6 +11,3 @@
 // detail, as "FILE:LINE: reason". Validation functions report with cfg_error; they may be called
 // more than once for a value. A file that ends inside a section is an error.
 enum err conf_load(const char *path, cfg_opt_t *opts, cfg_t **cfg, struct detail *detail);
-
-// For the validcb of an option: a whole number above 0.
-int conf_check_positive(cfg_t *cfg, cfg_opt_t *opt);

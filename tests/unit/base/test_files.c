@@ -213,6 +213,16 @@ static void test_harden_process(void **state)
     assert_int_equal(WEXITSTATUS(status), 0);
 }
 
+// A validator as a program would have one.
+static int check_positive(cfg_t *cfg, cfg_opt_t *opt)
+{
+    long value = cfg_opt_getnint(opt, cfg_opt_size(opt) - 1);
+    if (value > 0)
+        return 0;
+    cfg_error(cfg, "%s must be greater than 0, not %ld", cfg_opt_name(opt), value);
+    return -1;
+}
+
 static void test_conf_errors_name_the_line(void **state)
 {
     static const struct {
@@ -240,12 +250,12 @@ static void test_conf_errors_name_the_line(void **state)
     };
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        cfg_opt_t section[] = {{.name = "inner", .type = CFGT_INT, .validcb = conf_check_positive},
+        cfg_opt_t section[] = {{.name = "inner", .type = CFGT_INT, .validcb = check_positive},
                                CFG_END()};
         cfg_opt_t options[] = {{.name = "number",
                                 .type = CFGT_INT,
                                 .def = {.number = 1},
-                                .validcb = conf_check_positive},
+                                .validcb = check_positive},
                                CFG_SEC("section", section, CFGF_MULTI | CFGF_TITLE),
                                CFG_END()};
         struct detail detail = {0};
