@@ -5,13 +5,13 @@
 
 #include <confuse.h>
 
-#include "hsmd/audit.h"
+#include "hsmd/audit/audit.h"
 #include "hsmd/base/buf.h"
 #include "hsmd/base/err.h"
 #include "hsmd/base/log.h"
-#include "hsmd/budget.h"
-#include "hsmd/http.h"
-#include "hsmd/registry.h"
+#include "hsmd/registry/budget.h"
+#include "hsmd/watch/http.h"
+#include "hsmd/registry/registry.h"
 
 #define CONFIG_ENDPOINTS_MAX 8
 #define CONFIG_ID_MAX 64

@@ -9,7 +9,7 @@
 #include "hsmd/attributes.h"
 #include "hsmd/base/log.h"
 #include "hsmd/base/text.h"
-#include "hsmd/budget.h"
+#include "hsmd/registry/budget.h"
 #include "hsmd/core_check.h"
 #include "hsmd/kdf.h"
 

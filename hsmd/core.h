@@ -7,15 +7,15 @@
 // under the request's id.
 #pragma once
 
-#include "hsmd/audit.h"
+#include "hsmd/audit/audit.h"
 #include "hsmd/base/buf.h"
 #include "hsmd/base/clock.h"
 #include "hsmd/base/err.h"
 #include "hsmd/base/secret.h"
-#include "hsmd/keystore.h"
-#include "hsmd/metrics.h"
+#include "hsmd/keystore/keystore.h"
+#include "hsmd/watch/metrics.h"
 #include "hsmd/refusals.h"
-#include "hsmd/registry.h"
+#include "hsmd/registry/registry.h"
 
 struct core {
     const struct registry *registry;

@@ -4,7 +4,7 @@
 #pragma once
 
 #include "hsmd/base/err.h"
-#include "hsmd/registry.h"
+#include "hsmd/registry/registry.h"
 #include "hsmd/wire/wire.h"
 #include "pkcs11/token.h"
 

@@ -8,17 +8,17 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "hsmd/audit_checkpoint.h"
+#include "hsmd/audit/audit_checkpoint.h"
 #include "hsmd/base/alloc.h"
 #include "hsmd/base/log.h"
 #include "hsmd/certificate.h"
-#include "hsmd/endpoint.h"
-#include "hsmd/keystore_token.h"
-#include "hsmd/registry_conf.h"
-#include "hsmd/selftest.h"
-#include "hsmd/server.h"
-#include "hsmd/server_key.h"
-#include "hsmd/status.h"
+#include "hsmd/server/endpoint.h"
+#include "hsmd/keystore/keystore_token.h"
+#include "hsmd/registry/registry_conf.h"
+#include "hsmd/watch/selftest.h"
+#include "hsmd/server/server.h"
+#include "hsmd/server/server_key.h"
+#include "hsmd/watch/status.h"
 #include "hsmd/ticker.h"
 
 #define SECRET_FILE_MAX 256

@@ -16,7 +16,7 @@
 #include "hsmd/base/secret.h"
 #include "hsmd/daemon.h"
 #include "hsmd/refusals.h"
-#include "hsmd/server_key.h"
+#include "hsmd/server/server_key.h"
 
 #define DEFAULT_CONFIG "/etc/hsmd/hsmd.conf"
 

@@ -13,7 +13,7 @@
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 
-#include "hsmd/audit_verify.h"
+#include "hsmd/audit/audit_verify.h"
 #include "hsmd/base/file.h"
 #include "hsmd/base/text.h"
 #include "tools/hsmctl.h"

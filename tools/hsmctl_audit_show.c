@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "hsmd/audit_parse.h"
+#include "hsmd/audit/audit_parse.h"
 #include "tools/hsmctl.h"
 
 enum format { FORMAT_TABLE, FORMAT_JSON_LINES, FORMAT_JSON, FORMAT_CSV };

@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "hsmd/audit_parse.h"
-#include "hsmd/audit_verify.h"
+#include "hsmd/audit/audit_parse.h"
+#include "hsmd/audit/audit_verify.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

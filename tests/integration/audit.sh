@@ -68,7 +68,7 @@ END
 mkdir "$WORK/by-hand"
 cp "$log" "$WORK/by-hand/audit.log"
 cp "$pem" "$WORK/by-hand/audit.pem"
-sed -n '/^\.Sh EXAMPLES/,/^\.Sh SEE/p' "$ROOT/hsmd/hsmd-audit.5" |
+sed -n '/^\.Sh EXAMPLES/,/^\.Sh SEE/p' "$ROOT/hsmd/audit/hsmd-audit.5" |
     sed -n '/^\.Bd/,/^\.Ed/{/^\.[BE]d/!p}' | sed 's/\\e/\\/g' >"$WORK/by-hand/recipe"
 (cd "$WORK/by-hand" && bash -eu recipe >said 2>&1) || fail "the recipe: $(cat "$WORK/by-hand/said")"
 said=$WORK/by-hand/said

@@ -17,8 +17,8 @@
 #include <cmocka.h>
 #include <openssl/evp.h>
 
-#include "hsmd/audit_parse.h"
-#include "hsmd/audit_verify.h"
+#include "hsmd/audit/audit_parse.h"
+#include "hsmd/audit/audit_verify.h"
 #include "hsmd/base/file.h"
 #include "tests/integration/hsmd_process.h"
 #include "tests/support/custodian.h"

@@ -21,7 +21,7 @@
 
 #include "hsmd/base/clock.h"
 #include "hsmd/base/file.h"
-#include "hsmd/http.h"
+#include "hsmd/watch/http.h"
 #include "tests/integration/hsmd_process.h"
 #include "tests/support/custodian.h"
 #include "tests/unit/hsmd/exposition_parse.h"

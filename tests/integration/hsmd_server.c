@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The server over real sockets, with keys in memory: whom it answers, what it answers when it
 // cannot do the work, and that nobody waits for ever.
-#include "hsmd/server.h"
+#include "hsmd/server/server.h"
 
 #include <pthread.h>
 #include <setjmp.h>

@@ -8,7 +8,7 @@
 //
 // The rows are tried on bare sockets first: that shows that the test would notice a peer let in,
 // and tells us if a new libzmq behaves otherwise. Then our own sockets are put in the same places.
-#include "hsmd/zap.h"
+#include "hsmd/server/zap.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -7,8 +7,8 @@
 
 #include <openssl/x509.h>
 
-#include "hsmd/audit_checkpoint.h"
-#include "hsmd/audit_line.h"
+#include "hsmd/audit/audit_checkpoint.h"
+#include "hsmd/audit/audit_line.h"
 #include "hsmd/base/hash.h"
 
 #define REQUIRE(condition)                                                         \

@@ -3,7 +3,7 @@
 // those who read it. Exits the test if something is wrong.
 #pragma once
 
-#include "hsmd/audit.h"
+#include "hsmd/audit/audit.h"
 #include "tests/support/memstore.h"
 
 // kind: "P-256", "RSA-2048"; one key of each kind for all logs of a process.

@@ -5,7 +5,7 @@
 
 #include <openssl/evp.h>
 
-#include "hsmd/keystore.h"
+#include "hsmd/keystore/keystore.h"
 
 extern const struct keystore_ops memstore_ops;
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "hsmd/audit.h"
+#include "hsmd/audit/audit.h"
 
 #include <inttypes.h>
 #include <pthread.h>
@@ -16,7 +16,7 @@
 
 #include <cmocka.h>
 
-#include "hsmd/audit_line.h"
+#include "hsmd/audit/audit_line.h"
 #include "hsmd/base/file.h"
 #include "hsmd/base/hash.h"
 #include "hsmd/base/log.h"

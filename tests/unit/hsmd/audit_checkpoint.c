@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The thread that signs the log: when it does, and what it does while the token is away.
-#include "hsmd/audit_checkpoint.h"
+#include "hsmd/audit/audit_checkpoint.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-#include "hsmd/audit_verify.h"
+#include "hsmd/audit/audit_verify.h"
 #include "hsmd/base/file.h"
 #include "hsmd/base/log.h"
 #include "tests/support/audit_log.h"

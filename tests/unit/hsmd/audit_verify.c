@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Every way to bend a log that hsmd wrote, and which line is named for it.
-#include "hsmd/audit_verify.h"
+#include "hsmd/audit/audit_verify.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,9 +12,9 @@
 
 #include <cmocka.h>
 
-#include "hsmd/audit_checkpoint.h"
-#include "hsmd/audit_line.h"
-#include "hsmd/audit_parse.h"
+#include "hsmd/audit/audit_checkpoint.h"
+#include "hsmd/audit/audit_line.h"
+#include "hsmd/audit/audit_parse.h"
 #include "hsmd/base/file.h"
 #include "hsmd/base/hash.h"
 #include "hsmd/base/log.h"

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Never more than the budget: at the edges of windows, among threads, over restarts and crashes.
 // Time is the test's own.
-#include "hsmd/budget.h"
+#include "hsmd/registry/budget.h"
 
 #include <pthread.h>
 #include <setjmp.h>
@@ -17,7 +17,7 @@
 
 #include "hsmd/base/file.h"
 #include "hsmd/base/log.h"
-#include "hsmd/window.h"
+#include "hsmd/registry/window.h"
 
 #define THREADS 16
 #define MINUTE 60000u

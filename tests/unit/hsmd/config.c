@@ -12,7 +12,7 @@
 #include <cmocka.h>
 
 #include "hsmd/base/file.h"
-#include "hsmd/registry_conf.h"
+#include "hsmd/registry/registry_conf.h"
 
 #define KEY_1 "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7"
 #define KEY_2 "Yne@$w-vo<fVvi]a<NY6T1ed:M$fCG*[IaLV{hID"

@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-#include "hsmd/audit.h"
+#include "hsmd/audit/audit.h"
 #include "hsmd/base/file.h"
 #include "hsmd/config.h"
 

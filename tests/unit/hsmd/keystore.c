@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Promise 1: which keys of a token are taken at all.
-#include "hsmd/keystore_token.h"
+#include "hsmd/keystore/keystore_token.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Counted is what was asked, under threads too; the text is good to a strict reader; no name that a
 // client made up is in it.
-#include "hsmd/metrics.h"
+#include "hsmd/watch/metrics.h"
 
 #include <pthread.h>
 #include <setjmp.h>
@@ -13,7 +13,7 @@
 #include <cmocka.h>
 
 #include "hsmd/base/alloc.h"
-#include "hsmd/status.h"
+#include "hsmd/watch/status.h"
 #include "tests/support/custodian.h"
 #include "tests/unit/hsmd/exposition_parse.h"
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Who gets a place, and whose turn it is. One thread plays both sides.
-#include "hsmd/queue.h"
+#include "hsmd/server/queue.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The self-test uses each enabled key and no other, notices what is wrong, and cannot be mistaken
 // for a signature that means something.
-#include "hsmd/selftest.h"
+#include "hsmd/watch/selftest.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -14,8 +14,8 @@
 #include <cmocka.h>
 
 #include "hsmd/attributes.h"
-#include "hsmd/selftest_key.h"
-#include "hsmd/status.h"
+#include "hsmd/watch/selftest_key.h"
+#include "hsmd/watch/status.h"
 #include "tests/support/custodian.h"
 
 #define ENABLED 7 // keys of the custodian: two types by three purposes, and rsa.listed

@@ -1,0 +1,329 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "hsmd/registry/budget.h"
+
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "hsmd/base/alloc.h"
+#include "hsmd/base/log.h"
+#include "hsmd/registry/budget_file.h"
+#include "hsmd/registry/window.h"
+
+#define MINUTE_SLOT_MS 1000
+#define HOUR_SLOT_MS 60000
+#define CALM_MS 60000 // without a refusal, until it is said to be over
+#define HEADROOM_PART 100
+#define HEADROOM_MAX 1000
+
+struct budget {
+    struct budget *next; // written once, before it is in the list
+    struct budgets *all;
+    char *identity;
+    struct window minute, hour, failures;
+    atomic_uint_least64_t limit; // of the total; 0: none
+    atomic_uint_least64_t used;
+    atomic_uint_least64_t ceiling; // the file has it
+    uint64_t next_ceiling;         // while the file is written; behind all->lock
+    atomic_uint_least64_t refused;
+    atomic_uint_least64_t last_refusal; // by the clock; 0: not over, or said to be over again
+};
+
+struct budgets {
+    char *path;           // NULL: no file
+    pthread_mutex_t lock; // the list's writers, and the file
+    _Atomic(struct budget *) first;
+    atomic_bool is_failing; // the file could not be written the last time
+};
+
+static struct budget *find(struct budgets *budgets, const char *identity, size_t len)
+{
+    for (struct budget *budget = atomic_load(&budgets->first); budget; budget = budget->next) {
+        if (strlen(budget->identity) == len && memcmp(budget->identity, identity, len) == 0)
+            return budget;
+    }
+    return NULL;
+}
+
+// Lock held, or nobody else is there yet.
+static struct budget *make(struct budgets *budgets, const char *identity, size_t len)
+{
+    struct budget *budget = mem_calloc(1, sizeof *budget);
+    char *copy = mem_strndup(identity, len);
+    if (!budget || !copy) {
+        mem_free(budget);
+        mem_free(copy);
+        return NULL;
+    }
+    budget->all = budgets;
+    budget->identity = copy;
+    window_init(&budget->minute, MINUTE_SLOT_MS);
+    window_init(&budget->hour, HOUR_SLOT_MS);
+    window_init(&budget->failures, HOUR_SLOT_MS);
+    budget->next = atomic_load(&budgets->first);
+    atomic_store(&budgets->first, budget);
+    return budget;
+}
+
+static enum err take_total(void *context, struct bytes identity, uint64_t used)
+{
+    struct budgets *budgets = context;
+    const char *text = (const char *)identity.data;
+    if (find(budgets, text, identity.len))
+        return ERR_PERM;
+    struct budget *budget = make(budgets, text, identity.len);
+    if (!budget)
+        return ERR_TEMP;
+    atomic_store(&budget->used, used);
+    atomic_store(&budget->ceiling, used);
+    return ERR_OK;
+}
+
+enum err budgets_open(const char *path, struct budgets **out, struct detail *detail)
+{
+    struct budgets *budgets = mem_calloc(1, sizeof *budgets);
+    if (!budgets)
+        return err_set(detail, ERR_TEMP, "out of memory");
+    pthread_mutex_init(&budgets->lock, NULL);
+    enum err err = path ? budget_file_read(path, take_total, budgets, detail) : ERR_OK;
+    if (err == ERR_OK && path && !(budgets->path = mem_strdup(path)))
+        err = err_set(detail, ERR_TEMP, "out of memory");
+    if (err != ERR_OK) {
+        budgets_close(budgets);
+        return err;
+    }
+    *out = budgets;
+    return ERR_OK;
+}
+
+// How far uses may go once the file is written.
+static uint64_t raised_ceiling(struct budget *budget)
+{
+    uint64_t limit = atomic_load(&budget->limit);
+    uint64_t used = atomic_load(&budget->used);
+    uint64_t headroom = limit / HEADROOM_PART;
+    if (!limit)
+        return used;
+    headroom = headroom < 1 ? 1 : headroom > HEADROOM_MAX ? HEADROOM_MAX : headroom;
+    uint64_t ceiling = used + headroom;
+    if (ceiling > limit)
+        ceiling = limit > used ? limit : used;
+    uint64_t now = atomic_load(&budget->ceiling);
+    return ceiling > now ? ceiling : now;
+}
+
+// Writes all totals: their next ceilings, or at the end what was used. Lock held.
+static enum err write_totals(struct budgets *budgets, bool is_end, struct detail *detail)
+{
+    struct budget_file file;
+    budget_file_begin(&file);
+    for (struct budget *b = atomic_load(&budgets->first); b; b = b->next) {
+        b->next_ceiling = is_end ? atomic_load(&b->used) : raised_ceiling(b);
+        if (b->next_ceiling)
+            budget_file_put(&file, b->identity, b->next_ceiling);
+    }
+    enum err err = budget_file_write(&file, budgets->path, detail);
+    for (struct budget *b = atomic_load(&budgets->first); b && err == ERR_OK; b = b->next)
+        atomic_store(&b->ceiling, b->next_ceiling);
+    if ((err != ERR_OK) == atomic_exchange(&budgets->is_failing, err != ERR_OK))
+        return err;
+    if (err != ERR_OK)
+        log_error("budget", "state", "totals cannot be written", "err", detail->text);
+    else
+        log_notice("budget", "state", "totals written again");
+    return err;
+}
+
+void budgets_close(struct budgets *budgets)
+{
+    struct detail detail = {0};
+    if (!budgets)
+        return;
+    if (budgets->path && atomic_load(&budgets->first))
+        (void)write_totals(budgets, true, &detail); // it has logged; the file has the ceilings
+    for (struct budget *next, *b = atomic_load(&budgets->first); b; b = next) {
+        next = b->next;
+        mem_free(b->identity);
+        mem_free(b);
+    }
+    pthread_mutex_destroy(&budgets->lock);
+    mem_free(budgets->path);
+    mem_free(budgets);
+}
+
+enum err budgets_get(struct budgets *budgets, const char *identity,
+                     const struct budget_limits *limits, struct budget **out, struct detail *detail)
+{
+    pthread_mutex_lock(&budgets->lock);
+    struct budget *budget = find(budgets, identity, strlen(identity));
+    if (!budget)
+        budget = make(budgets, identity, strlen(identity));
+    pthread_mutex_unlock(&budgets->lock);
+    if (!budget)
+        return err_set(detail, ERR_TEMP, "out of memory");
+    atomic_store(&budget->minute.limit, limits->per_minute);
+    atomic_store(&budget->hour.limit, limits->per_hour);
+    atomic_store(&budget->failures.limit, limits->failures_per_hour);
+    atomic_store(&budget->limit, limits->total);
+    *out = budget;
+    return ERR_OK;
+}
+
+// The file first, then the use.
+static enum err raise_ceiling(struct budget *budget, struct detail *detail)
+{
+    struct budgets *all = budget->all;
+    enum err err = ERR_OK;
+    pthread_mutex_lock(&all->lock);
+    bool is_due = atomic_load(&budget->used) >= atomic_load(&budget->ceiling);
+    if (is_due && all->path)
+        err = write_totals(all, false, detail);
+    else if (is_due)
+        atomic_store(&budget->ceiling, raised_ceiling(budget));
+    pthread_mutex_unlock(&all->lock);
+    return err;
+}
+
+static enum err reserve_total(struct budget *budget, struct detail *detail)
+{
+    for (;;) {
+        uint64_t limit = atomic_load(&budget->limit);
+        uint64_t used = atomic_load(&budget->used);
+        if (!limit) {
+            atomic_fetch_add(&budget->used, 1);
+            return ERR_OK;
+        }
+        if (used >= limit)
+            return err_set(detail, ERR_DENIED, "budget: %s: total", budget->identity);
+        if (used < atomic_load(&budget->ceiling)) {
+            if (atomic_compare_exchange_strong(&budget->used, &used, used + 1))
+                return ERR_OK;
+            continue;
+        }
+        enum err err = raise_ceiling(budget, detail);
+        if (err != ERR_OK)
+            return err_prefix(detail, ERR_TEMP, "budget");
+    }
+}
+
+static void cancel(struct budget *budget, unsigned steps)
+{
+    if (steps > 0)
+        window_cancel(&budget->minute);
+    if (steps > 1)
+        window_cancel(&budget->hour);
+    if (steps > 2)
+        atomic_fetch_sub(&budget->used, 1);
+}
+
+static enum err reserve(struct budget *budget, bool may_fail, deadline_t now, struct detail *detail)
+{
+    const char *text = budget->identity;
+    if (may_fail && !window_left(&budget->failures, now))
+        return err_set(detail, ERR_DENIED, "budget: %s: failures-per-hour", text);
+    if (!window_reserve(&budget->minute, now))
+        return err_set(detail, ERR_DENIED, "budget: %s: per-minute", text);
+    if (!window_reserve(&budget->hour, now)) {
+        cancel(budget, 1);
+        return err_set(detail, ERR_DENIED, "budget: %s: per-hour", text);
+    }
+    enum err err = reserve_total(budget, detail);
+    if (err != ERR_OK)
+        cancel(budget, 2);
+    return err;
+}
+
+static void tell_refusal(struct budget *budget, deadline_t now, const struct detail *detail)
+{
+    atomic_fetch_add(&budget->refused, 1);
+    if (atomic_exchange(&budget->last_refusal, now ? now : 1) == 0)
+        log_warning("budget", "state", "used up", "name", budget->identity, "err", detail->text);
+}
+
+enum err budget_take(struct budget *const *budgets, unsigned count, bool may_fail, deadline_t now,
+                     struct detail *detail)
+{
+    for (unsigned i = 0; i < count; i++) {
+        enum err err = budgets[i] ? reserve(budgets[i], may_fail, now, detail) : ERR_OK;
+        if (err == ERR_OK)
+            continue;
+        for (unsigned k = 0; k < i; k++) {
+            if (budgets[k])
+                cancel(budgets[k], 3);
+        }
+        if (err == ERR_DENIED)
+            tell_refusal(budgets[i], now, detail);
+        return err;
+    }
+    for (unsigned i = 0; i < count; i++) {
+        if (!budgets[i])
+            continue;
+        window_add(&budgets[i]->minute, now);
+        window_add(&budgets[i]->hour, now);
+    }
+    return ERR_OK;
+}
+
+void budget_add_failure(struct budget *budget, deadline_t now)
+{
+    if (budget)
+        window_count(&budget->failures, now);
+}
+
+static void tell_calm(struct budget *budget, deadline_t now)
+{
+    uint64_t last = atomic_load(&budget->last_refusal);
+    struct budget_left left = budget_get_left(budget, now);
+    if (!last || now < last + CALM_MS || !left.per_minute || !left.per_hour || !left.total ||
+        !left.failures_per_hour)
+        return;
+    if (atomic_compare_exchange_strong(&budget->last_refusal, &last, 0))
+        log_notice("budget", "state", "within bounds again", "name", budget->identity);
+}
+
+void budgets_tick(struct budgets *budgets, deadline_t now)
+{
+    struct detail detail = {0};
+    bool is_due = false;
+    for (struct budget *b = atomic_load(&budgets->first); b; b = b->next) {
+        tell_calm(b, now);
+        is_due =
+            is_due || (atomic_load(&b->limit) && raised_ceiling(b) != atomic_load(&b->ceiling));
+    }
+    if (!is_due || !budgets->path)
+        return;
+    pthread_mutex_lock(&budgets->lock);
+    (void)write_totals(budgets, false, &detail); // logs itself, and is tried again
+    pthread_mutex_unlock(&budgets->lock);
+}
+
+struct budget *budgets_at(struct budgets *budgets, unsigned index)
+{
+    struct budget *budget = atomic_load(&budgets->first);
+    for (; budget && index; index--)
+        budget = budget->next;
+    return budget;
+}
+
+const char *budget_identity(const struct budget *budget)
+{
+    return budget->identity;
+}
+
+uint64_t budget_refused(const struct budget *budget)
+{
+    return atomic_load(&budget->refused);
+}
+
+struct budget_left budget_get_left(struct budget *budget, deadline_t now)
+{
+    uint64_t limit = atomic_load(&budget->limit);
+    uint64_t used = atomic_load(&budget->used);
+    uint64_t rest = used < limit ? limit - used : 0;
+    return (struct budget_left){.per_minute = window_left(&budget->minute, now),
+                                .per_hour = window_left(&budget->hour, now),
+                                .total = limit ? rest : UINT64_MAX,
+                                .failures_per_hour = window_left(&budget->failures, now)};
+}

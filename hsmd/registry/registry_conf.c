@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "hsmd/registry/registry_conf.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "hsmd/certificate.h"
+
+static enum err key_budget(const struct config_key *from, struct budgets *budgets,
+                           struct budget **budget, struct detail *detail)
+{
+    char identity[BUDGET_IDENTITY_MAX];
+    if (!budgets)
+        return ERR_OK;
+    snprintf(identity, sizeof identity, "key %s", from->name);
+    return budgets_get(budgets, identity, &from->limits, budget, detail);
+}
+
+static bool is_same_grant(const struct config_grant *a, const struct config_grant *b)
+{
+    return strcmp(a->client, b->client) == 0 && strcmp(a->key, b->key) == 0 &&
+           a->operations == b->operations && a->algorithms == b->algorithms;
+}
+
+static void put_names(struct buf *out, uint64_t set, const char *(*name_of)(unsigned number))
+{
+    const char *separator = " ";
+    for (unsigned i = 0; i < 64; i++) {
+        if (!(set & REGISTRY_SET(i)) || !name_of(i))
+            continue;
+        (void)buf_printf(out, "%s%s", separator, name_of(i)); // cut if need be
+        separator = ",";
+    }
+}
+
+static const char *operation_name(unsigned number)
+{
+    return wire_operation_name((enum wire_operation)number);
+}
+
+static const char *algorithm_name(unsigned number)
+{
+    return wire_algorithm_name((enum wire_algorithm)number);
+}
+
+// What a grant says is what it is called: another one, another budget. Of equal ones each has its
+// own by its place among them.
+static enum err grant_budget(const struct config *config, size_t index, struct budgets *budgets,
+                             struct budget **budget, struct detail *detail)
+{
+    const struct config_grant *grant = &config->grants[index];
+    unsigned place = 1;
+    struct buf identity;
+    if (!budgets)
+        return ERR_OK;
+    for (size_t i = 0; i < index; i++)
+        place += is_same_grant(&config->grants[i], grant);
+    buf_init(&identity, BUDGET_IDENTITY_MAX);
+    enum err err = buf_printf(&identity, "grant %s %s", grant->client, grant->key);
+    put_names(&identity, grant->operations, operation_name);
+    if (grant->algorithms != REGISTRY_ALL)
+        put_names(&identity, grant->algorithms, algorithm_name);
+    if (err == ERR_OK && place > 1)
+        err = buf_printf(&identity, " %u", place);
+    if (err == ERR_OK)
+        err = budgets_get(budgets, buf_text(&identity), &grant->limits, budget, detail);
+    buf_clear(&identity);
+    return err;
+}
+
+static enum err add_keys(const struct config *config, struct budgets *budgets,
+                         struct registry *registry, struct detail *detail)
+{
+    for (size_t i = 0; i < config->key_count; i++) {
+        const struct config_key *from = &config->keys[i];
+        struct registry_key key = {
+            .purpose = from->purpose, .state = from->state, .algorithms = from->algorithms};
+        struct buf certificates;
+        buf_init(&certificates, WIRE_CERTIFICATES_MAX);
+        snprintf(key.name, sizeof key.name, "%s", from->name);
+        enum err err = ERR_OK;
+        if (from->certificate_file)
+            err = certificate_load(from->certificate_file, &certificates, detail);
+        if (err != ERR_OK)
+            err = err_prefix(detail, err, "key %s", from->name);
+        key.certificates = buf_bytes(&certificates);
+        if (err == ERR_OK)
+            err = key_budget(from, budgets, &key.budget, detail);
+        if (err == ERR_OK)
+            err = registry_add_key(registry, &key, detail);
+        buf_clear(&certificates);
+        if (err != ERR_OK)
+            return err;
+    }
+    return ERR_OK;
+}
+
+static enum err add_clients(const struct config *config, struct registry *registry,
+                            struct detail *detail)
+{
+    for (size_t i = 0; i < config->client_count; i++) {
+        struct registry_client client;
+        snprintf(client.name, sizeof client.name, "%s", config->clients[i].name);
+        memcpy(client.public_key, config->clients[i].public_key, sizeof client.public_key);
+        enum err err = registry_add_client(registry, &client, detail);
+        if (err != ERR_OK)
+            return err;
+    }
+    return ERR_OK;
+}
+
+enum err registry_from_config(const struct config *config, struct budgets *budgets,
+                              struct registry **out, struct detail *detail)
+{
+    struct registry *registry = NULL;
+    enum err err = registry_new(&registry);
+    if (err != ERR_OK)
+        return err_set(detail, err, "out of memory");
+    err = add_keys(config, budgets, registry, detail);
+    if (err == ERR_OK)
+        err = add_clients(config, registry, detail);
+    for (size_t i = 0; i < config->grant_count && err == ERR_OK; i++) {
+        const struct config_grant *grant = &config->grants[i];
+        struct budget *budget = NULL;
+        err = grant_budget(config, i, budgets, &budget, detail);
+        if (err == ERR_OK)
+            err = registry_add_budgeted_grant(registry, grant->client, grant->key,
+                                              grant->operations, grant->algorithms, budget, detail);
+    }
+    if (err != ERR_OK) {
+        registry_free(registry);
+        return err;
+    }
+    *out = registry;
+    return ERR_OK;
+}

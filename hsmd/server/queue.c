@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "hsmd/server/queue.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "hsmd/base/alloc.h"
+#include "hsmd/core.h"
+#include "hsmd/wire/wire.h"
+
+struct list {
+    struct job *first, **last;
+};
+
+// The jobs of one client in one lane. Its turn comes when it stands first in the lane; it stands
+// there as long as one of its jobs waits.
+struct flow {
+    struct flow *next; // the socket's thread's: in use in the lane, or free
+    size_t jobs;       // the socket's thread's: taken and not released
+    char peer[REGISTRY_PUBLIC_KEY_SIZE];
+    struct flow *behind; // whose turn comes after
+    struct list waiting;
+};
+
+struct lane {
+    struct flow *flows; // the socket's thread's: those with a job
+    struct flow *first, **last;
+    pthread_cond_t has_work;
+    unsigned idle; // workers that wait; nobody is woken if there are none
+};
+
+struct queue {
+    struct job *jobs;
+    size_t job_count;
+    struct job *free; // the socket's thread's alone, as the next three are
+    size_t free_count;
+    struct flow *flows; // as many as jobs: a flow in use has one
+    struct flow *free_flow;
+    struct lane *lanes;
+    unsigned lane_count;
+    pthread_mutex_t lock;
+    struct list done;
+    bool is_stopped;
+    int done_fd; // written when done gets its first job
+};
+
+static void list_init(struct list *list)
+{
+    *list = (struct list){NULL, &list->first};
+}
+
+static void list_append(struct list *list, struct job *job)
+{
+    job->next = NULL;
+    *list->last = job;
+    list->last = &job->next;
+}
+
+static struct job *list_take(struct list *list)
+{
+    struct job *job = list->first;
+    list->first = job->next;
+    if (!list->first)
+        list_init(list);
+    return job;
+}
+
+static void queue_init(struct queue *queue, size_t jobs, unsigned lanes)
+{
+    queue->job_count = jobs;
+    queue->free_count = jobs;
+    queue->lane_count = lanes;
+    for (size_t i = 0; i < jobs; i++) {
+        struct job *job = &queue->jobs[i];
+        zmq_msg_init(&job->route);
+        zmq_msg_init(&job->frame);
+        buf_init(&job->reply, WIRE_FRAME_MAX);
+        job->next = queue->free;
+        queue->free = job;
+        list_init(&queue->flows[i].waiting);
+        queue->flows[i].next = queue->free_flow;
+        queue->free_flow = &queue->flows[i];
+    }
+    for (unsigned i = 0; i < lanes; i++) {
+        queue->lanes[i].last = &queue->lanes[i].first;
+        pthread_cond_init(&queue->lanes[i].has_work, NULL);
+    }
+    list_init(&queue->done);
+    pthread_mutex_init(&queue->lock, NULL);
+}
+
+enum err queue_new(size_t jobs, unsigned lanes, struct queue **out, struct detail *detail)
+{
+    struct queue *queue = mem_calloc(1, sizeof *queue);
+    if (!queue)
+        return err_set(detail, ERR_TEMP, "out of memory");
+    queue->jobs = mem_calloc(jobs, sizeof *queue->jobs);
+    queue->flows = mem_calloc(jobs, sizeof *queue->flows);
+    queue->lanes = mem_calloc(lanes, sizeof *queue->lanes);
+    queue->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (!queue->jobs || !queue->flows || !queue->lanes || queue->done_fd < 0) {
+        if (queue->done_fd >= 0)
+            close(queue->done_fd);
+        mem_free(queue->jobs);
+        mem_free(queue->flows);
+        mem_free(queue->lanes);
+        mem_free(queue);
+        return err_set(detail, ERR_TEMP, "cannot make the queue");
+    }
+    queue_init(queue, jobs, lanes);
+    *out = queue;
+    return ERR_OK;
+}
+
+void queue_free(struct queue *queue)
+{
+    if (!queue)
+        return;
+    for (size_t i = 0; i < queue->job_count; i++) {
+        struct job *job = &queue->jobs[i];
+        zmq_msg_close(&job->route);
+        zmq_msg_close(&job->frame);
+        core_reply_wipe(&job->reply);
+        buf_clear(&job->reply);
+    }
+    close(queue->done_fd);
+    for (unsigned i = 0; i < queue->lane_count; i++)
+        pthread_cond_destroy(&queue->lanes[i].has_work);
+    pthread_mutex_destroy(&queue->lock);
+    mem_free(queue->jobs);
+    mem_free(queue->flows);
+    mem_free(queue->lanes);
+    mem_free(queue);
+}
+
+static struct flow *find_flow(const struct lane *lane, const char *peer)
+{
+    struct flow *flow = lane->flows;
+    while (flow && strcmp(flow->peer, peer) != 0)
+        flow = flow->next;
+    return flow;
+}
+
+static struct flow *begin_flow(struct queue *queue, struct lane *lane, const char *peer)
+{
+    struct flow *flow = queue->free_flow;
+    queue->free_flow = flow->next;
+    flow->next = lane->flows;
+    lane->flows = flow;
+    memcpy(flow->peer, peer, sizeof flow->peer);
+    return flow;
+}
+
+static void end_flow(struct queue *queue, struct lane *lane, struct flow *flow)
+{
+    struct flow **at = &lane->flows;
+    while (*at != flow)
+        at = &(*at)->next;
+    *at = flow->next;
+    flow->next = queue->free_flow;
+    queue->free_flow = flow;
+}
+
+struct job *queue_take(struct queue *queue, unsigned lane, const char *peer)
+{
+    struct flow *flow = find_flow(&queue->lanes[lane], peer);
+    if ((flow ? flow->jobs : 0) >= queue->free_count)
+        return NULL;
+    if (!flow)
+        flow = begin_flow(queue, &queue->lanes[lane], peer);
+    struct job *job = queue->free;
+    queue->free = job->next;
+    queue->free_count--;
+    flow->jobs++;
+    memcpy(job->peer, flow->peer, sizeof job->peer);
+    job->lane = lane;
+    job->flow = flow;
+    job->is_answered = false;
+    job->is_skipped = false;
+    return job;
+}
+
+void queue_release(struct queue *queue, struct job *job)
+{
+    zmq_msg_close(&job->route);
+    zmq_msg_close(&job->frame);
+    zmq_msg_init(&job->route);
+    zmq_msg_init(&job->frame);
+    core_reply_wipe(&job->reply);
+    if (--job->flow->jobs == 0)
+        end_flow(queue, &queue->lanes[job->lane], job->flow);
+    job->next = queue->free;
+    queue->free = job;
+    queue->free_count++;
+}
+
+static void stand_last(struct lane *lane, struct flow *flow)
+{
+    flow->behind = NULL;
+    *lane->last = flow;
+    lane->last = &flow->behind;
+}
+
+static void leave_line(struct lane *lane, struct flow *flow)
+{
+    struct flow **at = &lane->first;
+    while (*at != flow)
+        at = &(*at)->behind;
+    *at = flow->behind;
+    if (!*at)
+        lane->last = at;
+}
+
+void queue_push(struct queue *queue, struct job *job)
+{
+    struct lane *lane = &queue->lanes[job->lane];
+    pthread_mutex_lock(&queue->lock);
+    if (!job->flow->waiting.first)
+        stand_last(lane, job->flow);
+    list_append(&job->flow->waiting, job);
+    bool is_wanted = lane->idle > 0;
+    pthread_mutex_unlock(&queue->lock);
+    if (is_wanted)
+        pthread_cond_signal(&lane->has_work);
+}
+
+bool queue_withdraw(struct queue *queue, struct job *job)
+{
+    pthread_mutex_lock(&queue->lock);
+    bool is_there = job->flow->waiting.first == job;
+    if (is_there) {
+        (void)list_take(&job->flow->waiting);
+        if (!job->flow->waiting.first)
+            leave_line(&queue->lanes[job->lane], job->flow);
+    }
+    pthread_mutex_unlock(&queue->lock);
+    return is_there;
+}
+
+struct job *queue_pop(struct queue *queue, unsigned number)
+{
+    struct lane *lane = &queue->lanes[number];
+    struct job *job = NULL;
+    pthread_mutex_lock(&queue->lock);
+    while (!lane->first && !queue->is_stopped) {
+        lane->idle++;
+        pthread_cond_wait(&lane->has_work, &queue->lock);
+        lane->idle--;
+    }
+    if (!queue->is_stopped) {
+        struct flow *flow = lane->first;
+        leave_line(lane, flow);
+        job = list_take(&flow->waiting);
+        if (flow->waiting.first)
+            stand_last(lane, flow);
+    }
+    pthread_mutex_unlock(&queue->lock);
+    return job;
+}
+
+static void wake(int fd)
+{
+    uint64_t one = 1;
+    while (write(fd, &one, sizeof one) < 0 && errno == EINTR)
+        ;
+}
+
+void queue_finish(struct queue *queue, struct job *job)
+{
+    pthread_mutex_lock(&queue->lock);
+    bool is_first = !queue->done.first;
+    list_append(&queue->done, job);
+    pthread_mutex_unlock(&queue->lock);
+    if (is_first)
+        wake(queue->done_fd);
+}
+
+int queue_fd(const struct queue *queue)
+{
+    return queue->done_fd;
+}
+
+struct job *queue_collect(struct queue *queue)
+{
+    uint64_t count;
+    // Emptied before the list is taken: what is added after that writes it again.
+    while (read(queue->done_fd, &count, sizeof count) < 0 && errno == EINTR)
+        ;
+    pthread_mutex_lock(&queue->lock);
+    struct job *done = queue->done.first;
+    list_init(&queue->done);
+    pthread_mutex_unlock(&queue->lock);
+    return done;
+}
+
+void queue_stop(struct queue *queue)
+{
+    pthread_mutex_lock(&queue->lock);
+    queue->is_stopped = true;
+    pthread_mutex_unlock(&queue->lock);
+    for (unsigned i = 0; i < queue->lane_count; i++)
+        pthread_cond_broadcast(&queue->lanes[i].has_work);
+}

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+// Requests between the thread that owns the socket and the workers.
+//
+// A fixed number of jobs, and so a bound on what can wait. They wait in lanes, each with workers of
+// its own: a token that hangs holds up its lane alone. In a lane the jobs of each client are a flow
+// of their own, and the flows take turns: nobody waits for more than one job of another client. A
+// flow may have as many jobs as there are free ones, so that one that floods leaves half of them,
+// two leave a third, and whoever comes with little finds a place.
+//
+// The socket's thread takes a free job, fills it and pushes it; a worker pops it, does it and hands
+// it back; the socket's thread collects what is done. A job belongs to one side at a time, but for
+// is_answered, which is the socket's thread's alone.
+#pragma once
+
+#include <zmq.h>
+
+#include "hsmd/base/buf.h"
+#include "hsmd/base/clock.h"
+#include "hsmd/base/err.h"
+#include "hsmd/registry/registry.h"
+
+struct flow;
+
+struct job {
+    struct job *next;            // in a list of the queue
+    struct job *older, *younger; // the socket's thread's list of those not answered
+    unsigned lane;
+    struct flow *flow;
+    zmq_msg_t route;
+    zmq_msg_t frame;
+    char peer[REGISTRY_PUBLIC_KEY_SIZE];
+    deadline_t deadline;
+    uint64_t queued;  // on clock_us
+    struct buf reply; // cap WIRE_FRAME_MAX; empty: no answer
+    bool is_skipped;  // by the worker: the deadline was past when its turn came
+    bool is_answered; // the deadline came first; drop the reply
+};
+
+struct queue;
+
+enum err queue_new(size_t jobs, unsigned lanes, struct queue **queue, struct detail *detail);
+// No job may be with a worker.
+void queue_free(struct queue *queue);
+
+// The socket's thread: a job of this client with empty messages, NULL if its share of them is
+// taken; and back.
+struct job *queue_take(struct queue *queue, unsigned lane, const char *peer);
+void queue_release(struct queue *queue, struct job *job); // closes its messages, wipes its reply
+void queue_push(struct queue *queue, struct job *job);
+// Takes back the oldest job of its flow. False: a worker has it, or had it.
+bool queue_withdraw(struct queue *queue, struct job *job);
+struct job *queue_collect(struct queue *queue); // the done ones as a list by next, oldest first
+int queue_fd(const struct queue *queue);        // readable when there are done ones to collect
+
+// A worker: waits for a job of its lane; NULL once the queue is stopped. And gives it back.
+struct job *queue_pop(struct queue *queue, unsigned lane);
+void queue_finish(struct queue *queue, struct job *job);
+
+// Wakes all workers; queue_pop gives NULL from now on.
+void queue_stop(struct queue *queue);
