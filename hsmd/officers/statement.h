@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+// What officers sign, with Ed25519 (RFC 8032), and what must hold for it to count.
+//
+// A proposal's statement is the msgpack array [tag, instance, nonce, proposer, replaces, lapse,
+// act]; its digest is the SHA-256 of that. Approvals and rejections are of [tag, instance, number,
+// digest]. instance is the registry's own random number, so nothing signed for one hsmd counts at
+// another; the nonce is one time only, so nothing signed counts twice; a proposal that changes has
+// another digest, so what was signed before does not count for it.
+#pragma once
+
+#include <stdint.h>
+
+#include "hsmd/base/buf.h"
+#include "hsmd/base/err.h"
+#include "hsmd/base/text.h"
+
+#define STATEMENT_INSTANCE_SIZE 16
+#define STATEMENT_NONCE_SIZE 16
+#define STATEMENT_DIGEST_SIZE 32
+#define STATEMENT_SIGNATURE_SIZE 64
+#define STATEMENT_LAPSE_MIN 60           // seconds
+#define STATEMENT_LAPSE_MAX (30 * 86400) // seconds
+#define STATEMENT_LAPSE_DEFAULT (7 * 86400)
+
+struct statement {
+    struct bytes instance; // STATEMENT_INSTANCE_SIZE
+    struct bytes nonce;    // STATEMENT_NONCE_SIZE
+    struct bytes proposer; // the officer's name
+    uint64_t replaces;     // number of the proposer's own pending proposal that this one changes; 0
+    uint64_t lapse;        // seconds from its arrival
+    struct bytes act;      // encoding
+};
+
+// What is signed by who proposes. Appends to out, cap ACT_SIZE_MAX + 512 at least.
+enum err statement_put(const struct statement *statement, struct buf *out);
+enum err statement_digest(const struct statement *statement, uint8_t digest[STATEMENT_DIGEST_SIZE]);
+// What is signed by who approves (or rejects) proposal number with that digest.
+enum err statement_put_verdict(bool is_approval, struct bytes instance, uint64_t number,
+                               struct bytes digest, struct buf *out);
+
+// public_key: 32 bytes. ERR_DENIED: no good signature of that key.
+enum err statement_check(struct bytes public_key, struct bytes message, struct bytes signature,
+                         struct detail *detail);
