@@ -25,17 +25,28 @@
 #include "hsmd/base/err.h"
 
 #define AUDIT_LINE_MAX 2048 // bytes of a line; a longer reason is cut
+#define AUDIT_WHAT_MAX 640  // bytes of what, as escaped in the line
 
 // X(symbol, name, when)
-#define AUDIT_EVENTS(X)                                                   \
-    X(AUDIT_START, "start", "hsmd has checked everything and is serving") \
-    X(AUDIT_STOP, "stop", "hsmd has stopped serving")                     \
-    X(AUDIT_TORN, "torn", "the line before was torn")                     \
-    X(AUDIT_ROTATE, "rotate", "the log goes on in this file")             \
-    X(AUDIT_SELF_TEST, "self-test", "hsmd has tried an enabled key")      \
-    X(AUDIT_USE, "use", "a key was used; result tells whether it worked") \
-    X(AUDIT_REFUSE, "refuse", "a client asked for what it may not have")  \
-    X(AUDIT_CHECKPOINT, "checkpoint", "the lines up to covers are signed")
+#define AUDIT_EVENTS(X)                                                                 \
+    X(AUDIT_START, "start", "hsmd has checked everything and is serving")               \
+    X(AUDIT_STOP, "stop", "hsmd has stopped serving")                                   \
+    X(AUDIT_TORN, "torn", "the line before was torn")                                   \
+    X(AUDIT_ROTATE, "rotate", "the log goes on in this file")                           \
+    X(AUDIT_SELF_TEST, "self-test", "hsmd has tried an enabled key")                    \
+    X(AUDIT_USE, "use", "a key was used; result tells whether it worked")               \
+    X(AUDIT_REFUSE, "refuse", "a client asked for what it may not have")                \
+    X(AUDIT_CHECKPOINT, "checkpoint", "the lines up to covers are signed")              \
+    X(AUDIT_PROPOSE, "propose", "an officer has proposed an act, or changed one")       \
+    X(AUDIT_APPROVE, "approve", "an officer has approved it")                           \
+    X(AUDIT_REJECT, "reject", "an officer has rejected it, or taken it back")           \
+    X(AUDIT_LAPSE, "lapse", "nobody has agreed on it in time")                          \
+    X(AUDIT_ACT, "act", "enough have agreed; result tells whether it worked")           \
+    X(AUDIT_UNLOCK, "unlock", "that act was to log in to a token")                      \
+    X(AUDIT_LOCK, "lock", "that act was to log out of a token")                         \
+    X(AUDIT_OFFICER_REFUSED, "officer-refused", "an officer asked for what may not be") \
+    X(AUDIT_TOKEN_LOST, "token-lost", "a token does not answer any more")               \
+    X(AUDIT_TOKEN_BACK, "token-back", "it does again")
 
 enum audit_event {
 #define X(symbol, name, when) symbol,
@@ -50,6 +61,12 @@ enum audit_event {
     X(AUDIT_FIELD_TIME, "time", AUDIT_KIND_TIME, "when, UTC")                                      \
     X(AUDIT_FIELD_EVENT, "event", AUDIT_KIND_TEXT, "what happened")                                \
     X(AUDIT_FIELD_CLIENT, "client", AUDIT_KIND_TEXT, "who asked")                                  \
+    X(AUDIT_FIELD_OFFICER, "officer", AUDIT_KIND_TEXT, "which officer it was")                     \
+    X(AUDIT_FIELD_PROPOSAL, "proposal", AUDIT_KIND_NUMBER, "number of the proposal")               \
+    X(AUDIT_FIELD_ACT, "act", AUDIT_KIND_TEXT, "kind of act")                                      \
+    X(AUDIT_FIELD_WHAT, "what", AUDIT_KIND_TEXT, "what is to be done, in words")                   \
+    X(AUDIT_FIELD_ACT_HASH, "act_sha256", AUDIT_KIND_HEX, "SHA-256 of the act's encoding")         \
+    X(AUDIT_FIELD_TOKEN, "token", AUDIT_KIND_TEXT, "of which token")                               \
     X(AUDIT_FIELD_KEY, "key", AUDIT_KIND_TEXT, "for which key")                                    \
     X(AUDIT_FIELD_OPERATION, "operation", AUDIT_KIND_TEXT, "to do what")                           \
     X(AUDIT_FIELD_ALGORITHM, "algorithm", AUDIT_KIND_TEXT, "of the key")                           \
@@ -115,10 +132,16 @@ enum audit_sync {
 
 #define AUDIT_SYNC_MS 100 // AUDIT_SYNC_BATCH: from one fdatasync(2) to the next
 
-// NULL and empty members are left out of the line.
+// NULL, empty and 0 members are left out of the line.
 struct audit_record {
     enum audit_event event;
     const char *client;
+    const char *officer;
+    uint64_t proposal; // 0: none
+    const char *act;   // act_kind_name
+    const char *what;  // act_summary; cut to AUDIT_WHAT_MAX
+    struct bytes act_sha256;
+    const char *token;
     struct bytes key; // as the client called it
     const char *operation;
     const char *algorithm;

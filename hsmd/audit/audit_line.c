@@ -13,6 +13,7 @@
 // Room that is kept for seq, time and prev round a body.
 #define FRAME_SIZE 160
 #define REASON_MAX 480
+#define ESCAPED_MAX 6 // bytes that a byte may become
 
 static const char *const event_names[AUDIT_EVENT_COUNT] = {
 #define X(symbol, name, when) [symbol] = (name),
@@ -79,10 +80,13 @@ bool audit_sync_by_name(const char *name, enum audit_sync *sync)
 
 // RFC 8259: quote, backslash and control characters escaped; what is not ASCII too, so that the
 // file is ASCII whatever a client calls a key.
-static enum err put_string(struct buf *out, const char *name, struct bytes text)
+// Cut when that makes more than max bytes.
+static enum err put_cut_string(struct buf *out, const char *name, struct bytes text, size_t max)
 {
     enum err err = buf_printf(out, "\"%s\":\"", name);
-    for (size_t i = 0; i < text.len && err == ERR_OK; i++) {
+    size_t start = out->len;
+    for (size_t i = 0; i < text.len && out->len - start + ESCAPED_MAX <= max && err == ERR_OK;
+         i++) {
         uint8_t c = text.data[i];
         if (c == '"' || c == '\\')
             err = buf_printf(out, "\\%c", c);
@@ -92,6 +96,11 @@ static enum err put_string(struct buf *out, const char *name, struct bytes text)
             err = buf_put(out, &c, 1);
     }
     return err == ERR_OK ? buf_put_text(out, "\",") : err;
+}
+
+static enum err put_string(struct buf *out, const char *name, struct bytes text)
+{
+    return put_cut_string(out, name, text, SIZE_MAX);
 }
 
 static enum err put_text(struct buf *out, const char *name, const char *text)
@@ -141,11 +150,28 @@ enum err audit_line_signed(const struct audit_link *covered, const char *stamp, 
     return err == ERR_OK ? buf_put_text(out, "\n") : err;
 }
 
+// Of officers' acts.
+static enum err put_act(const struct audit_record *record, struct buf *out)
+{
+    enum err err = put_text(out, "officer", record->officer);
+    if (err == ERR_OK && record->proposal)
+        err = buf_printf(out, "\"proposal\":%" PRIu64 ",", record->proposal);
+    if (err == ERR_OK)
+        err = put_text(out, "act", record->act);
+    if (err == ERR_OK && record->what)
+        err = put_cut_string(out, "what", bytes_of_text(record->what), AUDIT_WHAT_MAX);
+    if (err == ERR_OK)
+        err = put_hex(out, "act_sha256", record->act_sha256);
+    return err == ERR_OK ? put_text(out, "token", record->token) : err;
+}
+
 enum err audit_line_body(const struct audit_record *record, struct buf *out)
 {
     enum err err = put_text(out, "event", audit_event_name(record->event));
     if (err == ERR_OK)
         err = put_text(out, "client", record->client);
+    if (err == ERR_OK)
+        err = put_act(record, out);
     if (err == ERR_OK && record->key.len)
         err = put_string(out, "key", record->key);
     if (err == ERR_OK)
@@ -167,7 +193,7 @@ enum err audit_line_body(const struct audit_record *record, struct buf *out)
     if (err != ERR_OK || record->checkpoint || !record->reason)
         return err;
     // Last, since it alone may be too long; each byte may become six.
-    size_t room = (AUDIT_LINE_MAX - FRAME_SIZE - out->len) / 6;
+    size_t room = (AUDIT_LINE_MAX - FRAME_SIZE - out->len) / ESCAPED_MAX;
     size_t len = strnlen(record->reason, room < REASON_MAX ? room : REASON_MAX);
     return len ? put_string(out, "reason", bytes_of(record->reason, len)) : ERR_OK;
 }
