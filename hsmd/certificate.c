@@ -103,7 +103,7 @@ static enum err check_use(X509 *certificate, enum wire_purpose purpose, struct d
     const EVP_PKEY *key = X509_get0_pubkey(certificate);
     uint32_t usage = X509_get_key_usage(certificate);
     enum err err = ERR_OK;
-    if (purpose == WIRE_SMIME_SIGN)
+    if (purpose == WIRE_SMIME_SIGN || purpose == WIRE_AUDIT)
         err = check_signing(usage, warning, detail);
     else if (purpose == WIRE_SMIME_DECRYPT)
         err =

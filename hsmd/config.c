@@ -257,7 +257,7 @@ static enum err take_audit_key(struct config *config, cfg_t *cfg, struct detail 
         .name = "audit-key",
         .token = optional(cfg, "token"),
         .label = optional(cfg, "label"),
-        .purpose = WIRE_SMIME_SIGN, // as far as the token's attributes go
+        .purpose = WIRE_AUDIT,
         .state = WIRE_ENABLED,
     };
     if (!config->audit_key.token || !has_token(config, config->audit_key.token))

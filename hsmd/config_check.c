@@ -77,7 +77,7 @@ int config_check_purpose(cfg_t *cfg, cfg_opt_t *opt)
 {
     return wire_purpose_by_name(newest(opt))
                ? 0
-               : reject(cfg, opt, newest(opt), "smime-sign, smime-decrypt or general");
+               : reject(cfg, opt, newest(opt), "smime-sign, smime-decrypt, general or audit");
 }
 
 int config_check_state(cfg_t *cfg, cfg_opt_t *opt)

@@ -29,7 +29,7 @@ static enum err check_key(const struct registry_key *key, const struct token_key
         key->state == WIRE_ENABLED || (key->state == WIRE_RETIRED && operation != WIRE_SIGN);
     if (!is_open)
         return err_set(detail, ERR_DENIED, "the key is %s", wire_state_name(key->state));
-    if (key->purpose == ruled_out)
+    if (key->purpose == ruled_out || key->purpose == WIRE_AUDIT)
         return err_set(detail, ERR_DENIED, "the key is for %s", wire_purpose_name(key->purpose));
     if (!(key->algorithms & REGISTRY_SET(algorithm)))
         return err_set(detail, ERR_DENIED, "the key is not for %s", wire_algorithm_name(algorithm));

@@ -46,7 +46,7 @@ enum err keystore_check_key(const struct token_key_info *info, enum wire_purpose
                        "attributes: CKA_SENSITIVE is false: the token would "
                        "show the key");
     bool can_decrypt = is_rsa ? info->can_decrypt : info->can_derive;
-    if (purpose == WIRE_SMIME_SIGN && !info->can_sign)
+    if ((purpose == WIRE_SMIME_SIGN || purpose == WIRE_AUDIT) && !info->can_sign)
         return err_set(detail, ERR_PERM, "attributes: CKA_SIGN is false, but the purpose is %s",
                        wire_purpose_name(purpose));
     if (purpose == WIRE_SMIME_DECRYPT && !can_decrypt)

@@ -204,6 +204,8 @@ enum err registry_add_budgeted_grant(struct registry *registry, const char *clie
         return err_set(detail, ERR_PERM, "grant: there is no client \"%s\"", client);
     if (!grant.key)
         return err_set(detail, ERR_PERM, "grant: there is no key \"%s\"", key);
+    if (grant.key->purpose == WIRE_AUDIT)
+        return err_set(detail, ERR_PERM, "grant: key \"%s\" is for audit alone", key);
     struct grant *grants =
         mem_realloc(registry->grants, (registry->grant_count + 1) * sizeof *grants);
     if (!grants)
@@ -245,6 +247,16 @@ const struct registry_client *registry_client_by_public_key(const struct registr
 const struct registry_key *registry_key_by_name(const struct registry *registry, struct bytes name)
 {
     return find_key(registry, name);
+}
+
+const struct registry_key *registry_audit_key(const struct registry *registry)
+{
+    for (size_t i = 0; i < registry->keys.count; i++) {
+        const struct registry_key *key = registry->keys.items[i];
+        if (key->purpose == WIRE_AUDIT && key->state == WIRE_ENABLED)
+            return key;
+    }
+    return NULL;
 }
 
 const struct registry_key *registry_key_at(const struct registry *registry, size_t index)

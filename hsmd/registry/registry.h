@@ -52,7 +52,8 @@ enum err registry_add_key(struct registry *registry, const struct registry_key *
                           struct detail *detail);
 enum err registry_add_client(struct registry *registry, const struct registry_client *client,
                              struct detail *detail);
-// Several grants of one client and key add up.
+// Several grants of one client and key add up. ERR_PERM: nobody has a grant for a key of purpose
+// audit.
 enum err registry_add_grant(struct registry *registry, const char *client, const char *key,
                             uint64_t operations, uint64_t algorithms, struct detail *detail);
 // The same with a budget (borrowed; NULL: no limits) of its own.
@@ -68,6 +69,8 @@ const struct registry_client *registry_client_by_public_key(const struct registr
 const struct registry_key *registry_key_by_name(const struct registry *registry, struct bytes name);
 // All of them, in the order of their names; NULL past the last.
 const struct registry_key *registry_key_at(const struct registry *registry, size_t index);
+// The key that signs the audit log: of the enabled ones of purpose audit the first by name.
+const struct registry_key *registry_audit_key(const struct registry *registry);
 
 // May this client have this operation with this algorithm done with this key? ERR_DENIED: no.
 // For WIRE_DESCRIBE the algorithm is not looked at, and any grant will do.

@@ -142,7 +142,8 @@ static unsigned tick(void *context)
     const struct registry_key *key = NULL;
     bool is_well = true;
     for (size_t i = 0; (key = registry_key_at(selftest->core->registry, i)) != NULL; i++) {
-        if (key->state == WIRE_ENABLED && key->store)
+        // The audit key signs nothing but checkpoints, and these are its test.
+        if (key->state == WIRE_ENABLED && key->store && key->purpose != WIRE_AUDIT)
             is_well = test_key(selftest, key) && is_well;
     }
     forget_others(selftest);

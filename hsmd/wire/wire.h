@@ -63,7 +63,8 @@
 #define WIRE_PURPOSES(X)                         \
     X(WIRE_SMIME_SIGN, 1, "smime-sign", 0)       \
     X(WIRE_SMIME_DECRYPT, 2, "smime-decrypt", 0) \
-    X(WIRE_GENERAL, 3, "general", 0)
+    X(WIRE_GENERAL, 3, "general", 0)             \
+    X(WIRE_AUDIT, 4, "audit", 0)
 
 #define WIRE_STATES(X)                 \
     X(WIRE_ENABLED, 1, "enabled", 0)   \
@@ -85,8 +86,7 @@ const char *wire_algorithm_name(enum wire_algorithm algorithm);
 enum wire_operation wire_operation_by_name(const char *name);
 enum wire_algorithm wire_algorithm_by_name(const char *name);
 enum wire_operation wire_algorithm_operation(enum wire_algorithm algorithm);
-const char *
-wire_purpose_name(enum wire_purpose purpose); // "smime-sign", "smime-decrypt", "general"
+const char *wire_purpose_name(enum wire_purpose purpose); // "smime-sign" and so on
 enum wire_purpose wire_purpose_by_name(const char *name);
 const char *wire_state_name(enum wire_state state); // "enabled", "disabled", "retired"
 enum wire_state wire_state_by_name(const char *name);

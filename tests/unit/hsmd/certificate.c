@@ -81,6 +81,8 @@ static void test_check(void **state)
         {e, e, "keyEncipherment", 3600, WIRE_SMIME_DECRYPT, ERR_PERM, "lacks keyAgreement"},
         {e, e, NULL, 3600, WIRE_SMIME_DECRYPT, ERR_OK, "keyAgreement"},
         {e, e, "cRLSign", 3600, WIRE_GENERAL, ERR_OK, ""},
+        {r, r, "digitalSignature,nonRepudiation", 3600, WIRE_AUDIT, ERR_OK, ""},
+        {r, r, "keyEncipherment", 3600, WIRE_AUDIT, ERR_PERM, "not for signatures"},
         {r, r, "digitalSignature,nonRepudiation", -3600, WIRE_SMIME_SIGN, ERR_OK, "expired"},
         {e, &other, NULL, 3600, WIRE_SMIME_SIGN, ERR_PERM, "another key"},
         {e, r, NULL, 3600, WIRE_GENERAL, ERR_PERM, "another key"},

@@ -150,7 +150,7 @@ static bool is_field(const char *name)
 static unsigned count_items(const char *part, const char *item, bool (*is_known)(const char *))
 {
     unsigned documented = 0;
-    char *begin = strstr(read_page("hsmd-audit.5"), part);
+    char *begin = strstr(read_page("audit/hsmd-audit.5"), part);
     assert_non_null(begin);
     char *end = strstr(begin + 1, "\n.Ss ");
     assert_non_null(end);
@@ -254,11 +254,11 @@ static void test_command(void **state)
 static void test_metrics(void **state)
 {
     (void)state;
-    char *source = strdup(read_page("metrics.c"));
+    char *source = strdup(read_page("watch/metrics.c"));
     buf_clear(&page);
-    char *status = strdup(read_page("status.c"));
+    char *status = strdup(read_page("watch/status.c"));
     buf_clear(&page);
-    char *selftest = strdup(read_page("selftest.c"));
+    char *selftest = strdup(read_page("watch/selftest.c"));
     buf_clear(&page);
     char *text = read_page("hsmd.8");
     char *begin = strstr(text, ".Sh METRICS");

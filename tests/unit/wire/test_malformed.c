@@ -396,7 +396,7 @@ static const struct value values[] = {
     {"an empty name", WIRE_LIST, true, 4, BYTES_LITERAL("\xa0"), false},
     {"key type 0", WIRE_DESCRIBE, true, 4, BYTES_LITERAL("\x00"), false},
     {"key type 3", WIRE_DESCRIBE, true, 4, BYTES_LITERAL("\x03"), false},
-    {"purpose 4", WIRE_DESCRIBE, true, 5, BYTES_LITERAL("\x04"), false},
+    {"purpose 5", WIRE_DESCRIBE, true, 5, BYTES_LITERAL("\x05"), false},
     {"state 4", WIRE_DESCRIBE, true, 6, BYTES_LITERAL("\x04"), false},
     {"bits 0", WIRE_DESCRIBE, true, 7, BYTES_LITERAL("\x00"), false},
     {"bits 16385", WIRE_DESCRIBE, true, 7, BYTES_LITERAL("\xcd\x40\x01"), false},

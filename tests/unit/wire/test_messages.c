@@ -229,7 +229,7 @@ static void test_names_and_numbers(void **state)
 #undef X
     assert_null(wire_operation_name((enum wire_operation)0));
     assert_null(wire_algorithm_name((enum wire_algorithm)4));
-    assert_null(wire_purpose_name((enum wire_purpose)4));
+    assert_null(wire_purpose_name((enum wire_purpose)5));
     assert_null(wire_state_name((enum wire_state)0));
     assert_int_equal(wire_operation_by_name("Sign"), 0);
     assert_int_equal(wire_algorithm_by_name(""), 0);
