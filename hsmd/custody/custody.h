@@ -12,7 +12,7 @@
 #include "hsmd/audit/audit.h"
 #include "hsmd/base/clock.h"
 #include "hsmd/config.h"
-#include "hsmd/keystore/keystore_token.h"
+#include "hsmd/custody/tokens.h"
 #include "hsmd/officers/message.h"
 #include "hsmd/registry/budget.h"
 #include "hsmd/registry/live.h"
@@ -24,6 +24,7 @@ struct custody_conf {
     const struct config *config; // all borrowed
     struct store *store;         // custody's alone from now on
     struct live *live;
+    const struct custody_token_ops *tokens; // custody_keystore_ops, but for tests
     struct keystore *keystore;
     struct budgets *budgets;
     struct audit *audit;
@@ -48,5 +49,11 @@ bool custody_handle(struct custody *custody, const char *peer, struct bytes fram
                     deadline_t deadline, struct buf *reply);
 void custody_refuse(struct bytes frame, enum err class, const char *why, struct buf *reply);
 
-// Ends proposals whose time is over, with a line in the audit log each. Every few seconds.
+// Ends proposals whose time is over, with a line in the audit log each; pins the public keys of
+// keys that were seen for the first time; tells of refusals that were only counted. Every few
+// seconds.
 void custody_tick(struct custody *custody);
+
+// For keystore_on_event: a line in the audit log, context.
+void custody_tell_token(void *audit, enum keystore_event event, const char *token,
+                        const char *reason);

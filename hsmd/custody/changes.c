@@ -1,0 +1,385 @@
+// SPDX-License-Identifier: Apache-2.0
+// Proposals and what officers say to them. Each change of the store is one transaction that is
+// committed after its line is in the audit log.
+#include "hsmd/custody/custody_internal.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "hsmd/custody/reads.h"
+
+#define STATEMENT_MAX (ACT_SIZE_MAX + 512)
+#define LAPSE_BATCH 32
+
+static enum err check_signature(struct call *call, const struct buf *message,
+                                struct bytes signature)
+{
+    const struct store_officer *officer = &call->officer;
+    enum err err =
+        statement_check(bytes_of(officer->signing_key, sizeof officer->signing_key),
+                        buf_bytes(message), signature, &call->detail);
+    if (err == ERR_DENIED)
+        err = err_set(&call->detail, err,
+                      "it is not signed by officer \"%s\", whose connection this is, or something "
+                      "in it was changed",
+                      officer->name);
+    return err;
+}
+
+// The statement of a request is signed by whose connection it is, for this hsmd.
+static enum err check_statement(struct call *call, struct statement *statement)
+{
+    struct buf message;
+    const struct config *config = call->custody->conf.config;
+    statement->instance = bytes_of(store_instance(call->custody->conf.store),
+                                   STATEMENT_INSTANCE_SIZE);
+    if (!bytes_equal(statement->proposer, bytes_of_text(call->officer.name)))
+        return err_set(&call->detail, ERR_DENIED,
+                       "the proposal is another one's than the connection, which is of \"%s\"",
+                       call->officer.name);
+    if (statement->lapse < STATEMENT_LAPSE_MIN || statement->lapse > config->proposal_lapse)
+        return err_set(&call->detail, ERR_PERM, "a proposal may wait from %d to %u seconds",
+                       STATEMENT_LAPSE_MIN, config->proposal_lapse);
+    buf_init(&message, STATEMENT_MAX);
+    enum err err = statement_put(statement, &message);
+    if (err == ERR_OK)
+        err = check_signature(call, &message, call->request.propose.signature);
+    buf_clear(&message);
+    return err;
+}
+
+static enum err count_pending(void *context, const struct store_proposal *proposal)
+{
+    (void)proposal;
+    ++*(unsigned *)context;
+    return ERR_OK;
+}
+
+// A proposal that is still to be decided on.
+static enum err load_pending(struct call *call, uint64_t number, struct proposal *proposal)
+{
+    enum err err = proposal_load(call->custody->conf.store, number, proposal, &call->detail);
+    if (err != ERR_OK)
+        return err;
+    if (proposal->row.state == PROPOSAL_PENDING &&
+        proposal->row.lapses > call->custody->now())
+        return ERR_OK;
+    bool is_lapsed = proposal->row.state == PROPOSAL_PENDING;
+    err = err_set(&call->detail, ERR_PERM, "proposal %" PRIu64 " is %s: it cannot be changed",
+                  number,
+                  is_lapsed ? store_proposal_state_name(PROPOSAL_LAPSED)
+                            : store_proposal_state_name(proposal->row.state));
+    proposal_clear(proposal);
+    return err;
+}
+
+static enum err check_replaced(struct call *call, uint64_t number)
+{
+    struct proposal proposal = {0};
+    enum err err = load_pending(call, number, &proposal);
+    if (err == ERR_OK && !bytes_equal(proposal.row.statement.proposer,
+                                      bytes_of_text(call->officer.name)))
+        err = err_set(&call->detail, ERR_DENIED,
+                      "proposal %" PRIu64 " is not yours: only who proposed it can change it",
+                      number);
+    proposal_clear(&proposal);
+    return err;
+}
+
+// In a transaction.
+static enum err put_proposal(struct call *call, uint64_t *number)
+{
+    struct custody *custody = call->custody;
+    struct store *store = custody->conf.store;
+    const struct statement *statement = &call->request.propose.statement;
+    unsigned pending = 0;
+    struct store_proposal row = {.number = statement->replaces,
+                                 .state = PROPOSAL_PENDING,
+                                 .statement = *statement,
+                                 .signature = call->request.propose.signature,
+                                 .lapses = custody->now() + (int64_t)statement->lapse};
+    enum err err = store_each_proposal(store, 0, true, count_pending, &pending, &call->detail);
+    if (err == ERR_OK && !row.number && pending >= CUSTODY_PENDING_MAX)
+        err = err_set(&call->detail, ERR_TEMP, "%d proposals wait already", CUSTODY_PENDING_MAX);
+    if (err == ERR_OK && row.number)
+        err = check_replaced(call, row.number);
+    if (err != ERR_OK)
+        return err;
+    *number = row.number;
+    if (row.number)
+        err = store_change_proposal(store, &row, &call->detail);
+    else
+        err = store_add_proposal(store, &row, number, &call->detail);
+    if (err == ERR_OK)
+        err = custody_tell(custody, AUDIT_PROPOSE, call->officer.name, *number, statement->act,
+                           err_name(ERR_OK), NULL, &call->detail);
+    return err;
+}
+
+// Begins and ends the transaction.
+static enum err record_proposal(struct call *call, uint64_t *number)
+{
+    struct custody *custody = call->custody;
+    struct bytes attachment = call->request.propose.attachment;
+    uint64_t given = 0;
+    enum err err = store_begin(custody->conf.store, &call->detail);
+    if (err == ERR_OK)
+        err = put_proposal(call, &given);
+    if (err == ERR_OK && attachment.len)
+        err = attachments_put(&custody->attachments, ATTACHMENTS_UNNUMBERED, attachment,
+                              &call->detail);
+    if (err == ERR_OK)
+        err = store_commit(custody->conf.store, &call->detail);
+    if (err != ERR_OK) {
+        store_rollback(custody->conf.store);
+        attachments_drop(&custody->attachments, ATTACHMENTS_UNNUMBERED);
+        return err;
+    }
+    attachments_give_number(&custody->attachments, given);
+    *number = given;
+    return ERR_OK;
+}
+
+// What is to be carried out now? Anew, whatever was said before.
+static enum err is_agreed(struct call *call, uint64_t number, bool *is_reached)
+{
+    struct store *store = call->custody->conf.store;
+    struct officers officers;
+    struct tally tally;
+    struct proposal proposal = {0};
+    *is_reached = false;
+    enum err err = officers_load(store, &officers, &call->detail);
+    if (err == ERR_OK)
+        err = proposal_load(store, number, &proposal, &call->detail);
+    if (err == ERR_OK)
+        err = proposal_count(store, &proposal, &officers, &tally, &call->detail);
+    if (err == ERR_OK)
+        *is_reached = officers.quorum && tally.approvals >= officers.quorum;
+    proposal_clear(&proposal);
+    return err;
+}
+
+static enum err propose(struct call *call, uint64_t *number, bool *is_reached)
+{
+    struct statement *statement = &call->request.propose.statement;
+    struct detail ignored = {0};
+    // What has lapsed meanwhile is refused below whether that could be written down or not.
+    (void)custody_lapse(call->custody, &ignored);
+    enum err err = check_statement(call, statement);
+    if (err == ERR_OK)
+        err = custody_check_act(call, statement->act, call->request.propose.attachment);
+    if (err == ERR_OK)
+        err = record_proposal(call, number);
+    return err == ERR_OK ? is_agreed(call, *number, is_reached) : err;
+}
+
+// An officer who was removed while this request waited for the lock has nothing to say any more.
+static enum err look_again(struct call *call)
+{
+    return custody_find_officer(call->custody, call->peer, &call->officer, &call->detail);
+}
+
+static enum err finish(struct call *call, uint64_t number, bool is_reached)
+{
+    enum err err = is_reached ? custody_carry(call, number) : ERR_OK;
+    pthread_mutex_lock(&call->custody->store);
+    enum err put = reads_put_proposal(call, number);
+    pthread_mutex_unlock(&call->custody->store);
+    return err == ERR_OK ? put : err;
+}
+
+enum err custody_propose(struct call *call)
+{
+    struct custody *custody = call->custody;
+    uint64_t number = 0;
+    bool is_reached = false;
+    pthread_mutex_lock(&custody->act);
+    enum err err = look_again(call);
+    if (err == ERR_OK) {
+        pthread_mutex_lock(&custody->store);
+        err = propose(call, &number, &is_reached);
+        pthread_mutex_unlock(&custody->store);
+    }
+    if (err == ERR_OK)
+        err = finish(call, number, is_reached);
+    pthread_mutex_unlock(&custody->act);
+    return err;
+}
+
+static enum err check_verdict(struct call *call, bool is_approval, const struct proposal *proposal)
+{
+    struct buf message;
+    uint64_t number = proposal->row.number;
+    if (!bytes_equal(call->request.verdict.digest,
+                     bytes_of(proposal->digest, sizeof proposal->digest)))
+        return err_set(&call->detail, ERR_DENIED,
+                       "proposal %" PRIu64 " is another one than what was signed: it was changed, "
+                       "look at it again",
+                       number);
+    buf_init(&message, STATEMENT_MAX);
+    enum err err = statement_put_verdict(is_approval, proposal->row.statement.instance, number,
+                                         call->request.verdict.digest, &message);
+    if (err == ERR_OK)
+        err = check_signature(call, &message, call->request.verdict.signature);
+    buf_clear(&message);
+    return err;
+}
+
+// One transaction. ending: the proposal is rejected by it, and why; NULL: it is not.
+static enum err record_verdict(struct call *call, bool is_approval,
+                               const struct proposal *proposal, const char *ending)
+{
+    struct custody *custody = call->custody;
+    struct store *store = custody->conf.store;
+    struct store_verdict verdict = {.number = proposal->row.number, .is_approval = is_approval};
+    char result[160] = "";
+    memcpy(verdict.officer, call->officer.name, sizeof verdict.officer);
+    memcpy(verdict.signature, call->request.verdict.signature.data, sizeof verdict.signature);
+    clock_stamp(verdict.created);
+    if (ending)
+        snprintf(result, sizeof result, "{\"err\":\"denied\",\"detail\":\"%s\"}", ending);
+    enum err err = store_begin(store, &call->detail);
+    if (err == ERR_OK)
+        err = store_put_verdict(store, &verdict, &call->detail);
+    if (err == ERR_OK && ending)
+        err = store_end_proposal(store, verdict.number, PROPOSAL_REJECTED, bytes_of_text(result),
+                                 &call->detail);
+    if (err == ERR_OK)
+        err = custody_tell(custody, is_approval ? AUDIT_APPROVE : AUDIT_REJECT,
+                           call->officer.name, verdict.number, proposal->row.statement.act,
+                           err_name(ERR_OK), ending, &call->detail);
+    if (err == ERR_OK)
+        err = store_commit(store, &call->detail);
+    if (err != ERR_OK)
+        store_rollback(store);
+    else if (ending)
+        attachments_drop(&custody->attachments, verdict.number);
+    return err;
+}
+
+static enum err approve(struct call *call, const struct proposal *proposal,
+                        const struct officers *officers, const struct tally *tally, size_t mine)
+{
+    // Enough have signed, and it was not carried out: the quorum was larger then, or the audit log
+    // could not be written. Who signed already may say so again.
+    if (tally->of[mine].has_approved)
+        return tally->approvals >= officers->quorum
+                   ? ERR_OK
+                   : err_set(&call->detail, ERR_PERM,
+                             "you have approved proposal %" PRIu64
+                             " already, and each officer counts once: %u of %u have",
+                             proposal->row.number, tally->approvals, officers->quorum);
+    return record_verdict(call, true, proposal, NULL);
+}
+
+static enum err reject(struct call *call, const struct proposal *proposal,
+                       const struct officers *officers, const struct tally *tally, size_t mine)
+{
+    const char *ending = NULL;
+    unsigned rejections = tally->rejections + !tally->of[mine].has_rejected;
+    if (bytes_equal(proposal->row.statement.proposer, bytes_of_text(call->officer.name)))
+        ending = "taken back by its proposer";
+    else if (officers->signers - rejections < officers->quorum)
+        ending = "too many have rejected it for a quorum";
+    else if (tally->of[mine].has_rejected)
+        return err_set(&call->detail, ERR_PERM, "you have rejected proposal %" PRIu64 " already",
+                       proposal->row.number);
+    return record_verdict(call, false, proposal, ending);
+}
+
+static enum err give_verdict(struct call *call, bool is_approval, bool *is_reached)
+{
+    struct store *store = call->custody->conf.store;
+    uint64_t number = call->request.verdict.number;
+    struct proposal proposal = {0};
+    struct officers officers;
+    struct tally tally;
+    struct detail ignored = {0};
+    (void)custody_lapse(call->custody, &ignored); // as above
+    enum err err = load_pending(call, number, &proposal);
+    if (err == ERR_OK)
+        err = check_verdict(call, is_approval, &proposal);
+    if (err == ERR_OK)
+        err = officers_load(store, &officers, &call->detail);
+    if (err == ERR_OK)
+        err = proposal_count(store, &proposal, &officers, &tally, &call->detail);
+    const struct store_officer *me =
+        err == ERR_OK ? officers_find(&officers, bytes_of_text(call->officer.name)) : NULL;
+    if (err == ERR_OK && !me)
+        err = err_set(&call->detail, ERR_DENIED, "you are no officer any more");
+    if (err == ERR_OK)
+        err = (is_approval ? approve : reject)(call, &proposal, &officers, &tally,
+                                               (size_t)(me - officers.list));
+    if (err == ERR_OK && is_approval)
+        err = is_agreed(call, number, is_reached);
+    proposal_clear(&proposal);
+    return err;
+}
+
+enum err custody_give_verdict(struct call *call, bool is_approval)
+{
+    struct custody *custody = call->custody;
+    bool is_reached = false;
+    pthread_mutex_lock(&custody->act);
+    enum err err = look_again(call);
+    if (err == ERR_OK) {
+        pthread_mutex_lock(&custody->store);
+        err = give_verdict(call, is_approval, &is_reached);
+        pthread_mutex_unlock(&custody->store);
+    }
+    if (err == ERR_OK)
+        err = finish(call, call->request.verdict.number, is_reached);
+    pthread_mutex_unlock(&custody->act);
+    return err;
+}
+
+struct lapsing {
+    struct custody *custody;
+    uint64_t numbers[LAPSE_BATCH];
+    size_t count;
+};
+
+static enum err see_lapsed(void *context, const struct store_proposal *proposal)
+{
+    struct lapsing *lapsing = context;
+    if (proposal->lapses <= lapsing->custody->now() &&
+        proposal->number != lapsing->custody->carrying && lapsing->count < LAPSE_BATCH)
+        lapsing->numbers[lapsing->count++] = proposal->number;
+    return ERR_OK;
+}
+
+static enum err lapse(struct custody *custody, uint64_t number, struct detail *detail)
+{
+    struct store *store = custody->conf.store;
+    struct proposal proposal = {0};
+    enum err err = proposal_load(store, number, &proposal, detail);
+    if (err == ERR_OK)
+        err = store_begin(store, detail);
+    if (err == ERR_OK)
+        err = store_end_proposal(store, number, PROPOSAL_LAPSED, (struct bytes){0}, detail);
+    if (err == ERR_OK)
+        err = custody_tell(custody, AUDIT_LAPSE, NULL, number, proposal.row.statement.act, NULL,
+                           NULL, detail);
+    if (err == ERR_OK)
+        err = store_commit(store, detail);
+    if (err == ERR_OK)
+        attachments_drop(&custody->attachments, number);
+    else
+        store_rollback(store);
+    proposal_clear(&proposal);
+    return err;
+}
+
+enum err custody_lapse(struct custody *custody, struct detail *detail)
+{
+    struct lapsing lapsing = {.custody = custody, .count = LAPSE_BATCH};
+    enum err err = ERR_OK;
+    while (err == ERR_OK && lapsing.count == LAPSE_BATCH) {
+        lapsing.count = 0;
+        err = store_each_proposal(custody->conf.store, 0, true, see_lapsed, &lapsing, detail);
+        for (size_t i = 0; i < lapsing.count && err == ERR_OK; i++)
+            err = lapse(custody, lapsing.numbers[i], detail);
+    }
+    return err;
+}
