@@ -14,7 +14,7 @@ static enum err add_officer(struct custody *custody, const struct config_officer
     struct store_officer officer = {.role = from->role};
     struct buf what;
     snprintf(officer.name, sizeof officer.name, "%s", from->name);
-    snprintf(officer.curve_key, sizeof officer.curve_key, "%s", from->public_key);
+    snprintf(officer.curve_key, sizeof officer.curve_key, "%s", from->curve_key);
     memcpy(officer.signing_key, from->signing_key, sizeof officer.signing_key);
     buf_init(&what, AUDIT_WHAT_MAX);
     enum err err = store_add_officer(custody->conf.store, &officer, detail);
