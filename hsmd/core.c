@@ -20,6 +20,7 @@ struct call {
     const struct core *core;
     struct core_worker *worker;
     deadline_t deadline;
+    const struct registry *registry; // taken once: what is looked up fits together
     const struct registry_client *client;
     const struct registry_key *key; // NULL until found
     struct wire_request request;
@@ -62,7 +63,7 @@ void core_reply_wipe(struct buf *reply)
 // to nobody who has no business with it.
 static enum err find_key(struct call *call, struct bytes name, enum wire_algorithm algorithm)
 {
-    const struct registry *registry = call->core->registry;
+    const struct registry *registry = call->registry;
     call->record.key = name;
     call->record.algorithm = wire_algorithm_name(algorithm);
     const struct registry_key *key = registry_key_by_name(registry, name);
@@ -83,8 +84,8 @@ static enum err take_budget(struct call *call, enum wire_algorithm algorithm)
 {
     struct budget *grants[GRANTS_MAX] = {NULL};
     enum wire_operation operation = call->request.operation;
-    unsigned count = registry_budgets(call->core->registry, call->client, call->key, operation,
-                                      algorithm, grants, GRANTS_MAX);
+    unsigned count = registry_budgets(call->registry, call->client, call->key, operation, algorithm,
+                                      grants, GRANTS_MAX);
     deadline_t now = clock_ms();
     enum err err = ERR_DENIED;
     for (unsigned i = 0; i == 0 || (i < count && err == ERR_DENIED); i++) {
@@ -232,9 +233,8 @@ static enum err handle_agree(struct call *call)
 
 static enum err handle_list(struct call *call)
 {
-    call->reply.list.count =
-        registry_list(call->core->registry, call->client, call->request.list.after,
-                      call->reply.list.names, WIRE_LIST_MAX);
+    call->reply.list.count = registry_list(call->registry, call->client, call->request.list.after,
+                                           call->reply.list.names, WIRE_LIST_MAX);
     return ERR_OK;
 }
 
@@ -305,7 +305,7 @@ static enum err write_down(struct call *call, enum err err)
 static void count_call(const struct call *call, bool is_readable, enum err err)
 {
     struct metrics *metrics = call->core->metrics;
-    const struct registry_key *key = registry_key_by_name(call->core->registry, call->record.key);
+    const struct registry_key *key = registry_key_by_name(call->registry, call->record.key);
     if (is_readable)
         metrics_request(metrics, call->client->name, key ? key->name : "", call->request.operation,
                         err);
@@ -389,42 +389,67 @@ static struct bytes key_of(const struct wire_request *request, enum wire_algorit
     return (struct bytes){NULL, 0};
 }
 
-unsigned core_lane(const struct core *core, const char *peer, struct bytes frame)
+static unsigned lane_of(const struct core *core, const struct registry *registry, const char *peer,
+                        struct bytes frame)
 {
     struct wire_request request;
     enum wire_algorithm algorithm;
-    const struct registry_client *client = registry_client_by_public_key(core->registry, peer);
+    const struct registry_client *client = registry_client_by_public_key(registry, peer);
     if (!client || wire_decode_request(frame, &request, NULL) != ERR_OK ||
         request.operation == WIRE_LIST || request.operation == WIRE_DESCRIBE)
         return 0;
     struct bytes name = key_of(&request, &algorithm);
-    const struct registry_key *key = registry_key_by_name(core->registry, name);
+    const struct registry_key *key = registry_key_by_name(registry, name);
     if (!key || !key->store ||
-        registry_authorise(core->registry, client, key, request.operation, algorithm) != ERR_OK)
+        registry_authorise(registry, client, key, request.operation, algorithm) != ERR_OK)
         return 0;
     return 1 + core->keystore->token(key->store);
+}
+
+unsigned core_lane(const struct core *core, const char *peer, struct bytes frame)
+{
+    const struct registry *registry = live_take(core->live);
+    unsigned lane = lane_of(core, registry, peer, frame);
+    live_give(core->live, registry);
+    return lane;
+}
+
+bool core_is_client(const struct core *core, const char *public_key)
+{
+    const struct registry *registry = live_take(core->live);
+    bool is_client = registry_client_by_public_key(registry, public_key) != NULL;
+    live_give(core->live, registry);
+    return is_client;
+}
+
+// A known client's request.
+static void serve(struct call *call, struct bytes frame, struct buf *reply)
+{
+    enum err err = wire_decode_request(frame, &call->request, &call->detail);
+    bool is_readable = err == ERR_OK;
+    if (err == ERR_OK)
+        err = dispatch(call);
+    err = write_down(call, err);
+    count_call(call, is_readable, err);
+    if (!call->is_untold)
+        log_call(call, err);
+    answer(call, err, reply);
+    secret_wipe(&call->worker->secret);
 }
 
 bool core_handle(const struct core *core, struct core_worker *worker, const char *peer,
                  struct bytes frame, deadline_t deadline, struct buf *reply)
 {
-    struct call call = {.core = core, .worker = worker, .deadline = deadline};
-    call.client = peer ? registry_client_by_public_key(core->registry, peer) : NULL;
-    if (!call.client) {
+    struct call call = {
+        .core = core, .worker = worker, .deadline = deadline, .registry = live_take(core->live)};
+    call.client = peer ? registry_client_by_public_key(call.registry, peer) : NULL;
+    bool is_known = call.client != NULL;
+    if (is_known)
+        serve(&call, frame, reply);
+    else
         metrics_refused(core->metrics, METRICS_UNKNOWN_PEER);
-        return false;
-    }
-    enum err err = wire_decode_request(frame, &call.request, &call.detail);
-    bool is_readable = err == ERR_OK;
-    if (err == ERR_OK)
-        err = dispatch(&call);
-    err = write_down(&call, err);
-    count_call(&call, is_readable, err);
-    if (!call.is_untold)
-        log_call(&call, err);
-    answer(&call, err, reply);
-    secret_wipe(&worker->secret);
-    return true;
+    live_give(core->live, call.registry);
+    return is_known;
 }
 
 void core_refuse(struct bytes frame, enum err class, struct buf *reply)
@@ -441,13 +466,14 @@ void core_log_refusal(const struct core *core, const char *peer, struct bytes fr
                       const char *reason)
 {
     enum wire_algorithm algorithm;
-    struct call call = {.core = core};
-    call.client = registry_client_by_public_key(core->registry, peer);
-    if (!call.client)
-        return;
-    // What cannot be decoded leaves the operation at none; its id may be known all the same.
-    (void)wire_decode_request(frame, &call.request, NULL);
-    call.record.key = key_of(&call.request, &algorithm);
-    call.record.algorithm = wire_algorithm_name(algorithm);
-    log_call(&call, err_set(&call.detail, class, "%s", reason));
+    struct call call = {.core = core, .registry = live_take(core->live)};
+    call.client = registry_client_by_public_key(call.registry, peer);
+    if (call.client) {
+        // What cannot be decoded leaves the operation at none; its id may be known all the same.
+        (void)wire_decode_request(frame, &call.request, NULL);
+        call.record.key = key_of(&call.request, &algorithm);
+        call.record.algorithm = wire_algorithm_name(algorithm);
+        log_call(&call, err_set(&call.detail, class, "%s", reason));
+    }
+    live_give(core->live, call.registry);
 }

@@ -15,10 +15,10 @@
 #include "hsmd/keystore/keystore.h"
 #include "hsmd/watch/metrics.h"
 #include "hsmd/refusals.h"
-#include "hsmd/registry/registry.h"
+#include "hsmd/registry/live.h"
 
 struct core {
-    const struct registry *registry;
+    struct live *live;
     const struct keystore_ops *keystore;
     struct audit *audit;
     struct refusals *refusals; // NULL: each one is written down
@@ -44,6 +44,9 @@ bool core_handle(const struct core *core, struct core_worker *worker, const char
 // Whose turn it is to do this: 1 and up, a token of the keystore, in its order; 0: none. What is
 // going to be refused needs no token either.
 unsigned core_lane(const struct core *core, const char *peer, struct bytes frame);
+
+// May the holder of this CURVE key (Z85) connect: is it a client's at this moment?
+bool core_is_client(const struct core *core, const char *public_key);
 
 // The reply to a frame that core_handle does not get to see, or not in time. Puts nothing if memory
 // is short.

@@ -12,27 +12,32 @@
 #include "hsmd/base/alloc.h"
 #include "hsmd/base/log.h"
 #include "hsmd/certificate.h"
+#include "hsmd/core_handler.h"
 #include "hsmd/server/endpoint.h"
 #include "hsmd/keystore/keystore_token.h"
 #include "hsmd/registry/registry_conf.h"
 #include "hsmd/watch/selftest.h"
 #include "hsmd/server/server.h"
 #include "hsmd/server/server_key.h"
+#include "hsmd/server/zap.h"
 #include "hsmd/watch/status.h"
 #include "hsmd/ticker.h"
 
 #define SECRET_FILE_MAX 256
+#define DATA_SOCKET_MODE 0660  // gateways are in its group
+#define AUDIT_KEY "audit"      // its name in the registry
 #define BUDGETS_FILE "budgets" // in the state directory
 #define BUDGETS_TICK_MS 2000
 #define TICKER_STOP_MS 5000 // for the file of budgets to be written
 
 struct daemon {
     const struct config *config;
-    struct registry *registry;
+    struct registry *registry; // until live has it
+    struct live *live;
     struct keystore *keystore;
     struct audit *audit;
     struct refusals *refusals;
-    struct checkpointer *checkpointer; // NULL: no audit key
+    struct checkpointer *checkpointer;
     struct metrics *metrics;
     struct budgets *budgets;
     struct ticker *budgets_ticker;
@@ -178,6 +183,19 @@ static enum err bind_key(struct daemon *daemon, size_t index, struct detail *det
     return ERR_OK;
 }
 
+// The audit-key section's: no other may have it.
+static enum err add_audit_key(struct daemon *daemon, struct detail *detail)
+{
+    const struct config *config = daemon->config;
+    struct registry_key key = {.name = AUDIT_KEY, .purpose = WIRE_AUDIT, .state = WIRE_ENABLED};
+    if (!config->has_audit_key)
+        return ERR_OK;
+    if (registry_key_by_name(daemon->registry, BYTES_LITERAL(AUDIT_KEY)))
+        snprintf(key.name, sizeof key.name, "%s", config->audit_key.name);
+    key.store = keystore_find_key(daemon->keystore, config->key_count);
+    return registry_add_key(daemon->registry, &key, detail);
+}
+
 static unsigned tick_budgets(void *context)
 {
     budgets_tick(context, clock_ms());
@@ -204,6 +222,12 @@ static enum err open_keys(struct daemon *daemon, struct detail *detail)
         err = keystore_open(daemon->config, &daemon->keystore, detail);
     for (size_t i = 0; i < daemon->config->key_count && err == ERR_OK; i++)
         err = bind_key(daemon, i, detail);
+    if (err == ERR_OK)
+        err = add_audit_key(daemon, detail);
+    if (err == ERR_OK && live_new(daemon->registry, &daemon->live) != ERR_OK)
+        err = err_set(detail, ERR_TEMP, "out of memory");
+    if (err == ERR_OK)
+        daemon->registry = NULL; // live's now
     return err;
 }
 
@@ -213,7 +237,7 @@ static enum err open_checkpointer(struct daemon *daemon, struct detail *detail)
     const struct checkpointer_conf conf = {
         .audit = daemon->audit,
         .keystore = &keystore_token_ops,
-        .key = keystore_find_key(daemon->keystore, config->key_count),
+        .live = daemon->live,
         .lines = config->audit_checkpoint_lines,
         .seconds = config->audit_checkpoint_seconds,
     };
@@ -227,7 +251,7 @@ static enum err open_audit(struct daemon *daemon, struct detail *detail)
         err = audit_set_sync(daemon->audit, daemon->config->audit_sync, detail);
     if (err == ERR_OK)
         err = audit_write(daemon->audit, &(struct audit_record){.event = AUDIT_START}, detail);
-    if (err == ERR_OK && daemon->config->has_audit_key)
+    if (err == ERR_OK)
         err = open_checkpointer(daemon, detail);
     return err == ERR_OK ? ERR_OK : err_prefix(detail, err, "audit log");
 }
@@ -243,7 +267,7 @@ static enum err open_server(struct daemon *daemon, const struct secret *key, str
     }
     for (size_t i = 0; i < config->token_count; i++)
         workers[i] = config->tokens[i].sessions;
-    daemon->core = (struct core){.registry = daemon->registry,
+    daemon->core = (struct core){.live = daemon->live,
                                  .keystore = &keystore_token_ops,
                                  .audit = daemon->audit,
                                  .refusals = daemon->refusals,
@@ -255,13 +279,18 @@ static enum err open_server(struct daemon *daemon, const struct secret *key, str
                                      .started = time(NULL)};
     for (size_t i = 0; i < config->token_count; i++)
         daemon->status.workers += workers[i];
-    const struct server_conf conf = {.endpoints = config->listen,
+    const struct server_conf conf = {.domain = ZAP_DOMAIN_DATA,
+                                     .endpoints = config->listen,
                                      .endpoint_count = config->listen_count,
+                                     .mode = DATA_SOCKET_MODE,
                                      .server_key = key,
-                                     .core = &daemon->core,
+                                     .handler = core_handler(&daemon->core),
                                      .workers = workers,
-                                     .token_count = (unsigned)config->token_count,
-                                     .timeout_ms = config->request_timeout};
+                                     .lane_count = (unsigned)config->token_count,
+                                     .light_workers = SERVER_LIGHT_WORKERS,
+                                     .timeout_ms = config->request_timeout,
+                                     .request_max = WIRE_FRAME_MAX,
+                                     .reply_max = WIRE_FRAME_MAX};
     enum err err = server_open(&conf, &daemon->server, detail);
     mem_free(workers);
     return err;
@@ -368,6 +397,7 @@ enum err daemon_stop(struct daemon *daemon, struct detail *detail)
         return err; // whoever hangs still uses the rest
     audit_close(daemon->audit);
     keystore_close(daemon->keystore);
+    live_free(daemon->live);
     registry_free(daemon->registry);
     refusals_free(daemon->refusals);
     budgets_close(daemon->budgets);

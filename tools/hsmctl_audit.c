@@ -13,6 +13,7 @@
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 
+#include "hsmd/audit/audit_signed.h"
 #include "hsmd/audit/audit_verify.h"
 #include "hsmd/base/file.h"
 #include "hsmd/base/text.h"
@@ -22,7 +23,8 @@
 #define READ_SIZE 65536
 
 struct options {
-    const char *key_file;
+    const char *key_files[AUDIT_KEYS_MAX];
+    unsigned key_count;
     bool has_no_key, is_json;
     struct audit_expected expected;
 };
@@ -40,6 +42,14 @@ static enum err load_key(const char *path, EVP_PKEY **key, struct detail *detail
     if (err == ERR_OK && !*key)
         err = err_openssl(detail, ERR_PERM, "%s: no public key in PEM", path);
     return err;
+}
+
+// A key after the first one: of a log that was signed with one after the other.
+static enum err add_key(struct audit_verify *verify, const char *path, EVP_PKEY **key,
+                        struct detail *detail)
+{
+    enum err err = load_key(path, key, detail);
+    return err == ERR_OK ? audit_verify_add_key(verify, *key, detail) : err;
 }
 
 // "-" is standard input.
@@ -140,27 +150,30 @@ static void print_text(const struct audit_report *report, bool has_key)
 
 static int verify_files(const struct options *options, char **files)
 {
-    EVP_PKEY *key = NULL;
+    EVP_PKEY *keys[AUDIT_KEYS_MAX] = {NULL};
     struct audit_verify *verify = NULL;
     struct detail detail = {0};
     int status = HSMCTL_EXIT_GOOD;
-    enum err err = options->key_file ? load_key(options->key_file, &key, &detail) : ERR_OK;
+    enum err err = options->key_count ? load_key(options->key_files[0], &keys[0], &detail) : ERR_OK;
     if (err == ERR_OK)
-        err = audit_verify_new(key, &options->expected, &verify, &detail);
+        err = audit_verify_new(keys[0], &options->expected, &verify, &detail);
+    for (unsigned i = 1; i < options->key_count && err == ERR_OK; i++)
+        err = add_key(verify, options->key_files[i], &keys[i], &detail);
     for (; err == ERR_OK && *files; files++)
         err = read_log(verify, *files, &detail);
     if (err == ERR_OK) {
         const struct audit_report *report = audit_verify_end(verify);
         status = report->is_bad ? HSMCTL_EXIT_BAD : HSMCTL_EXIT_GOOD;
         if (!options->is_json)
-            print_text(report, key != NULL);
-        else if (print_json(report, key != NULL) != 0)
+            print_text(report, keys[0] != NULL);
+        else if (print_json(report, keys[0] != NULL) != 0)
             err = err_set(&detail, ERR_TEMP, "cannot print");
         if (err == ERR_OK && fflush(stdout) != 0)
             err = err_errno(&detail, ERR_TEMP, "standard output");
     }
     audit_verify_free(verify);
-    EVP_PKEY_free(key);
+    for (unsigned i = 0; i < options->key_count; i++)
+        EVP_PKEY_free(keys[i]);
     return err == ERR_OK ? status : hsmctl_trouble(&detail);
 }
 
@@ -199,8 +212,10 @@ int hsmctl_audit_verify(int argc, char **argv)
     };
     struct options options = {0};
     for (int c; (c = getopt_long(argc, argv, "", long_options, NULL)) != -1;) {
+        if (c == 'k' && options.key_count == AUDIT_KEYS_MAX)
+            return hsmctl_usage_error("more than %d times --key", AUDIT_KEYS_MAX);
         if (c == 'k')
-            options.key_file = optarg;
+            options.key_files[options.key_count++] = optarg;
         else if (c == 'n')
             options.has_no_key = true;
         else if (c == 'c')
@@ -215,7 +230,7 @@ int hsmctl_audit_verify(int argc, char **argv)
             return hsmctl_usage_error("wrong option");
         options.expected.has_hash = options.expected.has_hash || c == 'h';
     }
-    if (!options.key_file == !options.has_no_key)
+    if (!options.key_count == !options.has_no_key)
         return hsmctl_usage_error("either --key or --no-key must be given");
     if (optind == argc)
         return hsmctl_usage_error("no file given");

@@ -12,9 +12,14 @@
 #include "hsmd/base/hash.h"
 #include "hsmd/base/text.h"
 
-struct audit_signed {
+struct signer {
     EVP_PKEY *key;
     char key_id[2 * AUDIT_HASH_SIZE + 1];
+};
+
+struct audit_signed {
+    struct signer signers[AUDIT_KEYS_MAX];
+    unsigned signer_count;
     uint64_t first, last; // numbers noted; 0: none
     uint64_t plain;       // lines noted that are no checkpoints
     // Of line n in place n % AUDIT_COVER_MAX.
@@ -24,36 +29,47 @@ struct audit_signed {
     } ring[AUDIT_COVER_MAX];
 };
 
-static enum err set_key_id(struct audit_signed *seals)
+static enum err set_key_id(struct signer *signer)
 {
     uint8_t digest[HASH_SIZE_MAX];
     uint8_t *der = NULL;
     struct buf hex;
-    int len = i2d_PUBKEY(seals->key, &der);
-    buf_init(&hex, sizeof seals->key_id);
+    int len = i2d_PUBKEY(signer->key, &der);
+    buf_init(&hex, sizeof signer->key_id);
     enum err err =
         len > 0 ? hash_digest(HASH_SHA256, bytes_of(der, (size_t)len), digest) : ERR_PERM;
     OPENSSL_free(der);
     if (err == ERR_OK)
         err = text_put_hex(&hex, bytes_of(digest, AUDIT_HASH_SIZE));
     if (err == ERR_OK)
-        memcpy(seals->key_id, hex.data, hex.len);
+        memcpy(signer->key_id, hex.data, hex.len);
     buf_clear(&hex);
     return err;
 }
 
-enum err audit_signed_new(EVP_PKEY *key, struct audit_signed **out, struct detail *detail)
+enum err audit_signed_add_key(struct audit_signed *seals, EVP_PKEY *key, struct detail *detail)
 {
+    struct signer signer = {.key = key};
     if (!EVP_PKEY_is_a(key, "RSA") && !EVP_PKEY_is_a(key, "EC"))
         return err_set(detail, ERR_PERM, "an audit key is of type RSA or EC");
+    if (seals->signer_count == AUDIT_KEYS_MAX)
+        return err_set(detail, ERR_PERM, "more than %d audit keys", AUDIT_KEYS_MAX);
+    enum err err = set_key_id(&signer);
+    if (err != ERR_OK)
+        return err_set(detail, err, "the audit key cannot be hashed");
+    seals->signers[seals->signer_count++] = signer;
+    return ERR_OK;
+}
+
+enum err audit_signed_new(EVP_PKEY *key, struct audit_signed **out, struct detail *detail)
+{
     struct audit_signed *seals = mem_calloc(1, sizeof *seals);
     if (!seals)
         return err_set(detail, ERR_TEMP, "out of memory");
-    seals->key = key;
-    enum err err = set_key_id(seals);
+    enum err err = audit_signed_add_key(seals, key, detail);
     if (err != ERR_OK) {
         mem_free(seals);
-        return err_set(detail, err, "the audit key cannot be hashed");
+        return err;
     }
     *out = seals;
     return ERR_OK;
@@ -89,7 +105,7 @@ uint64_t audit_signed_uncovered(const struct audit_signed *seals, uint64_t cover
     return seals->last - covered; // so far back that checkpoints between are counted too
 }
 
-static enum err check_signature(const struct audit_signed *seals, const struct audit_line *line,
+static enum err check_signature(const struct signer *signer, const struct audit_line *line,
                                 const struct audit_link *covered, struct detail *detail)
 {
     char stamp[CLOCK_STAMP_SIZE] = "";
@@ -102,7 +118,7 @@ static enum err check_signature(const struct audit_signed *seals, const struct a
     if (err == ERR_OK)
         err = audit_field_base64(line->fields[AUDIT_FIELD_SIGNATURE], &signature);
     EVP_MD_CTX *ctx = err == ERR_OK ? EVP_MD_CTX_new() : NULL;
-    bool ok = ctx && EVP_DigestVerifyInit(ctx, NULL, EVP_sha256(), NULL, seals->key) > 0 &&
+    bool ok = ctx && EVP_DigestVerifyInit(ctx, NULL, EVP_sha256(), NULL, signer->key) > 0 &&
               EVP_DigestVerify(ctx, signature.data, signature.len, text.data, text.len) == 1;
     EVP_MD_CTX_free(ctx);
     buf_clear(&text);
@@ -115,16 +131,26 @@ static bool is_text(struct bytes field, const char *text)
     return bytes_equal(field, bytes_of_text(text));
 }
 
+static const struct signer *find_signer(const struct audit_signed *seals, struct bytes key_id)
+{
+    for (unsigned i = 0; i < seals->signer_count; i++) {
+        if (is_text(key_id, seals->signers[i].key_id))
+            return &seals->signers[i];
+    }
+    return NULL;
+}
+
 enum err audit_signed_check(struct audit_signed *seals, const struct audit_line *line,
                             struct detail *detail)
 {
-    const char *algorithm = EVP_PKEY_is_a(seals->key, "RSA") ? "rsa-pkcs1" : "ecdsa";
     struct audit_link covered = {.seq = audit_field_number(line->fields[AUDIT_FIELD_COVERS])};
     struct buf chain;
-    if (!is_text(line->fields[AUDIT_FIELD_KEY_ID], seals->key_id))
+    const struct signer *signer = find_signer(seals, line->fields[AUDIT_FIELD_KEY_ID]);
+    if (!signer)
         return err_set(detail, ERR_PERM, "signed with another key, whose id is %.*s",
                        (int)line->fields[AUDIT_FIELD_KEY_ID].len,
                        (const char *)line->fields[AUDIT_FIELD_KEY_ID].data);
+    const char *algorithm = EVP_PKEY_is_a(signer->key, "RSA") ? "rsa-pkcs1" : "ecdsa";
     if (!is_text(line->fields[AUDIT_FIELD_ALGORITHM], algorithm) ||
         !is_text(line->fields[AUDIT_FIELD_HASH], "sha256"))
         return err_set(detail, ERR_PERM, "not signed with %s and sha256, as its key does",
@@ -147,5 +173,5 @@ enum err audit_signed_check(struct audit_signed *seals, const struct audit_line 
                        "line %" PRIu64 " is not the one that was signed: it, or a line before it, "
                        "was changed after the last checkpoint that is good",
                        covered.seq);
-    return check_signature(seals, line, &covered, detail);
+    return check_signature(signer, line, &covered, detail);
 }

@@ -7,10 +7,14 @@
 
 #include "hsmd/audit/audit_parse.h"
 
+#define AUDIT_KEYS_MAX 64
+
 struct audit_signed;
 
 // key: RSA or EC, borrowed. ERR_PERM: of another type.
 enum err audit_signed_new(EVP_PKEY *key, struct audit_signed **seals, struct detail *detail);
+// One more that may have signed, when the key was changed. ERR_PERM also: too many.
+enum err audit_signed_add_key(struct audit_signed *seals, EVP_PKEY *key, struct detail *detail);
 void audit_signed_free(struct audit_signed *seals);
 
 // Each line that fits, in order.

@@ -61,6 +61,11 @@ enum err audit_verify_new(EVP_PKEY *key, const struct audit_expected *expected,
     return ERR_OK;
 }
 
+enum err audit_verify_add_key(struct audit_verify *verify, EVP_PKEY *key, struct detail *detail)
+{
+    return audit_signed_add_key(verify->seals, key, detail);
+}
+
 void audit_verify_free(struct audit_verify *verify)
 {
     if (!verify)
@@ -330,7 +335,8 @@ const struct audit_report *audit_verify_end(struct audit_verify *verify)
     if (!report->lines)
         blame(verify, NULL, 1, "there is no line in it");
     else if (verify->seals && !report->checkpoints)
-        blame(verify, NULL, 0, "no checkpoint of this key is in it: nothing vouches for any line");
+        blame(verify, NULL, 0,
+              "no checkpoint of a key given is in it: nothing vouches for any line");
     check_expected(verify);
     return report;
 }

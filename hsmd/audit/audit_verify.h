@@ -47,6 +47,9 @@ struct audit_verify;
 // key: the audit key's public half, borrowed; NULL: signatures are not looked at.
 enum err audit_verify_new(EVP_PKEY *key, const struct audit_expected *expected,
                           struct audit_verify **verify, struct detail *detail);
+// One more key that may have signed: a log goes on when its key is changed. Before the first file,
+// to a verify that has a key. ERR_PERM: of no type for it, or too many.
+enum err audit_verify_add_key(struct audit_verify *verify, EVP_PKEY *key, struct detail *detail);
 void audit_verify_free(struct audit_verify *verify);
 
 // The next file begins; name outlives verify. Then its content, in pieces of any size.

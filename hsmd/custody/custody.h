@@ -10,6 +10,7 @@
 #pragma once
 
 #include "hsmd/audit/audit.h"
+#include "hsmd/audit/audit_checkpoint.h"
 #include "hsmd/base/clock.h"
 #include "hsmd/config.h"
 #include "hsmd/custody/tokens.h"
@@ -29,7 +30,8 @@ struct custody_conf {
     struct budgets *budgets;
     struct audit *audit;
     struct metrics *metrics;
-    const struct status *status; // for READ_STATUS
+    const struct status *status; // for READ_STATUS; NULL: no problems are told
+    struct checkpointer *checkpointer; // for the same; NULL: no checkpoints are told
 };
 
 struct custody;

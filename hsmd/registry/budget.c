@@ -327,3 +327,16 @@ struct budget_left budget_get_left(struct budget *budget, deadline_t now)
                                 .total = limit ? rest : UINT64_MAX,
                                 .failures_per_hour = window_left(&budget->failures, now)};
 }
+
+uint64_t budget_used(const struct budget *budget)
+{
+    return atomic_load(&budget->used);
+}
+
+struct budget_limits budget_get_limits(const struct budget *budget)
+{
+    return (struct budget_limits){.per_minute = atomic_load(&budget->minute.limit),
+                                  .per_hour = atomic_load(&budget->hour.limit),
+                                  .total = (unsigned)atomic_load(&budget->limit),
+                                  .failures_per_hour = atomic_load(&budget->failures.limit)};
+}

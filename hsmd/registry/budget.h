@@ -71,4 +71,6 @@ void budgets_tick(struct budgets *budgets, deadline_t now);
 struct budget *budgets_at(struct budgets *budgets, unsigned index);
 const char *budget_identity(const struct budget *budget);
 uint64_t budget_refused(const struct budget *budget);
+uint64_t budget_used(const struct budget *budget); // in all, if it has a limit of the total
+struct budget_limits budget_get_limits(const struct budget *budget);
 struct budget_left budget_get_left(struct budget *budget, deadline_t now);

@@ -8,7 +8,7 @@
 
 struct live;
 
-// Takes registry over.
+// Takes registry over if it succeeds. ERR_TEMP: out of memory.
 enum err live_new(struct registry *registry, struct live **live);
 void live_free(struct live *live); // nobody holds a registry any more; NULL is fine
 

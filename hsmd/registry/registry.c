@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "hsmd/registry/registry.h"
 
+#include <stdatomic.h>
 #include <string.h>
 
 #include "hsmd/base/alloc.h"
@@ -21,6 +22,7 @@ struct grant {
 };
 
 struct registry {
+    atomic_uint owners;
     struct index keys;    // struct registry_key, by name
     struct index clients; // struct registry_client, by public key
     struct grant *grants; // by client, then key, as pointers compare
@@ -32,13 +34,20 @@ enum err registry_new(struct registry **registry)
     struct registry *made = mem_calloc(1, sizeof *made);
     if (!made)
         return ERR_TEMP;
+    atomic_init(&made->owners, 1);
     *registry = made;
     return ERR_OK;
 }
 
+void registry_keep(struct registry *registry)
+{
+    atomic_fetch_add_explicit(&registry->owners, 1, memory_order_relaxed);
+}
+
 void registry_free(struct registry *registry)
 {
-    if (!registry)
+    // What every owner read is over before the last one frees it.
+    if (!registry || atomic_fetch_sub_explicit(&registry->owners, 1, memory_order_acq_rel) > 1)
         return;
     for (size_t i = 0; i < registry->keys.count; i++) {
         struct registry_key *key = registry->keys.items[i];

@@ -44,7 +44,10 @@ struct registry_client {
 struct registry;
 
 enum err registry_new(struct registry **registry);
+// One owner less; the last one frees it. Thread-safe; NULL is fine.
 void registry_free(struct registry *registry);
+// One owner more, by somebody who is one. Thread-safe.
+void registry_keep(struct registry *registry);
 
 // Filling. Each copies what it is given. ERR_PERM: no name, no key, a duplicate, a reference to
 // what is not there; ERR_TEMP: out of memory.

@@ -116,24 +116,24 @@ static enum err check_free(const struct listener *listener, struct detail *detai
                    : err_set(detail, ERR_PERM, "%s: another process listens there", listener->path);
 }
 
-static enum err bind_name(void *router, const char *name, struct detail *detail)
+static enum err bind_name(void *router, const char *name, unsigned mode, struct detail *detail)
 {
-    mode_t before = umask(0117); // bind(2) is called in this thread
+    mode_t before = umask(~mode & 0777); // bind(2) is called in this thread
     int result = zmq_bind(router, name);
     int reason = zmq_errno();
     umask(before);
     return result == 0 ? ERR_OK : err_set(detail, ERR_PERM, "%s", zmq_strerror(reason));
 }
 
-static enum err bind_listener(void *router, const char *name, struct listener *listener,
-                              struct detail *detail)
+static enum err bind_listener(void *router, const char *name, unsigned mode,
+                              struct listener *listener, struct detail *detail)
 {
     struct stat st;
     enum err err = take_lock(listener, detail);
     if (err == ERR_OK)
         err = check_free(listener, detail);
     if (err == ERR_OK)
-        err = bind_name(router, name, detail);
+        err = bind_name(router, name, mode, detail);
     if (err != ERR_OK)
         return err;
     if (lstat(listener->path, &st) != 0)
@@ -144,7 +144,7 @@ static enum err bind_listener(void *router, const char *name, struct listener *l
     return ERR_OK;
 }
 
-enum err endpoints_bind(void *socket, const char *const *names, size_t count,
+enum err endpoints_bind(void *socket, const char *const *names, size_t count, unsigned mode,
                         struct endpoints **out, struct detail *detail)
 {
     struct endpoints *endpoints =
@@ -159,8 +159,8 @@ enum err endpoints_bind(void *socket, const char *const *names, size_t count,
         err = endpoint_check(names[i], &is_absent, detail);
         if (err != ERR_OK)
             break;
-        err = listener->path ? bind_listener(socket, names[i], listener, detail)
-                             : bind_name(socket, names[i], detail);
+        err = listener->path ? bind_listener(socket, names[i], mode, listener, detail)
+                             : bind_name(socket, names[i], mode, detail);
         if (err != ERR_OK)
             err = err_prefix(detail, err, "endpoint %s", names[i]);
     }

@@ -15,9 +15,9 @@ struct endpoints;
 enum err endpoint_check(const char *endpoint, bool *is_absent, struct detail *detail);
 
 // Binds a ZeroMQ socket to all of them, or fails with ERR_PERM and "endpoint NAME: reason". For an
-// ipc socket PATH.lock is held until endpoints_close; the socket has mode 0660. ERR_PERM too if
+// ipc socket PATH.lock is held until endpoints_close; the socket has this mode. ERR_PERM too if
 // another process listens there, or there is something that is no socket.
-enum err endpoints_bind(void *socket, const char *const *names, size_t count,
+enum err endpoints_bind(void *socket, const char *const *names, size_t count, unsigned mode,
                         struct endpoints **endpoints, struct detail *detail);
 
 // Removes our socket files, as long as they are ours, and gives the locks back. NULL is fine.

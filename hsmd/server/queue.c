@@ -8,8 +8,6 @@
 #include <unistd.h>
 
 #include "hsmd/base/alloc.h"
-#include "hsmd/core.h"
-#include "hsmd/wire/wire.h"
 
 struct list {
     struct job *first, **last;
@@ -68,7 +66,7 @@ static struct job *list_take(struct list *list)
     return job;
 }
 
-static void queue_init(struct queue *queue, size_t jobs, unsigned lanes)
+static void queue_init(struct queue *queue, size_t jobs, unsigned lanes, size_t reply_max)
 {
     queue->job_count = jobs;
     queue->free_count = jobs;
@@ -77,7 +75,7 @@ static void queue_init(struct queue *queue, size_t jobs, unsigned lanes)
         struct job *job = &queue->jobs[i];
         zmq_msg_init(&job->route);
         zmq_msg_init(&job->frame);
-        buf_init(&job->reply, WIRE_FRAME_MAX);
+        buf_init(&job->reply, reply_max);
         job->next = queue->free;
         queue->free = job;
         list_init(&queue->flows[i].waiting);
@@ -92,7 +90,8 @@ static void queue_init(struct queue *queue, size_t jobs, unsigned lanes)
     pthread_mutex_init(&queue->lock, NULL);
 }
 
-enum err queue_new(size_t jobs, unsigned lanes, struct queue **out, struct detail *detail)
+enum err queue_new(size_t jobs, unsigned lanes, size_t reply_max, struct queue **out,
+                   struct detail *detail)
 {
     struct queue *queue = mem_calloc(1, sizeof *queue);
     if (!queue)
@@ -110,9 +109,16 @@ enum err queue_new(size_t jobs, unsigned lanes, struct queue **out, struct detai
         mem_free(queue);
         return err_set(detail, ERR_TEMP, "cannot make the queue");
     }
-    queue_init(queue, jobs, lanes);
+    queue_init(queue, jobs, lanes, reply_max);
     *out = queue;
     return ERR_OK;
+}
+
+void queue_wipe_reply(struct buf *reply)
+{
+    if (reply->data)
+        explicit_bzero(reply->data, reply->room);
+    reply->len = 0;
 }
 
 void queue_free(struct queue *queue)
@@ -123,7 +129,7 @@ void queue_free(struct queue *queue)
         struct job *job = &queue->jobs[i];
         zmq_msg_close(&job->route);
         zmq_msg_close(&job->frame);
-        core_reply_wipe(&job->reply);
+        queue_wipe_reply(&job->reply);
         buf_clear(&job->reply);
     }
     close(queue->done_fd);
@@ -189,7 +195,7 @@ void queue_release(struct queue *queue, struct job *job)
     zmq_msg_close(&job->frame);
     zmq_msg_init(&job->route);
     zmq_msg_init(&job->frame);
-    core_reply_wipe(&job->reply);
+    queue_wipe_reply(&job->reply);
     if (--job->flow->jobs == 0)
         end_flow(queue, &queue->lanes[job->lane], job->flow);
     job->next = queue->free;

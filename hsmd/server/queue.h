@@ -31,14 +31,16 @@ struct job {
     char peer[REGISTRY_PUBLIC_KEY_SIZE];
     deadline_t deadline;
     uint64_t queued;  // on clock_us
-    struct buf reply; // cap WIRE_FRAME_MAX; empty: no answer
+    struct buf reply; // empty: no answer
     bool is_skipped;  // by the worker: the deadline was past when its turn came
     bool is_answered; // the deadline came first; drop the reply
 };
 
 struct queue;
 
-enum err queue_new(size_t jobs, unsigned lanes, struct queue **queue, struct detail *detail);
+// reply_max: cap of a reply in bytes.
+enum err queue_new(size_t jobs, unsigned lanes, size_t reply_max, struct queue **queue,
+                   struct detail *detail);
 // No job may be with a worker.
 void queue_free(struct queue *queue);
 
@@ -55,6 +57,9 @@ int queue_fd(const struct queue *queue);        // readable when there are done 
 // A worker: waits for a job of its lane; NULL once the queue is stopped. And gives it back.
 struct job *queue_pop(struct queue *queue, unsigned lane);
 void queue_finish(struct queue *queue, struct job *job);
+
+// Wipes a reply that was sent, or is not.
+void queue_wipe_reply(struct buf *reply);
 
 // Wakes all workers; queue_pop gives NULL from now on.
 void queue_stop(struct queue *queue);

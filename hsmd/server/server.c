@@ -14,7 +14,6 @@
 #include "hsmd/base/log.h"
 #include "hsmd/server/endpoint.h"
 #include "hsmd/server/queue.h"
-#include "hsmd/wire/wire.h"
 #include "hsmd/server/zap.h"
 
 #define RECEIVE_BURST 256 // messages taken before replies are looked after again
@@ -35,10 +34,10 @@
 
 struct worker {
     struct server *server;
-    unsigned lane; // core_lane's number
+    unsigned lane;
     pthread_t thread;
     bool is_running;
-    struct core_worker core;
+    void *context; // worker_new's
 };
 
 struct server {
@@ -46,7 +45,9 @@ struct server {
     void *router;
     struct zap *zap;
     struct queue *queue;
-    const struct core *core;
+    struct server_handler handler;
+    const char *domain;
+    size_t reply_max;
     unsigned timeout_ms;
     struct endpoints *endpoints;
     int stop; // eventfd
@@ -57,7 +58,8 @@ struct server {
     size_t out;                    // jobs that workers have or wait for
     deadline_t quiet_until;        // no line about refused requests before that
     unsigned long untold;          // refused since the last one
-    unsigned lane_count;
+    unsigned lane_count;           // lane 0 included
+    unsigned *outstanding;         // requests of each lane from 1 on
     struct worker *workers;
     unsigned worker_count;
 };
@@ -66,7 +68,7 @@ struct server {
 static void free_reply(void *data, void *hint)
 {
     struct buf reply = {.data = data, .room = (size_t)hint};
-    core_reply_wipe(&reply);
+    queue_wipe_reply(&reply);
     mem_free(data);
 }
 
@@ -90,11 +92,27 @@ static struct bytes message_bytes(zmq_msg_t *message)
     return bytes_of(zmq_msg_data(message), zmq_msg_size(message));
 }
 
+// No other thread may read it any more.
+static void wipe(const struct server *server, zmq_msg_t *message)
+{
+    if (server->handler.is_secret_request)
+        explicit_bzero(zmq_msg_data(message), zmq_msg_size(message));
+}
+
+static void release(struct server *server, struct job *job)
+{
+    if (job->lane)
+        server->outstanding[job->lane - 1]--;
+    wipe(server, &job->frame);
+    queue_release(server->queue, job);
+    server->out--;
+}
+
 static void refuse(struct server *server, zmq_msg_t *route, zmq_msg_t *frame, enum err class)
 {
     struct buf reply;
-    buf_init(&reply, WIRE_FRAME_MAX);
-    core_refuse(message_bytes(frame), class, &reply);
+    buf_init(&reply, server->reply_max);
+    server->handler.refuse(server->handler.context, message_bytes(frame), class, &reply);
     send_reply(server, route, &reply);
     buf_clear(&reply);
 }
@@ -110,16 +128,16 @@ static void log_seldom(struct server *server, const char *peer, zmq_msg_t *frame
         return;
     }
     snprintf(text, sizeof text, "%s; %lu more since the last such line", reason, server->untold);
-    core_log_refusal(server->core, peer, message_bytes(frame), class,
-                     server->untold ? text : reason);
+    server->handler.log_refusal(server->handler.context, peer, message_bytes(frame), class,
+                                server->untold ? text : reason);
     server->quiet_until = now + SELDOM_MS;
     server->untold = 0;
 }
 
 static void log_late(const struct server *server, struct job *job)
 {
-    core_log_refusal(server->core, job->peer, message_bytes(&job->frame), ERR_TEMP,
-                     "not done at its deadline");
+    server->handler.log_refusal(server->handler.context, job->peer, message_bytes(&job->frame),
+                                ERR_TEMP, "not done at its deadline");
 }
 
 static void remember(struct server *server, struct job *job)
@@ -151,11 +169,13 @@ static void accept_request(struct server *server, zmq_msg_t *route, zmq_msg_t *f
     if (!peer)
         return;
     bool is_stopping = atomic_load(&server->is_stopping);
-    unsigned lane = core_lane(server->core, peer, message_bytes(frame));
+    unsigned lane = server->handler.lane(server->handler.context, peer, message_bytes(frame),
+                                         server->outstanding);
     struct job *job =
         is_stopping || lane >= server->lane_count ? NULL : queue_take(server->queue, lane, peer);
     if (!job) {
-        metrics_refused(server->core->metrics, is_stopping ? METRICS_STOPPING : METRICS_QUEUE_FULL);
+        metrics_refused(server->handler.metrics,
+                        is_stopping ? METRICS_STOPPING : METRICS_QUEUE_FULL);
         log_seldom(server, peer, frame, ERR_TEMP,
                    is_stopping ? "stopping" : "the client's share of the queue is taken");
         refuse(server, route, frame, ERR_TEMP);
@@ -165,9 +185,11 @@ static void accept_request(struct server *server, zmq_msg_t *route, zmq_msg_t *f
     zmq_msg_move(&job->frame, frame);
     job->deadline = deadline_in(server->timeout_ms);
     job->queued = clock_us();
-    metrics_add_waiting(server->core->metrics, 1);
+    metrics_add_waiting(server->handler.metrics, 1);
     remember(server, job);
     server->out++;
+    if (lane)
+        server->outstanding[lane - 1]++;
     queue_push(server->queue, job);
 }
 
@@ -182,6 +204,7 @@ static bool receive(struct server *server)
     zmq_msg_init(&more);
     for (bool has_more = true; has_more; count++) {
         zmq_msg_t *part = count < 2 ? &parts[count] : &more;
+        wipe(server, part);
         if (zmq_msg_recv(part, server->router, ZMQ_DONTWAIT) < 0)
             break;
         has_more = zmq_msg_more(part);
@@ -189,10 +212,12 @@ static bool receive(struct server *server)
     if (count == 2) {
         accept_request(server, &parts[0], &parts[1]);
     } else if (count > 2 && zap_peer(&parts[1])) {
-        metrics_refused(server->core->metrics, METRICS_MALFORMED);
+        metrics_refused(server->handler.metrics, METRICS_MALFORMED);
         log_seldom(server, zap_peer(&parts[1]), &more, ERR_PERM, "a message of several frames");
         refuse(server, &parts[0], &more, ERR_PERM);
     }
+    wipe(server, &parts[1]); // empty if it became a job's
+    wipe(server, &more);
     zmq_msg_close(&parts[0]);
     zmq_msg_close(&parts[1]);
     zmq_msg_close(&more);
@@ -207,15 +232,14 @@ static void send_done(struct server *server)
         if (!job->is_answered) {
             forget(server, job);
             if (job->is_skipped) {
-                metrics_refused(server->core->metrics, METRICS_DEADLINE);
+                metrics_refused(server->handler.metrics, METRICS_DEADLINE);
                 log_late(server, job);
                 refuse(server, &job->route, &job->frame, ERR_TEMP);
             } else {
                 send_reply(server, &job->route, &job->reply);
             }
         }
-        queue_release(server->queue, job);
-        server->out--;
+        release(server, job);
     }
 }
 
@@ -227,15 +251,13 @@ static void answer_late(struct server *server)
         job->is_answered = true;
         bool is_ours = queue_withdraw(server->queue, job);
         if (is_ours)
-            metrics_add_waiting(server->core->metrics, -1);
-        metrics_refused(server->core->metrics, METRICS_DEADLINE);
+            metrics_add_waiting(server->handler.metrics, -1);
+        metrics_refused(server->handler.metrics, METRICS_DEADLINE);
         log_late(server, job);
         // If not ours, a worker reads the frame at this moment too, and nobody writes it.
         refuse(server, &job->route, &job->frame, ERR_TEMP);
-        if (!is_ours)
-            continue;
-        queue_release(server->queue, job);
-        server->out--;
+        if (is_ours)
+            release(server, job);
     }
 }
 
@@ -275,7 +297,8 @@ static void *work(void *argument)
 {
     struct worker *worker = argument;
     struct server *server = worker->server;
-    struct metrics *metrics = server->core->metrics;
+    const struct server_handler *handler = &server->handler;
+    struct metrics *metrics = handler->metrics;
     for (struct job *job; (job = queue_pop(server->queue, worker->lane)) != NULL;) {
         struct bytes frame = message_bytes(&job->frame);
         metrics_add_waiting(metrics, -1);
@@ -283,8 +306,8 @@ static void *work(void *argument)
         metrics_queue_time(metrics, clock_us() - job->queued);
         job->is_skipped = deadline_is_past(job->deadline);
         if (!job->is_skipped)
-            (void)core_handle(server->core, &worker->core, job->peer, frame, job->deadline,
-                              &job->reply);
+            (void)handler->handle(handler->context, worker->context, job->peer, frame,
+                                  job->deadline, &job->reply);
         metrics_add_busy(metrics, -1);
         queue_finish(server->queue, job);
     }
@@ -294,16 +317,16 @@ static void *work(void *argument)
 static bool is_allowed(void *context, const char *domain, const char *public_key)
 {
     const struct server *server = context;
-    bool is_known = strcmp(domain, ZAP_DOMAIN_DATA) == 0 &&
-                    registry_client_by_public_key(server->core->registry, public_key) != NULL;
+    bool is_known = strcmp(domain, server->domain) == 0 &&
+                    server->handler.is_allowed(server->handler.context, public_key);
     if (!is_known)
-        metrics_refused(server->core->metrics, METRICS_UNKNOWN_PEER);
+        metrics_refused(server->handler.metrics, METRICS_UNKNOWN_PEER);
     return is_known;
 }
 
-static enum err set_limits(void *router, struct detail *detail)
+static enum err set_limits(void *router, size_t request_max, struct detail *detail)
 {
-    const int64_t frame_max = WIRE_FRAME_MAX + CURVE_OVERHEAD;
+    const int64_t frame_max = (int64_t)request_max + CURVE_OVERHEAD;
     const struct {
         int option;
         int value;
@@ -337,11 +360,11 @@ static enum err open_sockets(struct server *server, const struct server_conf *co
     server->router = zmq_socket(server->zmq, ZMQ_ROUTER);
     if (!server->router)
         return err_set(detail, ERR_TEMP, "ZeroMQ: %s", zmq_strerror(zmq_errno()));
-    err = set_limits(server->router, detail);
+    err = set_limits(server->router, conf->request_max, detail);
     if (err == ERR_OK)
-        err = zap_secure(server->router, ZAP_DOMAIN_DATA, conf->server_key, detail);
+        err = zap_secure(server->router, server->domain, conf->server_key, detail);
     if (err == ERR_OK)
-        err = endpoints_bind(server->router, conf->endpoints, conf->endpoint_count,
+        err = endpoints_bind(server->router, conf->endpoints, conf->endpoint_count, conf->mode,
                              &server->endpoints, detail);
     return err;
 }
@@ -351,7 +374,10 @@ static enum err start_threads(struct server *server, struct detail *detail)
     for (unsigned i = 0; i < server->worker_count; i++) {
         struct worker *worker = &server->workers[i];
         worker->server = server;
-        enum err err = core_worker_init(&worker->core, detail);
+        enum err err = ERR_OK;
+        if (server->handler.worker_new)
+            err = server->handler.worker_new(server->handler.context, worker->lane,
+                                             &worker->context, detail);
         if (err != ERR_OK)
             return err;
         worker->is_running = pthread_create(&worker->thread, NULL, work, worker) == 0;
@@ -362,23 +388,24 @@ static enum err start_threads(struct server *server, struct detail *detail)
     return server->has_thread ? ERR_OK : err_set(detail, ERR_TEMP, "cannot start a thread");
 }
 
-// The lane of what needs no token, then one for each token.
+// Lane 0, then the others.
 static enum err add_workers(struct server *server, const struct server_conf *conf,
                             struct detail *detail)
 {
-    unsigned count = SERVER_LIGHT_WORKERS;
-    for (unsigned i = 0; i < conf->token_count; i++)
+    unsigned count = conf->light_workers;
+    for (unsigned i = 0; i < conf->lane_count; i++)
         count += conf->workers[i];
     server->workers = mem_calloc(count, sizeof *server->workers);
-    if (!server->workers)
+    server->outstanding = mem_calloc(1 + conf->lane_count, sizeof *server->outstanding);
+    if (!server->workers || !server->outstanding)
         return err_set(detail, ERR_TEMP, "out of memory");
-    server->lane_count = 1 + conf->token_count;
+    server->lane_count = 1 + conf->lane_count;
     for (unsigned lane = 0; lane < server->lane_count; lane++) {
-        unsigned of_lane = lane ? conf->workers[lane - 1] : SERVER_LIGHT_WORKERS;
+        unsigned of_lane = lane ? conf->workers[lane - 1] : conf->light_workers;
         for (unsigned i = 0; i < of_lane; i++)
             server->workers[server->worker_count++].lane = lane;
     }
-    return queue_new(SERVER_QUEUE_MAX, server->lane_count, &server->queue, detail);
+    return queue_new(SERVER_QUEUE_MAX, server->lane_count, conf->reply_max, &server->queue, detail);
 }
 
 enum err server_open(const struct server_conf *conf, struct server **out, struct detail *detail)
@@ -388,7 +415,9 @@ enum err server_open(const struct server_conf *conf, struct server **out, struct
     struct server *server = mem_calloc(1, sizeof *server);
     if (!server)
         return err_set(detail, ERR_TEMP, "out of memory");
-    *server = (struct server){.core = conf->core,
+    *server = (struct server){.handler = conf->handler,
+                              .domain = conf->domain,
+                              .reply_max = conf->reply_max,
                               .timeout_ms = conf->timeout_ms,
                               .stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
     sigfillset(&all);
@@ -413,7 +442,8 @@ static void join_threads(struct server *server)
     for (unsigned i = 0; i < server->worker_count; i++) {
         if (server->workers[i].is_running)
             pthread_join(server->workers[i].thread, NULL);
-        core_worker_clear(&server->workers[i].core);
+        if (server->workers[i].context)
+            server->handler.worker_free(server->workers[i].context);
     }
 }
 
@@ -445,6 +475,7 @@ enum err server_close(struct server *server, struct detail *detail)
     if (server->stop >= 0)
         close(server->stop);
     mem_free(server->workers);
+    mem_free(server->outstanding);
     mem_free(server);
     return ERR_OK;
 }

@@ -15,6 +15,7 @@
 #include "hsmd/registry/registry.h"
 
 #define ZAP_DOMAIN_DATA "hsmd.data"
+#define ZAP_DOMAIN_OFFICERS "hsmd.officers"
 
 // May the holder of this CURVE key (Z85) connect to that domain? Called by the handler's thread.
 typedef bool (*zap_is_allowed)(void *context, const char *domain, const char *public_key);

@@ -16,6 +16,8 @@
 #define RESULT_COUNT (ERR_BUG + 1)
 #define NAMESPACE "sealgate_hsmd_"
 
+_Static_assert(RESULT_COUNT == METRICS_RESULTS, "metrics.h says how many classes there are");
+
 typedef atomic_uint_least64_t tally;
 
 struct series {
@@ -205,6 +207,32 @@ static void put_series(const struct series *series, struct exposition *out)
                                "result", err_name((enum err)result), NULL);
         }
     }
+}
+
+static void see_series(const struct series *series, metrics_see see, void *context)
+{
+    for (unsigned operation = 1; operation < OPERATION_COUNT; operation++) {
+        uint64_t results[METRICS_RESULTS] = {0};
+        uint64_t total = 0;
+        for (unsigned result = 0; result < RESULT_COUNT; result++) {
+            results[result] =
+                atomic_load_explicit(&series->requests[operation][result], memory_order_relaxed);
+            total += results[result];
+        }
+        if (total)
+            see(context, series->client, series->key, (enum wire_operation)operation, results);
+    }
+}
+
+void metrics_each_request(const struct metrics *metrics, metrics_see see, void *context)
+{
+    for (size_t i = 0; metrics && i < SLOT_COUNT; i++) {
+        const struct series *series = atomic_load(&metrics->slots[i]);
+        if (series)
+            see_series(series, see, context);
+    }
+    if (metrics)
+        see_series(&metrics->unnamed, see, context);
 }
 
 // operation: NULL for a histogram without that label.

@@ -55,5 +55,13 @@ void metrics_add_busy(struct metrics *metrics, int change);
 // The last line for the audit log could not be written.
 bool metrics_is_audit_failing(const struct metrics *metrics);
 
+// Calls see for each client, key and operation that there was, with the requests by the class of
+// their answer (enum err).
+#define METRICS_RESULTS 5
+typedef void (*metrics_see)(void *context, const char *client, const char *key,
+                            enum wire_operation operation,
+                            const uint64_t results[METRICS_RESULTS]);
+void metrics_each_request(const struct metrics *metrics, metrics_see see, void *context);
+
 // Writes all of it.
 void metrics_put(const struct metrics *metrics, struct exposition *out);

@@ -141,11 +141,13 @@ static unsigned tick(void *context)
     struct selftest *selftest = context;
     const struct registry_key *key = NULL;
     bool is_well = true;
-    for (size_t i = 0; (key = registry_key_at(selftest->core->registry, i)) != NULL; i++) {
+    const struct registry *registry = live_take(selftest->core->live);
+    for (size_t i = 0; (key = registry_key_at(registry, i)) != NULL; i++) {
         // The audit key signs nothing but checkpoints, and these are its test.
         if (key->state == WIRE_ENABLED && key->store && key->purpose != WIRE_AUDIT)
             is_well = test_key(selftest, key) && is_well;
     }
+    live_give(selftest->core->live, registry);
     forget_others(selftest);
     bool is_sooner = !is_well && selftest->interval_ms > SELFTEST_AGAIN_MS;
     return is_sooner ? SELFTEST_AGAIN_MS : selftest->interval_ms;

@@ -66,7 +66,7 @@ static bool days_left(const struct registry_key *key, double *days)
 
 static void put_keys(const struct status *status, struct exposition *out)
 {
-    const struct registry *registry = status->core->registry;
+    const struct registry *registry = live_take(status->core->live);
     const struct registry_key *key = NULL;
     exposition_begin(out, NAMESPACE "key_state", "gauge", "1 for the state the key is in.");
     for (size_t i = 0; (key = registry_key_at(registry, i)) != NULL; i++)
@@ -78,6 +78,7 @@ static void put_keys(const struct status *status, struct exposition *out)
         if (days_left(key, &days))
             exposition_put(out, "", days, "key", key->name, NULL);
     }
+    live_give(status->core->live, registry);
 }
 
 static void put_left(struct exposition *out, struct budget *budget, const char *limit,

@@ -18,6 +18,8 @@
 #include "hsmd/base/file.h"
 #include "hsmd/base/log.h"
 #include "hsmd/client/client.h"
+#include "hsmd/core_handler.h"
+#include "hsmd/server/zap.h"
 #include "tests/integration/hsmd_peer.h"
 #include "tests/support/custodian.h"
 
@@ -55,13 +57,18 @@ static int setup_with(unsigned timeout_ms)
     assert_int_equal(zmq_curve_keypair(server_public, server_secret), 0);
     snprintf(endpoint, sizeof endpoint, "ipc://%s/socket", custodian.dir);
     const unsigned workers[] = {WORKERS, WORKERS}; // RSA keys and the others, as memstore has it
-    const struct server_conf conf = {.endpoints = endpoints,
+    const struct server_conf conf = {.domain = ZAP_DOMAIN_DATA,
+                                     .endpoints = endpoints,
                                      .endpoint_count = 1,
+                                     .mode = 0660,
                                      .server_key = &key,
-                                     .core = &custodian.core,
+                                     .handler = core_handler(&custodian.core),
                                      .workers = workers,
-                                     .token_count = 2,
-                                     .timeout_ms = timeout_ms};
+                                     .lane_count = 2,
+                                     .light_workers = SERVER_LIGHT_WORKERS,
+                                     .timeout_ms = timeout_ms,
+                                     .request_max = WIRE_FRAME_MAX,
+                                     .reply_max = WIRE_FRAME_MAX};
     struct detail detail = {0};
     enum err err = server_open(&conf, &server, &detail);
     assert_string_equal(detail.text, "");

@@ -25,7 +25,15 @@
 
 #define ENFORCE_DOMAIN 93
 
-enum handler { HANDLER_DENIES, HANDLER_NONE, HANDLER_ENDED, HANDLER_ALLOWS };
+enum handler {
+    HANDLER_DENIES,
+    HANDLER_NONE,
+    HANDLER_ENDED,
+    HANDLER_ALLOWS,
+    HANDLER_OTHER // allows the client, but in another domain
+};
+
+static const char *domain; // of this run: the data path's, or the officers'
 
 static char dir[64];
 static char endpoint[96];
@@ -53,18 +61,24 @@ static int teardown(void **state)
     return rmdir(dir);
 }
 
-static bool deny(void *context, const char *domain, const char *public_key)
+static bool deny(void *context, const char *of, const char *public_key)
 {
     (void)context;
-    (void)domain;
+    (void)of;
     (void)public_key;
     return false;
 }
 
-static bool allow_client(void *context, const char *domain, const char *public_key)
+static bool allow_client(void *context, const char *of, const char *public_key)
 {
     (void)context;
-    return strcmp(domain, "test.domain") == 0 && strcmp(public_key, client_public) == 0;
+    return strcmp(of, domain) == 0 && strcmp(public_key, client_public) == 0;
+}
+
+static bool allow_other_domain(void *context, const char *of, const char *public_key)
+{
+    (void)context;
+    return strcmp(of, domain) != 0 && strcmp(public_key, client_public) == 0;
 }
 
 // What a bare socket is set to; NULL: it is secured by zap_secure.
@@ -93,7 +107,7 @@ static void *open_socket(void *context, const struct setting *setting)
         zmq_setsockopt(socket, ZMQ_CURVE_SECRETKEY, server_secret, 40);
     } else {
         struct secret key = {.data = (uint8_t *)server_secret, .len = 40, .room = 41};
-        assert_int_equal(zap_secure(socket, "test.domain", &key, NULL), ERR_OK);
+        assert_int_equal(zap_secure(socket, domain, &key, NULL), ERR_OK);
     }
     assert_int_equal(zmq_bind(socket, endpoint), 0);
     return socket;
@@ -105,10 +119,11 @@ static bool is_admitted(const struct setting *setting, enum handler handler)
     struct peer peer;
     struct zap *zap = NULL;
     void *context = zmq_ctx_new();
+    zap_is_allowed is_allowed = handler == HANDLER_DENIES  ? deny
+                                : handler == HANDLER_OTHER ? allow_other_domain
+                                                           : allow_client;
     if (handler != HANDLER_NONE)
-        assert_int_equal(
-            zap_open(context, handler == HANDLER_DENIES ? deny : allow_client, NULL, &zap, NULL),
-            ERR_OK);
+        assert_int_equal(zap_open(context, is_allowed, NULL, &zap, NULL), ERR_OK);
     void *socket = open_socket(context, setting);
     if (handler == HANDLER_ENDED) {
         zap_close(zap);
@@ -127,14 +142,14 @@ static bool is_admitted(const struct setting *setting, enum handler handler)
 static void test_libzmq(void **state)
 {
     (void)state;
-    static const struct {
+    const struct {
         struct setting setting;
         bool denies, none, ended; // admitted with such a handler
     } rows[] = {
         {{0, NULL}, false, true, true},
-        {{0, "test.domain"}, false, true, true},
+        {{0, domain}, false, true, true},
         {{1, NULL}, true, true, true},
-        {{1, "test.domain"}, false, false, false},
+        {{1, domain}, false, false, false},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         assert_int_equal(is_admitted(&rows[i].setting, HANDLER_DENIES), rows[i].denies);
@@ -150,6 +165,7 @@ static void test_ours(void **state)
     assert_false(is_admitted(NULL, HANDLER_DENIES));
     assert_false(is_admitted(NULL, HANDLER_NONE));
     assert_false(is_admitted(NULL, HANDLER_ENDED));
+    assert_false(is_admitted(NULL, HANDLER_OTHER));
 }
 
 // The rows with an empty domain cannot be had from us, nor those without enforcement: it is read
@@ -159,24 +175,24 @@ static void test_no_domain(void **state)
     (void)state;
     struct detail detail = {0};
     int enforced = 0;
-    char domain[64] = "";
+    char set[64] = "";
     size_t size = sizeof enforced;
     struct secret key = {.data = (uint8_t *)server_secret, .len = 40, .room = 41};
     void *context = zmq_ctx_new();
     void *socket = zmq_socket(context, ZMQ_ROUTER);
     assert_int_equal(zap_secure(socket, "", &key, &detail), ERR_PERM);
     assert_non_null(strstr(detail.text, "ZAP domain"));
-    assert_int_equal(zap_secure(socket, "test.domain", &key, NULL), ERR_OK);
+    assert_int_equal(zap_secure(socket, domain, &key, NULL), ERR_OK);
     assert_int_equal(zmq_getsockopt(socket, ENFORCE_DOMAIN, &enforced, &size), 0);
     assert_int_equal(enforced, 1);
-    size = sizeof domain;
-    assert_int_equal(zmq_getsockopt(socket, ZMQ_ZAP_DOMAIN, domain, &size), 0);
-    assert_string_equal(domain, "test.domain");
+    size = sizeof set;
+    assert_int_equal(zmq_getsockopt(socket, ZMQ_ZAP_DOMAIN, set, &size), 0);
+    assert_string_equal(set, domain);
     zmq_close(socket);
     // A socket that does not take the options, as an old libzmq would not.
     socket = zmq_socket(context, ZMQ_ROUTER);
     key.len = 39;
-    assert_int_equal(zap_secure(socket, "test.domain", &key, &detail), ERR_PERM);
+    assert_int_equal(zap_secure(socket, domain, &key, &detail), ERR_PERM);
     zmq_close(socket);
     zmq_ctx_term(context);
 }
@@ -210,5 +226,8 @@ int main(void)
         cmocka_unit_test(test_no_domain),
         cmocka_unit_test(test_other_mechanisms),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    domain = ZAP_DOMAIN_DATA;
+    int failed = cmocka_run_group_tests_name(domain, tests, setup, teardown);
+    domain = ZAP_DOMAIN_OFFICERS;
+    return failed + cmocka_run_group_tests_name(domain, tests, setup, teardown);
 }

@@ -30,7 +30,8 @@ const char *custodian_key_name(unsigned type, enum wire_purpose purpose, enum wi
     return name;
 }
 
-static void grant(struct custodian *custodian, enum custodian_client client, const char *key)
+static void grant(struct registry *registry, const struct custodian_change *change,
+                  enum custodian_client client, const char *key)
 {
     const uint64_t sign = REGISTRY_SET(WIRE_SIGN);
     const uint64_t open = REGISTRY_SET(WIRE_UNWRAP) | REGISTRY_SET(WIRE_AGREE);
@@ -43,33 +44,51 @@ static void grant(struct custodian *custodian, enum custodian_client client, con
         [CUSTODIAN_OPENER] = {false, true, REGISTRY_ALL},
         [CUSTODIAN_PSS] = {true, false, REGISTRY_SET(WIRE_RSA_PSS)},
         [CUSTODIAN_ONE] = {true, true, REGISTRY_ALL},
+        [CUSTODIAN_STRANGER] = {true, true, REGISTRY_ALL},
     };
+    bool is_ungranted = change->ungranted && strcmp(change->ungranted, key) == 0;
     if (client == CUSTODIAN_ONE && strcmp(key, "rsa.smime-sign.enabled") != 0)
         return;
-    REQUIRE(registry_add_grant(custodian->registry, client_names[client], key,
-                               (rights[client].has_sign ? sign : 0) |
+    REQUIRE(registry_add_grant(registry, client_names[client], key,
+                               (rights[client].has_sign && !is_ungranted ? sign : 0) |
                                    (rights[client].has_open ? open : 0),
                                rights[client].algorithms, NULL) == ERR_OK);
 }
 
-static void add_key(struct custodian *custodian, struct registry_key *key, unsigned type)
+static bool is_client(const struct custodian *custodian, const struct custodian_change *change,
+                      unsigned client)
 {
-    key->certificates = BYTES_LITERAL("no real certificate");
-    REQUIRE(registry_add_key(custodian->registry, key, NULL) == ERR_OK);
-    REQUIRE(registry_bind_key(custodian->registry, key->name, custodian->stores[type], NULL) ==
-            ERR_OK);
-    for (int client = CUSTODIAN_ALL; client <= CUSTODIAN_ONE; client++)
-        grant(custodian, (enum custodian_client)client, key->name);
+    if (client == CUSTODIAN_STRANGER)
+        return change->has_stranger;
+    return !change->revoked || strcmp(change->revoked, custodian->public_keys[client]) != 0;
 }
 
-static void fill_registry(struct custodian *custodian)
+static void add_key(const struct custodian *custodian, const struct custodian_change *change,
+                    struct registry *registry, struct registry_key *key, unsigned type)
 {
-    REQUIRE(registry_new(&custodian->registry) == ERR_OK);
-    for (unsigned i = 0; i < CUSTODIAN_STRANGER; i++) {
+    key->certificates = BYTES_LITERAL("no real certificate");
+    if (change->disabled && strcmp(change->disabled, key->name) == 0)
+        key->state = WIRE_DISABLED;
+    REQUIRE(registry_add_key(registry, key, NULL) == ERR_OK);
+    REQUIRE(registry_bind_key(registry, key->name, custodian->stores[type], NULL) == ERR_OK);
+    for (unsigned client = CUSTODIAN_ALL; client < CUSTODIAN_CLIENTS; client++) {
+        if (client != CUSTODIAN_NONE && is_client(custodian, change, client))
+            grant(registry, change, (enum custodian_client)client, key->name);
+    }
+}
+
+static struct registry *make_registry(const struct custodian *custodian,
+                                      const struct custodian_change *change)
+{
+    struct registry *registry = NULL;
+    REQUIRE(registry_new(&registry) == ERR_OK);
+    for (unsigned i = 0; i < CUSTODIAN_CLIENTS; i++) {
         struct registry_client client;
+        if (!is_client(custodian, change, i))
+            continue;
         snprintf(client.name, sizeof client.name, "%s", client_names[i]);
         memcpy(client.public_key, custodian->public_keys[i], sizeof client.public_key);
-        REQUIRE(registry_add_client(custodian->registry, &client, NULL) == ERR_OK);
+        REQUIRE(registry_add_client(registry, &client, NULL) == ERR_OK);
     }
     for (unsigned type = 0; type < CUSTODIAN_TYPES; type++) {
         for (unsigned n = 0; n < 9; n++) {
@@ -77,7 +96,7 @@ static void fill_registry(struct custodian *custodian)
                                        .state = (enum wire_state)(WIRE_ENABLED + n / 3),
                                        .algorithms = REGISTRY_ALL};
             custodian_key_name(type, key.purpose, key.state, key.name);
-            add_key(custodian, &key, type);
+            add_key(custodian, change, registry, &key, type);
         }
     }
     struct registry_key listed = {.name = "rsa.listed",
@@ -85,7 +104,13 @@ static void fill_registry(struct custodian *custodian)
                                   .state = WIRE_ENABLED,
                                   .algorithms =
                                       REGISTRY_SET(WIRE_RSA_PKCS1) | REGISTRY_SET(WIRE_RSAES_OAEP)};
-    add_key(custodian, &listed, CUSTODIAN_RSA);
+    add_key(custodian, change, registry, &listed, CUSTODIAN_RSA);
+    return registry;
+}
+
+void custodian_swap(struct custodian *custodian, const struct custodian_change *change)
+{
+    live_swap(custodian->live, make_registry(custodian, change));
 }
 
 void custodian_setup(struct custodian *custodian)
@@ -99,18 +124,19 @@ void custodian_setup(struct custodian *custodian)
         REQUIRE(zmq_curve_keypair(custodian->public_keys[i], custodian->secret_keys[i]) == 0);
     custodian->stores[CUSTODIAN_RSA] = memstore_key_generate("RSA-2048");
     custodian->stores[CUSTODIAN_EC] = memstore_key_generate("P-256");
-    fill_registry(custodian);
+    custodian->registry = make_registry(custodian, &(struct custodian_change){0});
+    REQUIRE(live_new(custodian->registry, &custodian->live) == ERR_OK);
     REQUIRE(audit_open(custodian->audit_path, &custodian->audit, NULL) == ERR_OK);
     REQUIRE(core_worker_init(&custodian->worker, NULL) == ERR_OK);
     custodian->core = (struct core){
-        .registry = custodian->registry, .keystore = &memstore_ops, .audit = custodian->audit};
+        .live = custodian->live, .keystore = &memstore_ops, .audit = custodian->audit};
 }
 
 void custodian_teardown(struct custodian *custodian)
 {
     core_worker_clear(&custodian->worker);
     audit_close(custodian->audit);
-    registry_free(custodian->registry);
+    live_free(custodian->live);
     for (unsigned i = 0; i < CUSTODIAN_TYPES; i++)
         memstore_key_free(custodian->stores[i]);
     unlink(custodian->audit_path);

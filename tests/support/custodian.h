@@ -25,7 +25,8 @@ struct custodian {
     char dir[64];
     char audit_path[96];
     struct keystore_key *stores[CUSTODIAN_TYPES]; // RSA-2048, P-256
-    struct registry *registry;
+    struct registry *registry;                    // the first one; live owns it
+    struct live *live;
     struct audit *audit;
     struct core core;
     struct core_worker worker;
@@ -38,6 +39,16 @@ struct custodian {
 // rsaes-oaep alone).
 void custodian_setup(struct custodian *custodian);
 void custodian_teardown(struct custodian *custodian);
+
+// Puts the registry as it was at the beginning, with these changes, in the place of the present
+// one. NULL and false: no change.
+struct custodian_change {
+    const char *revoked;   // the client of this public key is gone
+    const char *ungranted; // nobody has a grant to sign with this key
+    const char *disabled;  // this key is disabled
+    bool has_stranger;     // CUSTODIAN_STRANGER is a client with every operation and key
+};
+void custodian_swap(struct custodian *custodian, const struct custodian_change *change);
 
 const char *custodian_key_name(unsigned type, enum wire_purpose purpose, enum wire_state state,
                                char name[TEXT_NAME_MAX + 1]);

@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -22,6 +23,21 @@ static char dir[64];
 static char path[96];
 static struct audit *audit;
 static struct checkpointer *checkpointer;
+static struct live *live;
+
+// A registry with this audit key, NULL: with none.
+static struct registry *make_registry(const char *kind)
+{
+    struct registry *registry = NULL;
+    struct registry_key key = {.purpose = WIRE_AUDIT, .state = WIRE_ENABLED};
+    assert_int_equal(registry_new(&registry), ERR_OK);
+    if (!kind)
+        return registry;
+    snprintf(key.name, sizeof key.name, "audit-%s", kind);
+    key.store = audit_log_key(kind);
+    assert_int_equal(registry_add_key(registry, &key, NULL), ERR_OK);
+    return registry;
+}
 
 static int setup(void **state)
 {
@@ -31,6 +47,7 @@ static int setup(void **state)
     assert_non_null(mkdtemp(dir));
     snprintf(path, sizeof path, "%s/audit.log", dir);
     assert_int_equal(audit_open(path, &audit, NULL), ERR_OK);
+    assert_int_equal(live_new(make_registry("P-256"), &live), ERR_OK);
     memstore_key_break(audit_log_key("P-256"), ERR_OK, 0);
     return 0;
 }
@@ -39,6 +56,7 @@ static int teardown(void **state)
 {
     (void)state;
     audit_close(audit);
+    live_free(live);
     unlink(path);
     return rmdir(dir);
 }
@@ -47,7 +65,7 @@ static void begin(unsigned lines, unsigned seconds)
 {
     const struct checkpointer_conf conf = {.audit = audit,
                                            .keystore = &memstore_ops,
-                                           .key = audit_log_key("P-256"),
+                                           .live = live,
                                            .lines = lines,
                                            .seconds = seconds};
     assert_int_equal(checkpointer_open(&conf, &checkpointer, NULL), ERR_OK);
@@ -167,6 +185,69 @@ static void test_slow_token(void **state)
     assert_true(verify(true).checkpoints >= 2);
 }
 
+static enum err verify_with(const char *const *kinds, unsigned count, struct audit_report *report)
+{
+    struct audit_verify *check = NULL;
+    struct buf text;
+    buf_init(&text, 64u << 20);
+    assert_int_equal(file_read(path, &text, NULL), ERR_OK);
+    assert_int_equal(audit_verify_new(audit_log_public(kinds[0]), NULL, &check, NULL), ERR_OK);
+    for (unsigned i = 1; i < count; i++)
+        assert_int_equal(audit_verify_add_key(check, audit_log_public(kinds[i]), NULL), ERR_OK);
+    audit_verify_file(check, "log");
+    audit_verify_put(check, buf_bytes(&text));
+    *report = *audit_verify_end(check);
+    audit_verify_free(check);
+    buf_clear(&text);
+    return report->is_bad ? ERR_PERM : ERR_OK;
+}
+
+static struct checkpointer_status status_of(void)
+{
+    struct checkpointer_status status;
+    checkpointer_get_status(checkpointer, &status);
+    return status;
+}
+
+// Another key while it runs, then none, then the first one again: a log that verifies with both
+// public halves, and with neither alone.
+static void test_key_changes(void **state)
+{
+    (void)state;
+    struct audit_report report;
+    const char *const kinds[] = {"P-256", "RSA-2048"};
+    event(AUDIT_START);
+    begin(2, 1);
+    wait_for_line(2);
+    assert_string_equal(status_of().key, "audit-P-256");
+    assert_int_equal(status_of().seq, 1);
+    assert_int_equal(status_of().uncovered, 0);
+    live_swap(live, make_registry("RSA-2048"));
+    audit_log_use(audit, 1);
+    wait_for_line(4);
+    assert_string_equal(status_of().key, "audit-RSA-2048");
+    live_swap(live, make_registry(NULL));
+    audit_log_use(audit, 2);
+    for (deadline_t until = deadline_in(PATIENCE_MS); !status_of().is_failing;) {
+        assert_false(deadline_is_past(until));
+        usleep(2000);
+    }
+    assert_string_equal(status_of().key, "");
+    assert_int_equal(audit_head(audit).seq, 5); // no checkpoint
+    assert_int_equal(status_of().uncovered, 1);
+    live_swap(live, make_registry("P-256"));
+    wait_for_line(6);
+    end();
+    assert_int_equal(verify_with(kinds, 2, &report), ERR_OK);
+    assert_int_equal(report.checkpoints, 3);
+    assert_int_equal(report.covered, 5);
+    assert_int_equal(verify_with(&kinds[0], 1, &report), ERR_PERM);
+    assert_int_equal(report.bad_seq, 4);
+    assert_non_null(strstr(report.reason.text, "signed with another key"));
+    assert_int_equal(verify_with(&kinds[1], 1, &report), ERR_PERM);
+    assert_int_equal(report.bad_seq, 2);
+}
+
 // Each way of syncing takes lines from several openings.
 static void test_syncs(void **state)
 {
@@ -189,6 +270,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_seconds, setup, teardown),
         cmocka_unit_test_setup_teardown(test_token_away, setup, teardown),
         cmocka_unit_test_setup_teardown(test_slow_token, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_key_changes, setup, teardown),
         cmocka_unit_test_setup_teardown(test_syncs, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

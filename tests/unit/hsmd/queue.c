@@ -17,7 +17,7 @@ static struct queue *queue;
 static int setup(void **state)
 {
     (void)state;
-    return queue_new(JOBS, 2, &queue, NULL) == ERR_OK ? 0 : -1;
+    return queue_new(JOBS, 2, 1024, &queue, NULL) == ERR_OK ? 0 : -1;
 }
 
 static int teardown(void **state)
