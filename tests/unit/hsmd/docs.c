@@ -246,7 +246,7 @@ static void test_command(void **state)
             print_error("hsmd(8) has no %s\n", entry);
         assert_non_null(strstr(manual, entry));
     }
-    assert_int_equal(options, 5);
+    assert_int_equal(options, 6);
     unsigned documented = 0;
     for (const char *at = strstr(manual, "The options are"); (at = strstr(at, "\n.It Fl ")) != NULL;
          at++)
