@@ -9,12 +9,14 @@
 #include <sysexits.h>
 #include <unistd.h>
 
+#include <jansson.h>
 #include <openssl/crypto.h>
 #include <systemd/sd-daemon.h>
 
 #include "hsmd/base/log.h"
 #include "hsmd/base/secret.h"
 #include "hsmd/daemon.h"
+#include "hsmd/migrate.h"
 #include "hsmd/refusals.h"
 #include "hsmd/server/server_key.h"
 
@@ -22,11 +24,13 @@
 
 static const char usage[] = "usage: hsmd [-t] [-c FILE] [--ready-fd N]\n"
                             "       hsmd keygen PREFIX\n"
+                            "       hsmd migrate [-c FILE] [--json]\n"
                             "       hsmd --help | --version\n";
 
 struct options {
     const char *config;
     bool only_check;
+    bool is_json;
     int ready_fd; // -1: none
 };
 
@@ -138,6 +142,38 @@ static int generate(const char *prefix)
     return err == ERR_OK ? EXIT_SUCCESS : complain(err, "keygen", &detail, NULL);
 }
 
+static int print_migration(const struct migration *done, bool is_json)
+{
+    if (!is_json) {
+        printf("%u keys, %u clients and %u grants are now in %s\n", done->keys, done->clients,
+               done->grants, done->registry);
+        if (done->audit_key[0])
+            printf("the key that signs the audit log is called \"%s\"\n", done->audit_key);
+        printf("%s has them in comments; the former file is %s\n", done->file, done->former);
+        return EXIT_SUCCESS;
+    }
+    json_t *object =
+        json_pack("{sisisissss*ssss}", "keys", (int)done->keys, "clients", (int)done->clients,
+                  "grants", (int)done->grants, "registry", done->registry, "audit_key",
+                  done->audit_key[0] ? done->audit_key : NULL, "file", done->file, "former_file",
+                  done->former);
+    bool is_printed = object && json_dumpf(object, stdout, JSON_INDENT(2)) == 0;
+    json_decref(object);
+    puts("");
+    return is_printed ? EXIT_SUCCESS : EX_SOFTWARE;
+}
+
+static int migrate_file(const struct options *options)
+{
+    struct detail detail = {0};
+    struct migration done;
+    log_open("hsmd", LOG_SINK_STDERR, LOG_LEVEL_WARNING);
+    signal(SIGXFSZ, SIG_IGN); // a full disk, as above
+    enum err err = migrate(options->config, &done, &detail);
+    return err == ERR_OK ? print_migration(&done, options->is_json)
+                         : complain(err, "nothing is changed", &detail, NULL);
+}
+
 static bool parse_descriptor(const char *text, int *out)
 {
     char *end = NULL;
@@ -151,11 +187,12 @@ static bool parse_descriptor(const char *text, int *out)
 
 int main(int argc, char **argv)
 {
-    enum { OPTION_READY_FD = 256, OPTION_VERSION };
+    enum { OPTION_JSON = 256, OPTION_READY_FD, OPTION_VERSION };
     static const struct option long_options[] = {
         {"check", no_argument, NULL, 't'},
         {"config", required_argument, NULL, 'c'},
         {"help", no_argument, NULL, 'h'},
+        {"json", no_argument, NULL, OPTION_JSON},
         {"ready-fd", required_argument, NULL, OPTION_READY_FD},
         {"version", no_argument, NULL, OPTION_VERSION},
         {0},
@@ -178,6 +215,9 @@ int main(int argc, char **argv)
         case 'h':
             fputs(usage, stdout);
             return EXIT_SUCCESS;
+        case OPTION_JSON:
+            options.is_json = true;
+            break;
         case OPTION_VERSION:
             puts("hsmd " SEALGATE_VERSION);
             return EXIT_SUCCESS;
@@ -193,7 +233,9 @@ int main(int argc, char **argv)
     }
     if (argc - optind == 2 && strcmp(argv[optind], "keygen") == 0)
         return generate(argv[optind + 1]);
-    if (argc != optind) {
+    if (argc - optind == 1 && strcmp(argv[optind], "migrate") == 0 && !options.only_check)
+        return migrate_file(&options);
+    if (argc != optind || options.is_json) {
         fputs(usage, stderr);
         return EX_USAGE;
     }

@@ -1,0 +1,332 @@
+// SPDX-License-Identifier: Apache-2.0
+// The store's transaction is committed last: until then the former file can be put back by a
+// rename, which needs no room on the disk.
+#include "hsmd/migrate.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <openssl/core_names.h>
+#include <openssl/err.h>
+#include <openssl/x509.h>
+
+#include "hsmd/base/file.h"
+#include "hsmd/base/log.h"
+#include "hsmd/certificate.h"
+#include "hsmd/config.h"
+#include "hsmd/former.h"
+#include "hsmd/registry/store.h"
+
+#define FILE_SIZE_MAX ((size_t)4 * 1024 * 1024)
+#define FORMER_SUFFIX ".before-migration"
+
+struct move {
+    const struct config *config;
+    struct migration *migration;
+    char temporary[PATH_MAX]; // the new file; "": not made yet
+    bool is_kept;             // the former one has its second name
+    bool is_replaced;
+};
+
+// SubjectPublicKeyInfo, as a token's is made; empty if the certificate does not tell.
+static void put_public_key(struct bytes certificates, struct buf *out)
+{
+    const uint8_t *der = certificates.data;
+    uint8_t *encoded = NULL;
+    X509 *certificate = d2i_X509(NULL, &der, (long)certificates.len);
+    EVP_PKEY *key = certificate ? X509_get_pubkey(certificate) : NULL;
+    bool is_ec = key && EVP_PKEY_is_a(key, "EC");
+    if (is_ec)
+        EVP_PKEY_set_utf8_string_param(key, OSSL_PKEY_PARAM_EC_POINT_CONVERSION_FORMAT,
+                                       OSSL_PKEY_EC_POINT_CONVERSION_FORMAT_UNCOMPRESSED);
+    int len = is_ec || (key && EVP_PKEY_is_a(key, "RSA")) ? i2d_PUBKEY(key, &encoded) : 0;
+    if (len > 0)
+        (void)buf_put(out, encoded, (size_t)len); // empty means not seen yet
+    OPENSSL_free(encoded);
+    EVP_PKEY_free(key);
+    X509_free(certificate);
+    ERR_clear_error();
+}
+
+static enum err load_certificates(const struct config_key *from, struct buf *certificates,
+                                  struct detail *detail)
+{
+    struct detail warning = {0};
+    enum err err = certificate_load(from->certificate_file, certificates, detail);
+    if (err == ERR_OK)
+        err = certificate_check_use(buf_bytes(certificates), from->purpose, &warning, detail);
+    if (err == ERR_OK && warning.text[0])
+        log_warning("migrate", "key", from->name, "err", warning.text);
+    return err;
+}
+
+static enum err move_key(struct store *store, const struct config_key *from, const char *name,
+                         struct detail *detail)
+{
+    struct buf certificates;
+    struct buf public_key;
+    struct store_key key = {.purpose = from->purpose,
+                            .state = from->state,
+                            .algorithms = from->algorithms,
+                            .limits = from->limits,
+                            .place_count = 1};
+    struct store_place *place = &key.places[0];
+    snprintf(key.name, sizeof key.name, "%s", name);
+    snprintf(place->token, sizeof place->token, "%s", from->token);
+    if ((size_t)snprintf(place->label, sizeof place->label, "%s", from->label) >=
+        sizeof place->label)
+        return err_set(detail, ERR_PERM, "key %s: label is longer than %zu bytes", name,
+                       sizeof place->label - 1);
+    memcpy(place->id, from->id, from->id_len);
+    place->id_len = from->id_len;
+    buf_init(&certificates, WIRE_CERTIFICATES_MAX);
+    buf_init(&public_key, WIRE_PUBLIC_KEY_MAX);
+    enum err err = ERR_OK;
+    if (from->certificate_file)
+        err = load_certificates(from, &certificates, detail);
+    if (err != ERR_OK)
+        err = err_prefix(detail, err, "key %s", name);
+    key.certificates = buf_bytes(&certificates);
+    if (key.certificates.len)
+        put_public_key(key.certificates, &public_key);
+    key.public_key = buf_bytes(&public_key);
+    if (err == ERR_OK)
+        err = store_add_key(store, &key, detail);
+    buf_clear(&certificates);
+    buf_clear(&public_key);
+    return err;
+}
+
+static bool has_key(const struct config *config, const char *name)
+{
+    for (size_t i = 0; i < config->key_count; i++) {
+        if (strcmp(config->keys[i].name, name) == 0)
+            return true;
+    }
+    return false;
+}
+
+// It had no name so far.
+static enum err move_audit_key(struct store *store, struct move *move, struct detail *detail)
+{
+    static const char *const names[] = {"audit", "audit-key"};
+    struct config_key from = move->config->audit_key;
+    from.purpose = WIRE_AUDIT;
+    from.state = WIRE_ENABLED;
+    from.algorithms = REGISTRY_ALL;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        if (has_key(move->config, names[i]))
+            continue;
+        snprintf(move->migration->audit_key, sizeof move->migration->audit_key, "%s", names[i]);
+        move->migration->keys++;
+        return move_key(store, &from, names[i], detail);
+    }
+    return err_set(detail, ERR_PERM,
+                   "audit-key: there are keys called audit and audit-key: rename one of them");
+}
+
+// In the registry one grant says a thing; equal ones had a budget each.
+static enum err move_grant(struct store *store, const struct config *config, size_t index,
+                           struct detail *detail)
+{
+    const struct config_grant *from = &config->grants[index];
+    struct store_grant grant = {
+        .operations = from->operations, .algorithms = from->algorithms, .limits = from->limits};
+    for (size_t i = 0; i < index; i++) {
+        const struct config_grant *other = &config->grants[i];
+        if (strcmp(other->client, from->client) == 0 && strcmp(other->key, from->key) == 0 &&
+            other->operations == from->operations && other->algorithms == from->algorithms)
+            return err_set(detail, ERR_PERM,
+                           "two grants of client %s for key %s allow the same: make one of them",
+                           from->client, from->key);
+    }
+    snprintf(grant.client, sizeof grant.client, "%s", from->client);
+    snprintf(grant.key, sizeof grant.key, "%s", from->key);
+    return store_put_grant(store, &grant, detail);
+}
+
+static enum err move_all(struct store *store, struct move *move, struct detail *detail)
+{
+    const struct config *config = move->config;
+    struct migration *migration = move->migration;
+    enum err err = ERR_OK;
+    for (size_t i = 0; i < config->key_count && err == ERR_OK; i++, migration->keys++)
+        err = move_key(store, &config->keys[i], config->keys[i].name, detail);
+    if (err == ERR_OK && config->has_audit_key)
+        err = move_audit_key(store, move, detail);
+    for (size_t i = 0; i < config->client_count && err == ERR_OK; i++, migration->clients++) {
+        struct store_client client = {0};
+        snprintf(client.name, sizeof client.name, "%s", config->clients[i].name);
+        snprintf(client.public_key, sizeof client.public_key, "%s", config->clients[i].public_key);
+        err = store_add_client(store, &client, detail);
+    }
+    for (size_t i = 0; i < config->grant_count && err == ERR_OK; i++, migration->grants++)
+        err = move_grant(store, config, i, detail);
+    return err;
+}
+
+static enum err refuse_key(void *context, const struct store_key *key)
+{
+    return err_set(context, ERR_PERM, "the registry has keys already (\"%s\")", key->name);
+}
+
+static enum err refuse_client(void *context, const struct store_client *client)
+{
+    return err_set(context, ERR_PERM, "the registry has clients already (\"%s\")", client->name);
+}
+
+static enum err check_empty(struct store *store, struct detail *detail)
+{
+    enum err err = store_each_key(store, NULL, refuse_key, detail, detail);
+    return err == ERR_OK ? store_each_client(store, NULL, refuse_client, detail, detail) : err;
+}
+
+// Beside the file, so that its paths mean the same: read by hsmd's own rules, it must be without
+// former sections and otherwise as it was.
+static enum err check_new_file(const struct move *move, struct detail *detail)
+{
+    struct config *config = NULL;
+    enum err err = config_load(move->temporary, &config, detail);
+    if (err != ERR_OK)
+        return err_prefix(detail, err, "the new file would be wrong");
+    bool is_same = !config->has_former && config->token_count == move->config->token_count &&
+                   config->listen_count == move->config->listen_count &&
+                   config->officer_count == move->config->officer_count;
+    config_free(config);
+    return is_same
+               ? ERR_OK
+               : err_set(detail, ERR_BUG, "%s: its former sections cannot be told from the rest",
+                         move->migration->file);
+}
+
+static enum err write_new_file(struct move *move, struct detail *detail)
+{
+    struct stat st;
+    struct buf text;
+    struct buf written;
+    const char *file = move->migration->file;
+    buf_init(&text, FILE_SIZE_MAX);
+    buf_init(&written, 2 * FILE_SIZE_MAX);
+    enum err err = file_read(file, &text, detail);
+    if (err == ERR_OK && former_comment_out(buf_bytes(&text), &written) != ERR_OK)
+        err = err_set(detail, ERR_TEMP, "out of memory");
+    if (err == ERR_OK && stat(file, &st) != 0)
+        err = err_errno(detail, ERR_PERM, "%s", file);
+    if (err == ERR_OK) {
+        snprintf(move->temporary, sizeof move->temporary, "%s.migrated", file);
+        err = file_write(move->temporary, buf_bytes(&written), st.st_mode & 07777, detail);
+    }
+    if (err == ERR_OK && (st.st_uid != geteuid() || st.st_gid != getegid()) &&
+        (chown(move->temporary, st.st_uid, st.st_gid) != 0 ||
+         chmod(move->temporary, st.st_mode & 07777) != 0))
+        err = err_errno(detail, ERR_PERM, "%s: its owner", move->temporary);
+    buf_clear(&text);
+    buf_clear(&written);
+    return err == ERR_OK ? check_new_file(move, detail) : err;
+}
+
+static enum err replace_file(struct move *move, struct detail *detail)
+{
+    const char *file = move->migration->file;
+    const char *former = move->migration->former;
+    if (link(file, former) != 0)
+        return err_errno(detail, ERR_PERM, "%s", former);
+    move->is_kept = true;
+    if (rename(move->temporary, file) != 0)
+        return err_errno(detail, ERR_PERM, "%s", file);
+    move->is_replaced = true;
+    return ERR_OK;
+}
+
+static void put_back(struct move *move)
+{
+    const char *file = move->migration->file;
+    const char *former = move->migration->former;
+    if (move->is_replaced && rename(former, file) != 0)
+        log_error("migrate", "err", "the former file cannot be put back", "file", former);
+    else if (move->is_kept && !move->is_replaced)
+        unlink(former);
+    if (move->temporary[0] && !move->is_replaced)
+        unlink(move->temporary);
+}
+
+static enum err move_into(struct store *store, struct move *move, struct detail *detail)
+{
+    enum err err = store_begin(store, detail);
+    if (err == ERR_OK)
+        err = check_empty(store, detail);
+    if (err == ERR_OK)
+        err = move_all(store, move, detail);
+    if (err == ERR_OK)
+        err = write_new_file(move, detail);
+    if (err == ERR_OK)
+        err = replace_file(move, detail);
+    if (err == ERR_OK)
+        err = store_commit(store, detail);
+    store_rollback(store);
+    if (err != ERR_OK)
+        put_back(move);
+    return err;
+}
+
+// Where everything is. The file itself is replaced, not a link to it.
+static enum err find_files(const struct config *config, struct migration *migration,
+                           struct detail *detail)
+{
+    char real[PATH_MAX];
+    if (!realpath(config->path, real))
+        return err_errno(detail, ERR_PERM, "%s", config->path);
+    if ((size_t)snprintf(migration->file, sizeof migration->file, "%s", real) >=
+            sizeof migration->file ||
+        (size_t)snprintf(migration->registry, sizeof migration->registry, "%s/" STORE_FILE,
+                         config->state_directory) >= sizeof migration->registry)
+        return err_set(detail, ERR_PERM, "%s: its path, or state-directory, is too long", real);
+    snprintf(migration->former, sizeof migration->former, "%s" FORMER_SUFFIX, migration->file);
+    if (access(migration->former, F_OK) == 0)
+        return err_set(detail, ERR_PERM, "%s: is there already", migration->former);
+    return ERR_OK;
+}
+
+static enum err migrate_config(const struct config *config, struct migration *migration,
+                               struct detail *detail)
+{
+    struct store *store = NULL;
+    struct move move = {.config = config, .migration = migration};
+    if (!config->has_former)
+        return err_set(detail, ERR_PERM, "%s: has no keys, clients or grants to bring",
+                       config->path);
+    enum err err = find_files(config, migration, detail);
+    if (err != ERR_OK)
+        return err;
+    bool is_new_directory = mkdir(config->state_directory, 0700) == 0;
+    bool is_new_store = access(migration->registry, F_OK) != 0;
+    err = store_open(migration->registry, &store, detail);
+    if (err == ERR_OK)
+        err = move_into(store, &move, detail);
+    store_close(store);
+    if (err != ERR_OK && is_new_store)
+        unlink(migration->registry);
+    if (err != ERR_OK && is_new_directory)
+        rmdir(config->state_directory);
+    return err;
+}
+
+enum err migrate(const char *path, struct migration *out, struct detail *detail)
+{
+    struct config *config = NULL;
+    struct migration migration = {0};
+    enum err err = config_load(path, &config, detail);
+    if (err != ERR_OK)
+        return err;
+    err = migrate_config(config, &migration, detail);
+    config_free(config);
+    if (err == ERR_OK)
+        *out = migration;
+    return err;
+}

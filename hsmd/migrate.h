@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+// hsmd migrate: the keys, clients and grants of a former hsmd.conf brought into the registry.
+#pragma once
+
+#include "hsmd/base/err.h"
+#include "hsmd/base/text.h"
+
+struct migration {
+    char file[480];                    // the configuration that was written anew
+    char former[500];                  // where the one before it is
+    char registry[480];                // the store
+    char audit_key[TEXT_NAME_MAX + 1]; // what the audit key is called now; "": there was none
+    unsigned keys, clients, grants;    // how many were brought; the audit key is one of the keys
+};
+
+// All or nothing: either the registry has everything that the file had and the file has it in
+// comments, or both are as they were. ERR_PERM: there is nothing to bring, the registry has keys or
+// clients already, the file or a certificate is not well-formed, FILE.before-migration exists;
+// ERR_TEMP: hsmd is running, or the disk is full.
+enum err migrate(const char *path, struct migration *migration, struct detail *detail);
