@@ -24,18 +24,21 @@
 #define SECRET_FILE_MAX 256
 #define BUDGETS_FILE "budgets" // in the state directory
 #define BUDGETS_TICK_MS 2000
+#define KEYSTORE_TICK_MS 1000
 #define TICKER_STOP_MS 5000 // for the file of budgets to be written
 
 struct daemon {
     const struct config *config;
     struct registry *registry;
     struct keystore *keystore;
+    struct keystore_key *audit_key; // NULL: none
     struct audit *audit;
     struct refusals *refusals;
     struct checkpointer *checkpointer; // NULL: no audit key
     struct metrics *metrics;
     struct budgets *budgets;
     struct ticker *budgets_ticker;
+    struct ticker *keystore_ticker;
     struct core core;
     struct server *server;
     struct selftest *selftest; // NULL: switched off
@@ -159,16 +162,29 @@ static enum err make_state_directory(const char *path, struct detail *detail)
     return check_state_directory(path, detail);
 }
 
+static enum err add_key(struct daemon *daemon, const struct config_key *from,
+                        struct keystore_key **store, struct detail *detail)
+{
+    const struct keystore_place place = {from->token, from->label,
+                                         bytes_of(from->id, from->id_len)};
+    return keystore_add_key(daemon->keystore, from->name, from->purpose, bytes_of(NULL, 0), &place,
+                            1, store, detail);
+}
+
 // Puts the token's keys under the registry's names, each with a look at its certificate.
 static enum err bind_key(struct daemon *daemon, size_t index, struct detail *detail)
 {
     struct detail warning = {0};
+    struct keystore_key *store = NULL;
     const struct config_key *from = &daemon->config->keys[index];
-    struct keystore_key *store = keystore_find_key(daemon->keystore, index);
-    enum err err = registry_bind_key(daemon->registry, from->name, store, detail);
+    enum err err = add_key(daemon, from, &store, detail);
+    if (err == ERR_OK)
+        err = registry_bind_key(daemon->registry, from->name, store, detail);
+    if (err != ERR_OK)
+        return err;
     const struct registry_key *key =
         registry_key_by_name(daemon->registry, bytes_of_text(from->name));
-    if (err == ERR_OK && key->certificates.len)
+    if (key->certificates.len && keystore_token_ops.describe(store)->public_key.len)
         err = certificate_check(key->certificates, keystore_token_ops.describe(store),
                                 from->purpose, &warning, detail);
     if (err != ERR_OK)
@@ -176,6 +192,12 @@ static enum err bind_key(struct daemon *daemon, size_t index, struct detail *det
     if (warning.text[0])
         log_warning("start", "key", from->name, "err", warning.text);
     return ERR_OK;
+}
+
+static unsigned tick_keystore(void *context)
+{
+    keystore_tick(context);
+    return KEYSTORE_TICK_MS;
 }
 
 static unsigned tick_budgets(void *context)
@@ -204,6 +226,11 @@ static enum err open_keys(struct daemon *daemon, struct detail *detail)
         err = keystore_open(daemon->config, &daemon->keystore, detail);
     for (size_t i = 0; i < daemon->config->key_count && err == ERR_OK; i++)
         err = bind_key(daemon, i, detail);
+    if (err == ERR_OK && daemon->config->has_audit_key)
+        err = add_key(daemon, &daemon->config->audit_key, &daemon->audit_key, detail);
+    if (err == ERR_OK)
+        err = ticker_start(KEYSTORE_TICK_MS, tick_keystore, daemon->keystore,
+                           &daemon->keystore_ticker, detail);
     return err;
 }
 
@@ -213,10 +240,15 @@ static enum err open_checkpointer(struct daemon *daemon, struct detail *detail)
     const struct checkpointer_conf conf = {
         .audit = daemon->audit,
         .keystore = &keystore_token_ops,
-        .key = keystore_find_key(daemon->keystore, config->key_count),
+        .key = daemon->audit_key,
         .lines = config->audit_checkpoint_lines,
         .seconds = config->audit_checkpoint_seconds,
     };
+    if (!keystore_token_ops.describe(daemon->audit_key)->public_key.len) {
+        log_error("start", "key", config->audit_key.name, "err",
+                  "it has not been seen in its token: no checkpoints until hsmd is started again");
+        return ERR_OK;
+    }
     return checkpointer_open(&conf, &daemon->checkpointer, detail);
 }
 
@@ -362,6 +394,8 @@ enum err daemon_stop(struct daemon *daemon, struct detail *detail)
     }
     if (err == ERR_OK)
         err = checkpointer_close(daemon->checkpointer, detail);
+    if (!ticker_stop(daemon->keystore_ticker, TICKER_STOP_MS) && err == ERR_OK)
+        err = err_set(detail, ERR_TEMP, "the tokens' ticker does not end");
     if (!ticker_stop(daemon->budgets_ticker, TICKER_STOP_MS) && err == ERR_OK)
         err = err_set(detail, ERR_TEMP, "the file of budgets cannot be written");
     if (err != ERR_OK)

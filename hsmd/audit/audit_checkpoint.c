@@ -49,7 +49,7 @@ static enum err sign(struct checkpointer *checkpointer, const char *stamp,
     buf_clear(&text);
     if (err != ERR_OK)
         return err_set(detail, err, "cannot hash");
-    err = conf->keystore->sign(conf->key, checkpointer->scheme, HASH_SHA256, 0,
+    err = conf->keystore->sign(conf->key, KEYSTORE_ANY, checkpointer->scheme, HASH_SHA256, 0,
                                bytes_of(digest, hash_size(HASH_SHA256)), deadline_in(limit),
                                checkpointer->signature, &len, detail);
     checkpoint->signature = bytes_of(checkpointer->signature, len);

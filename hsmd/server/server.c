@@ -151,7 +151,7 @@ static void accept_request(struct server *server, zmq_msg_t *route, zmq_msg_t *f
     if (!peer)
         return;
     bool is_stopping = atomic_load(&server->is_stopping);
-    unsigned lane = core_lane(server->core, peer, message_bytes(frame));
+    unsigned lane = core_lane(server->core, peer, message_bytes(frame), NULL);
     struct job *job =
         is_stopping || lane >= server->lane_count ? NULL : queue_take(server->queue, lane, peer);
     if (!job) {
