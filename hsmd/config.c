@@ -205,6 +205,7 @@ static enum err take_token(struct config *config, cfg_t *cfg, struct detail *det
         .init_args = optional(cfg, "init-args"),
         .pin_credential = optional(cfg, "pin-credential"),
         .sessions = (unsigned)cfg_getint(cfg, "sessions"),
+        .healing = true,
     };
     if (!optional(cfg, "module"))
         return complain(cfg, detail, "module is missing");

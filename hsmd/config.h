@@ -25,6 +25,7 @@ struct config_token {
     const char *pin_file;       // or NULL
     const char *pin_credential; // or NULL; one of both is there
     unsigned sessions;
+    bool healing; // the PIN an officer gives stays in locked memory
 };
 
 struct config_key {
