@@ -37,7 +37,7 @@ struct call {
 
 enum err core_worker_init(struct core_worker *worker, struct detail *detail)
 {
-    *worker = (struct core_worker){0};
+    *worker = (struct core_worker){.token = KEYSTORE_ANY};
     enum err err = secret_init(&worker->secret, WIRE_SECRET_MAX, detail);
     if (err == ERR_OK)
         err = secret_init(&worker->z, WIRE_SECRET_MAX, detail);
@@ -73,8 +73,8 @@ static enum err find_key(struct call *call, struct bytes name, enum wire_algorit
         registry_authorise(registry, call->client, key, call->request.operation, algorithm);
     if (err != ERR_OK)
         return err_set(&call->detail, err, "no grant");
-    if (!key->store)
-        return err_set(&call->detail, ERR_TEMP, "the key is not in its token");
+    if (!key->store || !call->core->keystore->describe(key->store)->public_key.len)
+        return err_set(&call->detail, ERR_TEMP, "the key has not been seen in its token");
     call->key = key;
     return ERR_OK;
 }
@@ -167,9 +167,9 @@ static enum err handle_sign(struct call *call)
         err = begin_use(call, request->algorithm);
     if (err != ERR_OK)
         return err;
-    err = call->core->keystore->sign(call->key->store, scheme_of(request->algorithm), request->hash,
-                                     request->salt, digest, call->deadline, call->worker->signature,
-                                     &len, &call->detail);
+    err = call->core->keystore->sign(
+        call->key->store, call->worker->token, scheme_of(request->algorithm), request->hash,
+        request->salt, digest, call->deadline, call->worker->signature, &len, &call->detail);
     end_use(call, err);
     call->reply.signature = bytes_of(call->worker->signature, len);
     return err;
@@ -194,8 +194,9 @@ static enum err handle_unwrap(struct call *call)
     err = begin_use(call, request->algorithm);
     if (err != ERR_OK)
         return err;
-    err = call->core->keystore->unwrap(call->key->store, &padding, request->ciphertext,
-                                       call->deadline, &call->worker->secret, &call->detail);
+    err = call->core->keystore->unwrap(call->key->store, call->worker->token, &padding,
+                                       request->ciphertext, call->deadline, &call->worker->secret,
+                                       &call->detail);
     end_use(call, err);
     // As long for bad padding as for good, and for a short secret as for a long one.
     call->reply.unwrapped = (struct wire_unwrapped){
@@ -217,8 +218,8 @@ static enum err handle_agree(struct call *call)
         err = begin_use(call, request->algorithm);
     if (err != ERR_OK)
         return err;
-    err = call->core->keystore->agree(call->key->store, request->peer, request->cofactor,
-                                      call->deadline, &worker->z, &call->detail);
+    err = call->core->keystore->agree(call->key->store, call->worker->token, request->peer,
+                                      request->cofactor, call->deadline, &worker->z, &call->detail);
     end_use(call, err);
     if (err == ERR_OK) {
         err = kdf_x963(request->hash, bytes_of(worker->z.data, worker->z.len), request->info,
@@ -390,7 +391,7 @@ static struct bytes key_of(const struct wire_request *request, enum wire_algorit
 }
 
 static unsigned lane_of(const struct core *core, const struct registry *registry, const char *peer,
-                        struct bytes frame)
+                        struct bytes frame, const unsigned *outstanding)
 {
     struct wire_request request;
     enum wire_algorithm algorithm;
@@ -403,13 +404,14 @@ static unsigned lane_of(const struct core *core, const struct registry *registry
     if (!key || !key->store ||
         registry_authorise(registry, client, key, request.operation, algorithm) != ERR_OK)
         return 0;
-    return 1 + core->keystore->token(key->store);
+    return 1 + core->keystore->pick(key->store, outstanding);
 }
 
-unsigned core_lane(const struct core *core, const char *peer, struct bytes frame)
+unsigned core_lane(const struct core *core, const char *peer, struct bytes frame,
+                   const unsigned *outstanding)
 {
     const struct registry *registry = live_take(core->live);
-    unsigned lane = lane_of(core, registry, peer, frame);
+    unsigned lane = lane_of(core, registry, peer, frame, outstanding);
     live_give(core->live, registry);
     return lane;
 }

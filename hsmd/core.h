@@ -30,6 +30,7 @@ struct core_worker {
     struct secret secret; // that leaves: an unwrapped or a derived key
     struct secret z;      // that never does
     uint8_t signature[TOKEN_SIGNATURE_MAX];
+    unsigned token; // where its operations are done first; KEYSTORE_ANY if that is all one
 };
 
 enum err core_worker_init(struct core_worker *worker, struct detail *detail);
@@ -43,7 +44,9 @@ bool core_handle(const struct core *core, struct core_worker *worker, const char
 
 // Whose turn it is to do this: 1 and up, a token of the keystore, in its order; 0: none. What is
 // going to be refused needs no token either.
-unsigned core_lane(const struct core *core, const char *peer, struct bytes frame);
+// outstanding: requests per token, by the keystore's numbers; NULL: all equal.
+unsigned core_lane(const struct core *core, const char *peer, struct bytes frame,
+                   const unsigned *outstanding);
 
 // May the holder of this CURVE key (Z85) connect: is it a client's at this moment?
 bool core_is_client(const struct core *core, const char *public_key);

@@ -11,14 +11,12 @@ static bool is_allowed(void *context, const char *public_key)
 static unsigned lane(void *context, const char *peer, struct bytes frame,
                      const unsigned *outstanding)
 {
-    (void)outstanding;
-    return core_lane(context, peer, frame);
+    return core_lane(context, peer, frame, outstanding);
 }
 
 static enum err worker_new(void *context, unsigned number, void **worker, struct detail *detail)
 {
     (void)context;
-    (void)number;
     struct core_worker *made = mem_calloc(1, sizeof *made);
     if (!made)
         return err_set(detail, ERR_TEMP, "out of memory");
@@ -27,6 +25,7 @@ static enum err worker_new(void *context, unsigned number, void **worker, struct
         mem_free(made);
         return err;
     }
+    made->token = number ? number - 1 : KEYSTORE_ANY;
     *worker = made;
     return ERR_OK;
 }

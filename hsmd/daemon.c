@@ -28,6 +28,7 @@
 #define AUDIT_KEY "audit"      // its name in the registry
 #define BUDGETS_FILE "budgets" // in the state directory
 #define BUDGETS_TICK_MS 2000
+#define KEYSTORE_TICK_MS 1000
 #define TICKER_STOP_MS 5000 // for the file of budgets to be written
 
 struct daemon {
@@ -41,6 +42,7 @@ struct daemon {
     struct metrics *metrics;
     struct budgets *budgets;
     struct ticker *budgets_ticker;
+    struct ticker *keystore_ticker;
     struct core core;
     struct server *server;
     struct selftest *selftest; // NULL: switched off
@@ -164,16 +166,29 @@ static enum err make_state_directory(const char *path, struct detail *detail)
     return check_state_directory(path, detail);
 }
 
+static enum err add_key(struct daemon *daemon, const struct config_key *from,
+                        struct keystore_key **store, struct detail *detail)
+{
+    const struct keystore_place place = {from->token, from->label,
+                                         bytes_of(from->id, from->id_len)};
+    return keystore_add_key(daemon->keystore, from->name, from->purpose, bytes_of(NULL, 0), &place,
+                            1, store, detail);
+}
+
 // Puts the token's keys under the registry's names, each with a look at its certificate.
 static enum err bind_key(struct daemon *daemon, size_t index, struct detail *detail)
 {
     struct detail warning = {0};
+    struct keystore_key *store = NULL;
     const struct config_key *from = &daemon->config->keys[index];
-    struct keystore_key *store = keystore_find_key(daemon->keystore, index);
-    enum err err = registry_bind_key(daemon->registry, from->name, store, detail);
+    enum err err = add_key(daemon, from, &store, detail);
+    if (err == ERR_OK)
+        err = registry_bind_key(daemon->registry, from->name, store, detail);
+    if (err != ERR_OK)
+        return err;
     const struct registry_key *key =
         registry_key_by_name(daemon->registry, bytes_of_text(from->name));
-    if (err == ERR_OK && key->certificates.len)
+    if (key->certificates.len && keystore_token_ops.describe(store)->public_key.len)
         err = certificate_check(key->certificates, keystore_token_ops.describe(store),
                                 from->purpose, &warning, detail);
     if (err != ERR_OK)
@@ -192,8 +207,16 @@ static enum err add_audit_key(struct daemon *daemon, struct detail *detail)
         return ERR_OK;
     if (registry_key_by_name(daemon->registry, BYTES_LITERAL(AUDIT_KEY)))
         snprintf(key.name, sizeof key.name, "%s", config->audit_key.name);
-    key.store = keystore_find_key(daemon->keystore, config->key_count);
-    return registry_add_key(daemon->registry, &key, detail);
+    struct config_key from = config->audit_key;
+    from.name = key.name;
+    enum err err = add_key(daemon, &from, &key.store, detail);
+    return err == ERR_OK ? registry_add_key(daemon->registry, &key, detail) : err;
+}
+
+static unsigned tick_keystore(void *context)
+{
+    keystore_tick(context);
+    return KEYSTORE_TICK_MS;
 }
 
 static unsigned tick_budgets(void *context)
@@ -228,6 +251,9 @@ static enum err open_keys(struct daemon *daemon, struct detail *detail)
         err = err_set(detail, ERR_TEMP, "out of memory");
     if (err == ERR_OK)
         daemon->registry = NULL; // live's now
+    if (err == ERR_OK)
+        err = ticker_start(KEYSTORE_TICK_MS, tick_keystore, daemon->keystore,
+                           &daemon->keystore_ticker, detail);
     return err;
 }
 
@@ -391,6 +417,8 @@ enum err daemon_stop(struct daemon *daemon, struct detail *detail)
     }
     if (err == ERR_OK)
         err = checkpointer_close(daemon->checkpointer, detail);
+    if (!ticker_stop(daemon->keystore_ticker, TICKER_STOP_MS) && err == ERR_OK)
+        err = err_set(detail, ERR_TEMP, "the tokens' ticker does not end");
     if (!ticker_stop(daemon->budgets_ticker, TICKER_STOP_MS) && err == ERR_OK)
         err = err_set(detail, ERR_TEMP, "the file of budgets cannot be written");
     if (err != ERR_OK)

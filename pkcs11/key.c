@@ -293,13 +293,19 @@ enum err key_read_object(struct token_session *session, CK_OBJECT_HANDLE object,
 enum err token_key_open(struct token *token, const char *label, struct bytes id,
                         struct token_key **key, struct detail *detail)
 {
+    return token_key_open_in_time(token, label, id, deadline_in(token->wait_ms), key, detail);
+}
+
+enum err token_key_open_in_time(struct token *token, const char *label, struct bytes id,
+                                deadline_t deadline, struct token_key **key, struct detail *detail)
+{
     char quoted[TEXT_QUOTED_SIZE];
     struct token_session *session = NULL;
     struct token_key *new = NULL;
     enum err err = key_new(token, label, id.len, &new, detail);
     if (err || !new)
         return err;
-    err = token_session_get(token, deadline_in(token->wait_ms), &session, detail);
+    err = token_session_get(token, deadline, &session, detail);
     for (int attempt = 0; session && (attempt == 0 || (attempt == 1 && err == ERR_TEMP));
          attempt++) {
         err = session_restore(session, detail);

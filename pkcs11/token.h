@@ -79,6 +79,9 @@ enum err token_login(struct token *token, const struct secret *pin, struct detai
 // type, it wants the PIN for every use, or the public half is that of another key.
 enum err token_key_open(struct token *token, const char *label, struct bytes id,
                         struct token_key **key, struct detail *detail);
+// The same, with a limit for the wait for a session.
+enum err token_key_open_in_time(struct token *token, const char *label, struct bytes id,
+                                deadline_t deadline, struct token_key **key, struct detail *detail);
 void token_key_close(struct token_key *key);
 const struct token_key_info *token_key_describe(const struct token_key *key);
 

@@ -15,6 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "hsmd/audit/audit_file.h"
 #include "hsmd/audit/audit_line.h"
 #include "hsmd/base/alloc.h"
 #include "hsmd/base/clock.h"
@@ -44,10 +45,13 @@ struct audit {
     enum audit_sync sync;
     pthread_t syncer;
     bool has_syncer, is_closing;
-    pthread_cond_t unsynced; // for the syncer
-    bool has_unsynced;       // lines that it has not begun to sync
-    bool is_syncing;         // it uses fd
-    bool is_unsafe;          // it could not: what was written may be lost
+    pthread_cond_t unsynced;   // for the syncer
+    bool has_unsynced;         // lines that it has not begun to sync
+    bool is_syncing;           // it uses fd
+    uint64_t synced;           // lines up to this one are on the disk
+    deadline_t unsynced_since; // the first line after that was written
+    deadline_t waiting_since;  // the first line that it has not begun to sync was
+    bool is_unsafe;            // it could not: what was written may be lost
     // The writer's, whoever that is; has_writer hands them over.
     int fd;
     off_t size; // of the file, up to the end of the last whole line
@@ -56,19 +60,6 @@ struct audit {
     struct audit_link link;
     struct buf batch;
 };
-
-static int write_whole(int fd, struct bytes data)
-{
-    while (data.len) {
-        ssize_t n = write(fd, data.data, data.len);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return -1;
-        data = bytes_of(data.data + n, data.len - (size_t)n);
-    }
-    return 0;
-}
 
 // Lines in a file that nobody can open any more are no log. A file that was renamed is.
 static bool is_removed(const struct audit *audit)
@@ -106,7 +97,7 @@ static bool sync_again(struct audit *audit)
 
 static bool put_batch(struct audit *audit)
 {
-    return sync_again(audit) && write_whole(audit->fd, buf_bytes(&audit->batch)) == 0 &&
+    return sync_again(audit) && audit_file_write(audit->fd, buf_bytes(&audit->batch)) &&
            (audit->sync != AUDIT_SYNC_ALWAYS || fdatasync(audit->fd) == 0);
 }
 
@@ -169,6 +160,22 @@ static struct waiter *write_some(struct audit *audit, struct waiter *list)
     return end;
 }
 
+// There are new lines. Lock held.
+static void note_written(struct audit *audit)
+{
+    deadline_t now = clock_ms();
+    if (audit->sync != AUDIT_SYNC_BATCH) {
+        audit->synced = audit->link.seq;
+        return;
+    }
+    if (audit->synced == audit->head.seq)
+        audit->unsynced_since = now;
+    if (!audit->has_unsynced)
+        audit->waiting_since = now;
+    audit->has_unsynced = true;
+    pthread_cond_signal(&audit->unsynced);
+}
+
 // Writes what is queued now; what comes meanwhile is left to one of those who wait with it. Lock
 // held on entry and return, not while writing.
 static void write_queue(struct audit *audit)
@@ -181,10 +188,8 @@ static void write_queue(struct audit *audit)
     for (struct waiter *rest = list; rest;)
         rest = write_some(audit, rest);
     pthread_mutex_lock(&audit->lock);
-    if (audit->link.seq != audit->head.seq && audit->sync == AUDIT_SYNC_BATCH) {
-        audit->has_unsynced = true;
-        pthread_cond_signal(&audit->unsynced);
-    }
+    if (audit->link.seq != audit->head.seq)
+        note_written(audit);
     audit->head = audit->link;
     if (audit->head.seq >= audit->awaited)
         pthread_cond_signal(&audit->grown);
@@ -236,6 +241,16 @@ struct audit_link audit_head(struct audit *audit)
     return head;
 }
 
+void audit_get_status(struct audit *audit, struct audit_status *status)
+{
+    pthread_mutex_lock(&audit->lock);
+    *status = (struct audit_status){
+        .head = audit->head, .sync = audit->sync, .unsynced = audit->head.seq - audit->synced};
+    if (status->unsynced)
+        status->unsynced_ms = clock_ms() - audit->unsynced_since;
+    pthread_mutex_unlock(&audit->lock);
+}
+
 static struct timespec time_of(deadline_t deadline)
 {
     return (struct timespec){.tv_sec = (time_t)(deadline / 1000),
@@ -266,6 +281,7 @@ void audit_wake(struct audit *audit)
 
 static void sync_once(struct audit *audit)
 {
+    uint64_t seq = audit->head.seq;
     audit->has_unsynced = false;
     audit->is_syncing = true;
     pthread_mutex_unlock(&audit->lock);
@@ -276,6 +292,10 @@ static void sync_once(struct audit *audit)
     pthread_mutex_lock(&audit->lock);
     audit->is_unsafe = audit->is_unsafe || !ok;
     audit->is_syncing = false;
+    if (ok) {
+        audit->synced = seq;
+        audit->unsynced_since = audit->waiting_since;
+    }
     pthread_cond_broadcast(&audit->written);
 }
 
@@ -299,27 +319,11 @@ static void *sync_always(void *argument)
     return NULL;
 }
 
-// That the file is there must be on the disk too.
-static void sync_directory(const struct audit *audit)
-{
-    char *directory = audit->sync == AUDIT_SYNC_OFF ? NULL : mem_strdup(audit->path);
-    if (!directory)
-        return;
-    char *slash = strrchr(directory, '/');
-    if (slash)
-        slash[slash == directory] = 0;
-    int fd = open(slash ? directory : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0 || fsync(fd) != 0)
-        log_warning("audit", "file", audit->path, "err", "its directory cannot be synced");
-    if (fd >= 0)
-        close(fd);
-    mem_free(directory);
-}
-
 enum err audit_set_sync(struct audit *audit, enum audit_sync sync, struct detail *detail)
 {
     audit->sync = sync;
-    sync_directory(audit);
+    if (sync != AUDIT_SYNC_OFF)
+        audit_file_sync_directory(audit->path);
     if (sync == AUDIT_SYNC_BATCH)
         audit->has_syncer = pthread_create(&audit->syncer, NULL, sync_always, audit) == 0;
     if (sync == AUDIT_SYNC_BATCH && !audit->has_syncer)
@@ -340,28 +344,6 @@ static void stop_syncer(struct audit *audit)
     pthread_join(audit->syncer, NULL);
 }
 
-static enum err open_file(const char *path, int *fd, off_t *size, struct detail *detail)
-{
-    struct stat st;
-    int opened = open(path, O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (opened < 0)
-        return err_errno(detail, ERR_PERM, "%s", path);
-    enum err err = ERR_OK;
-    if (fstat(opened, &st) != 0)
-        err = err_errno(detail, ERR_PERM, "%s", path);
-    else if (!S_ISREG(st.st_mode))
-        err = err_set(detail, ERR_PERM, "%s: not a regular file", path);
-    else if (flock(opened, LOCK_EX | LOCK_NB) != 0)
-        err = err_set(detail, ERR_PERM, "%s: another hsmd writes it", path);
-    if (err != ERR_OK) {
-        close(opened);
-        return err;
-    }
-    *fd = opened;
-    *size = st.st_size;
-    return ERR_OK;
-}
-
 // Reads where the chain ends. A torn line gets its line end and an event of its own.
 static enum err find_end(struct audit *audit, bool *torn, struct detail *detail)
 {
@@ -375,7 +357,7 @@ static enum err find_end(struct audit *audit, bool *torn, struct detail *detail)
         return err_set(detail, ERR_PERM, "%s: its end is not an audit log of ours", audit->path);
     if (!*torn || tail[n - 1] == '\n')
         return ERR_OK;
-    if (write_whole(audit->fd, BYTES_LITERAL("\n")) != 0)
+    if (!audit_file_write(audit->fd, BYTES_LITERAL("\n")))
         return err_errno(detail, ERR_TEMP, "%s", audit->path);
     audit->size++;
     return ERR_OK;
@@ -403,11 +385,12 @@ enum err audit_open(const char *path, struct audit **out, struct detail *detail)
         .path = mem_strdup(path), .last = &audit->first, .awaited = UINT64_MAX, .fd = -1};
     init_locks(audit);
     buf_init(&audit->batch, BATCH_MAX);
-    enum err err = audit->path ? open_file(path, &audit->fd, &audit->size, detail)
+    enum err err = audit->path ? audit_file_open(path, &audit->fd, &audit->size, detail)
                                : err_set(detail, ERR_TEMP, "out of memory");
     if (err == ERR_OK)
         err = find_end(audit, &torn, detail);
     audit->head = audit->link;
+    audit->synced = audit->link.seq;
     if (err == ERR_OK && torn) {
         log_warning("audit", "state", "the last line was torn; going on after it", "file", path);
         err = audit_write(audit, &(struct audit_record){.event = AUDIT_TORN}, detail);
@@ -468,7 +451,7 @@ enum err audit_reopen(struct audit *audit, struct detail *detail)
     struct buf body;
     if (is_same_file(audit))
         return ERR_OK;
-    enum err err = open_file(audit->path, &fd, &size, detail);
+    enum err err = audit_file_open(audit->path, &fd, &size, detail);
     if (err == ERR_OK && size != 0) {
         close(fd);
         err =
@@ -493,7 +476,8 @@ enum err audit_reopen(struct audit *audit, struct detail *detail)
     if (audit->sync != AUDIT_SYNC_OFF && fdatasync(old) != 0)
         log_error("audit", "state", "the rotated file cannot be synced", "err", strerror(errno));
     close(old);
-    sync_directory(audit);
+    if (audit->sync != AUDIT_SYNC_OFF)
+        audit_file_sync_directory(audit->path);
     buf_clear(&body);
     audit_wake(audit);
     return err;

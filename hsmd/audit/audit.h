@@ -183,6 +183,16 @@ struct audit_link audit_head(struct audit *audit);
 struct audit_link audit_wait(struct audit *audit, uint64_t seq, deadline_t until);
 void audit_wake(struct audit *audit);
 
+struct audit_status {
+    struct audit_link head;
+    enum audit_sync sync;
+    uint64_t unsynced; // lines written and not yet on the disk; of AUDIT_SYNC_OFF none is counted
+    uint64_t unsynced_ms; // since the first of them was written
+};
+
+// Thread-safe; does not wait for the disk.
+void audit_get_status(struct audit *audit, struct audit_status *status);
+
 const char *audit_event_name(enum audit_event event);
 bool audit_event_by_name(struct bytes name, enum audit_event *event);
 const char *audit_field_name(enum audit_field field);

@@ -70,8 +70,8 @@ static enum err sign(struct checkpointer *checkpointer, struct keystore_key *key
     if (err != ERR_OK)
         return err_set(detail, err, "cannot hash");
     err = checkpointer->conf.keystore->sign(
-        key, scheme, HASH_SHA256, 0, bytes_of(digest, hash_size(HASH_SHA256)), deadline_in(limit),
-        checkpointer->signature, &len, detail);
+        key, KEYSTORE_ANY, scheme, HASH_SHA256, 0, bytes_of(digest, hash_size(HASH_SHA256)),
+        deadline_in(limit), checkpointer->signature, &len, detail);
     checkpoint->signature = bytes_of(checkpointer->signature, len);
     return err;
 }

@@ -11,17 +11,25 @@
 
 struct keystore_key; // defined by the implementation
 
+#define KEYSTORE_ANY 0xffffffffu // no token preferred
+
 struct keystore_ops {
     // As token_sign, token_unwrap and token_agree, with the session found and given back inside.
-    enum err (*sign)(struct keystore_key *key, enum token_scheme scheme, enum hash hash,
-                     unsigned salt, struct bytes digest, deadline_t deadline, uint8_t *out,
-                     size_t *out_len, struct detail *detail);
-    enum err (*unwrap)(struct keystore_key *key, const struct token_padding *padding,
-                       struct bytes ciphertext, deadline_t deadline, struct secret *out,
-                       struct detail *detail);
-    enum err (*agree)(struct keystore_key *key, struct bytes peer, bool cofactor,
+    // token: where to do it first (pick's number, or KEYSTORE_ANY); if that one fails with ERR_TEMP
+    // and the key is in others too, those are tried while the deadline lasts.
+    enum err (*sign)(struct keystore_key *key, unsigned token, enum token_scheme scheme,
+                     enum hash hash, unsigned salt, struct bytes digest, deadline_t deadline,
+                     uint8_t *out, size_t *out_len, struct detail *detail);
+    enum err (*unwrap)(struct keystore_key *key, unsigned token,
+                       const struct token_padding *padding, struct bytes ciphertext,
+                       deadline_t deadline, struct secret *out, struct detail *detail);
+    enum err (*agree)(struct keystore_key *key, unsigned token, struct bytes peer, bool cofactor,
                       deadline_t deadline, struct secret *z, struct detail *detail);
+    // What is known of it, locked or not: of a key never opened yet type, bits, curve and public
+    // key come from what the registry says, and what it can do from its purpose.
     const struct token_key_info *(*describe)(const struct keystore_key *key);
-    // Which token the key is in, from 0: what one does not wait for what another does.
-    unsigned (*token)(const struct keystore_key *key);
+    // The token, from 0, that should do the next operation of this key: of those it is in and that
+    // are well, the one with the least outstanding. outstanding: requests per token, by the same
+    // numbers; NULL: all equal. If none is well, the first.
+    unsigned (*pick)(const struct keystore_key *key, const unsigned *outstanding);
 };

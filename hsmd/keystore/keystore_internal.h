@@ -1,37 +1,104 @@
 // SPDX-License-Identifier: Apache-2.0
-// What keystore_token.c (operations, healing) and keystore_open.c (opening, checks) share.
+// The insides of the keystore, for the files of this folder.
+//
+// Who may touch what. A struct token is used with its module's gate entered, and opened anew or
+// closed with it closed; a token that was not there may appear (atomically) with it entered. Keys
+// and places are added to lists whose heads are atomic, and never taken off before the end, so they
+// can be walked without a lock. keystore->lock guards adding them; token->lock the PIN and the
+// watcher's orders. Neither is ever held across a call into a module.
 #pragma once
 
+#include <pthread.h>
 #include <stdatomic.h>
 
 #include "hsmd/keystore/gate.h"
 #include "hsmd/keystore/keystore_token.h"
+
+#define PLACES_MAX 16    // of a key
+#define KEY_WAIT_MS 5000 // for a session, when a key is opened and nobody's deadline is known
 
 // A module and all tokens reached through it: they are initialised and finalised together.
 struct keystore_module {
     const char *path;
     struct gate gate; // entered by each operation, closed while the module is opened anew
     _Atomic deadline_t next_try; // not opened anew before that
+    atomic_uint pause_ms;        // between one time and the next
+};
+
+// Where the PIN of the moment comes from.
+enum pin_source {
+    PIN_NONE,       // nobody gave one, or it was forgotten
+    PIN_CONFIGURED, // its file or credential is read each time
+    PIN_GIVEN,      // by an officer; kept in token->pin if its section has healing = true
+};
+
+enum mood {
+    MOOD_LOST,   // not there, or not well: it is tried again
+    MOOD_LOCKED, // it waits for an officer
+    MOOD_WELL,
 };
 
 struct keystore_token {
+    struct keystore *keystore;
     const struct config_token *conf;
     struct keystore_module *module;
-    struct token *token;    // NULL: lost, and not found again yet; behind the module's gate
-    atomic_uint failures;   // temporary ones in a row
-    bool has_audit_key;     // one of its keys signs the audit log
-    atomic_bool is_refused; // its PIN was; it is never tried again by itself
+    struct token *_Atomic token; // NULL: not there
+    _Atomic enum mood mood;      // as far as is known: what pick goes by
+    atomic_bool is_lost;         // and that was told
+    atomic_uint doubts;          // requests that failed, since it was last looked at or did well
+    atomic_uint failures;        // looks in a row that found it not well
+    atomic_bool is_refused;      // its PIN was; only an officer may try again
+    atomic_bool is_final_try;    // when it was
+    atomic_bool is_opening;      // somebody is at it
+    unsigned sessions;           // that it was opened with
+
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    enum pin_source source; // (lock)
+    struct secret pin;      // (lock)
+    uint64_t locks;         // (lock) times it was locked: a login that began before is undone
+    bool is_unlocking;      // (lock)
+
+    pthread_t watcher; // see keystore_watch.c
+    bool has_watcher;
+    bool is_due, is_stopping, has_ended; // (lock)
+};
+
+// A key in a token.
+struct place {
+    struct place *next;
+    struct keystore_key *owner;
+    struct keystore_token *token;
+    char label[TOKEN_LABEL_MAX + 1];
+    uint8_t id[TOKEN_ID_MAX];
+    size_t id_len;
+    atomic_bool is_current; // among those that the key is in now
+    // NULL as long as token->token is, or while the token has no such key (any more).
+    struct token_key *_Atomic key;
+    atomic_bool is_being_sought;
+    atomic_bool is_missing;       // and that was told
+    atomic_uint failures;         // of this key in a row
+    _Atomic deadline_t next_look; // while it is not there; not before that
+};
+
+// Never changed once it can be seen; the former ones are kept until the end.
+struct place_set {
+    struct place_set *former;
+    size_t count;
+    struct place *places[];
 };
 
 struct keystore_key {
+    struct keystore_key *next;
     struct keystore *keystore;
-    const struct config_key *conf;
-    struct keystore_token *token;
-    // NULL as long as token->token is, or while the token has no such key any more.
-    struct token_key *_Atomic key;
-    atomic_bool is_being_sought;
-    _Atomic deadline_t next_look; // for a key that is not there; not before that
-    struct token_key_info info;   // a copy that outlives key; info.public_key is owned
+    char *name;
+    _Atomic enum wire_purpose purpose;
+    atomic_bool is_dropped;
+    struct place_set *_Atomic places;
+    pthread_mutex_t lock;                      // of what follows, but for readers of info
+    struct bytes public_key;                   // owned; empty until it is known
+    struct token_key_info told, seen;          // by the registry, in a token
+    const struct token_key_info *_Atomic info; // one of both
 };
 
 struct keystore {
@@ -39,17 +106,53 @@ struct keystore {
     size_t module_count;
     struct keystore_token *tokens;
     size_t token_count;
-    struct keystore_key *keys;
-    size_t key_count;
+    pthread_mutex_t lock;
+    struct keystore_key *_Atomic keys;
+    struct place *_Atomic places;
+    _Atomic keystore_tell tell;
+    void *tell_context;
 };
 
-// Opens one token and its keys, checks them, and that keys known from before are the same. At the
-// start (is_start) each key must be good; later a bad one stays unbound alone, and that is logged.
-// On failure all of the token is closed again. With the module's gate closed.
-enum err keystore_open_token(struct keystore *keystore, struct keystore_token *token, bool is_start,
-                             struct detail *detail);
-// Looks for a key that its token lacked when it was opened anew: for one caller at a time, once in
-// a while. With the module's gate entered and the token open. ERR_PERM: it is still not there,
-// which says nothing about the token.
-enum err keystore_seek_key(struct keystore_key *key, struct detail *detail);
-void keystore_close_token(struct keystore *keystore, struct keystore_token *token);
+// keystore_open.c
+
+struct keystore_token *keystore_find_token(struct keystore *keystore, const char *name,
+                                           struct detail *detail); // NULL: ERR_PERM
+
+// Opens a token that is not open, and logs in if there is a PIN. Gate entered or closed; one at a
+// time, another finds nothing to do. ERR_DENIED: its PIN was refused; it stays open all the same.
+enum err keystore_open_token(struct keystore_token *token, struct detail *detail);
+// Logs in with the PIN that the source of the moment gives, if any.
+enum err keystore_log_in(struct keystore_token *token, struct token *opened, struct detail *detail);
+// Closes it and its keys. With the gate closed.
+void keystore_close_token(struct keystore_token *token);
+// The PIN was refused: said once; it is left alone from now on, since the next try may lock it.
+void keystore_give_up(struct keystore_token *token, const struct detail *detail);
+void keystore_forget_pin(struct keystore_token *token);
+
+// keystore_key.c
+
+// Looks for a key that is not open, for one caller at a time, once in a while (is_urgent: now).
+// With the gate entered. ERR_PERM: it is not there, which says nothing about the token; ERR_TEMP,
+// ERR_DENIED: that does.
+enum err keystore_seek(struct place *place, bool is_urgent, deadline_t deadline,
+                       struct detail *detail);
+// Notes, and says once, whether a key is where it should be. ERR_PERM: it is not.
+void keystore_tell_place(struct place *place, enum err err, const struct detail *detail);
+// All keys of a token that are not open.
+void keystore_seek_all(struct keystore_token *token, bool is_urgent);
+// Opens a key that should be for this purpose, and looks at it closely.
+enum err keystore_take_key(struct token *token, const char *label, struct bytes id,
+                           enum wire_purpose purpose, deadline_t deadline, struct token_key **key,
+                           struct detail *detail);
+void keystore_free_keys(struct keystore *keystore);
+
+// keystore_watch.c
+
+enum err keystore_start_watchers(struct keystore *keystore, struct detail *detail);
+bool keystore_stop_watchers(struct keystore *keystore); // false: one hangs in its module
+// Now, and not at the next tick.
+void keystore_wake_watcher(struct keystore_token *token);
+// Looks at how the token is, without asking it. With the gate entered or closed.
+void keystore_note(struct keystore_token *token);
+// Tells of what has changed since. With no lock held.
+void keystore_tell_changes(struct keystore_token *token, const char *reason);

@@ -3,6 +3,11 @@
 
 #include "hsmd/keystore/keystore_internal.h"
 
+static bool is_open(const struct place *place)
+{
+    return atomic_load(&place->key) && !atomic_load(&place->is_missing);
+}
+
 bool keystore_get_status(struct keystore *keystore, size_t index, struct keystore_status *status)
 {
     if (index >= keystore->token_count)
@@ -10,16 +15,32 @@ bool keystore_get_status(struct keystore *keystore, size_t index, struct keystor
     struct keystore_token *token = &keystore->tokens[index];
     *status = (struct keystore_status){.name = token->conf->name,
                                        .sessions = token->conf->sessions,
-                                       .failures = atomic_load(&token->failures)};
-    for (size_t i = 0; i < keystore->key_count; i++) {
-        const struct keystore_key *key = &keystore->keys[i];
-        if (key->token == token && key->conf->state == WIRE_ENABLED)
-            status->has_enabled = true;
+                                       .token = {.state = TOKEN_ABSENT}};
+    for (struct place *place = atomic_load(&keystore->places); place; place = place->next) {
+        if (place->token != token || !atomic_load(&place->is_current) ||
+            atomic_load(&place->owner->is_dropped))
+            continue;
+        status->keys++;
+        status->keys_missing += !is_open(place);
     }
     if (gate_enter(&token->module->gate, 0)) {
-        status->is_open = token->token != NULL;
-        status->is_refused = token->is_refused;
+        struct token *opened = atomic_load(&token->token);
+        if (opened)
+            token_status(opened, &status->token);
+        status->is_open = status->token.state == TOKEN_READY ||
+                          (opened && status->token.state == TOKEN_RECOVERING);
         gate_leave(&token->module->gate);
     }
+    if (atomic_load(&token->is_refused)) { // a module opened anew does not know
+        status->token.state = TOKEN_PIN_REFUSED;
+        status->token.is_final_try = atomic_load(&token->is_final_try);
+        status->is_open = false;
+    }
     return true;
+}
+
+bool keystore_key_is_open(const struct keystore_key *key, size_t i)
+{
+    const struct place_set *set = atomic_load(&key->places);
+    return i < set->count && is_open(set->places[i]);
 }

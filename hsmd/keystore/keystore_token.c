@@ -1,24 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Operations on keys in tokens, and the last step of healing.
-//
-// pkcs11/ heals sessions, logins and object handles by itself, and finds a token again that its
-// module reports gone. What is left is a module that has lost its bearings while it says all is
-// well, as SoftHSM does when its files were away for a while: such a one must be finalised and
-// initialised. That happens here, when a token has failed several times in a row for reasons that
-// may pass. It waits for the operations under way in that module, and gives up at once if one of
-// them hangs.
-//
-// A key that is gone looks the same at first: SoftHSM that lost its files finds no keys either. So
-// the module is opened anew for it, once; what is then not there is that key's own trouble. It is
-// looked for by the requests that want it, and the others go on.
+// Operations on keys in tokens: where they are done, and where else if that fails.
 #include "hsmd/keystore/keystore_token.h"
 
 #include "hsmd/base/log.h"
 #include "hsmd/keystore/keystore_internal.h"
-
-#define FAILURES_MAX 2       // in a row, before the module is opened anew
-#define REOPEN_EVERY_MS 1000 // at most
-#define REOPEN_WAIT_MS 200   // for the operations under way
 
 // One operation with its arguments, so that it can be done again.
 struct operation {
@@ -46,139 +31,153 @@ struct operation {
     };
 };
 
-// Does a failure speak against the token, so that opening it anew may help?
-enum blame { BLAME_NOBODY, BLAME_TOKEN };
-
-// The PIN was refused, inside of pkcs11/ or here. Said once; the token is left alone from now on,
-// since the next try may lock it.
-static void give_up(struct keystore_token *token, const struct detail *detail)
+static bool is_good(const struct place *place)
 {
-    if (!atomic_exchange(&token->is_refused, true))
-        log_error("token", "token", token->conf->name, "state",
-                  "given up until hsmd is started again", "err", detail->text);
+    return atomic_load(&place->key) && !atomic_load(&place->is_missing) &&
+           atomic_load(&place->token->mood) == MOOD_WELL;
+}
+
+// Whoever comes back with an answer shows that token and key are well.
+static void praise(struct place *place)
+{
+    struct keystore_token *token = place->token;
+    if (atomic_load_explicit(&place->failures, memory_order_relaxed))
+        atomic_store(&place->failures, 0);
+    if (atomic_load_explicit(&place->is_missing, memory_order_relaxed))
+        keystore_tell_place(place, ERR_OK, NULL);
+    if (atomic_load_explicit(&token->mood, memory_order_relaxed) == MOOD_WELL)
+        return;
+    atomic_store(&token->failures, 0);
+    keystore_note(token);
+}
+
+// It is looked at at once. A request that has used up its time says nothing: the token may be busy.
+static void blame(struct place *place, deadline_t deadline)
+{
+    struct keystore_token *token = place->token;
+    keystore_note(token);
+    if (deadline_is_past(deadline))
+        return;
+    atomic_fetch_add(&place->failures, 1);
+    if (atomic_fetch_add(&token->doubts, 1) == 0)
+        keystore_wake_watcher(token);
 }
 
 // With the module's gate entered.
-static enum err run_inside(struct keystore_key *key, const struct operation *operation,
-                           deadline_t deadline, enum blame *blame, struct detail *detail)
+static enum err run_inside(struct place *place, const struct operation *operation,
+                           deadline_t deadline, struct detail *detail)
 {
-    struct keystore_token *token = key->token;
+    struct keystore_token *token = place->token;
     struct token_session *session = NULL;
-    *blame = BLAME_NOBODY;
+    struct token *opened = atomic_load(&token->token);
     if (atomic_load(&token->is_refused))
         return err_set(detail, ERR_TEMP, "token %s: its PIN was refused", token->conf->name);
-    *blame = BLAME_TOKEN;
-    if (!token->token)
+    if (!opened)
         return err_set(detail, ERR_TEMP, "token %s: not there", token->conf->name);
-    enum err err = atomic_load(&key->key) ? ERR_OK : keystore_seek_key(key, detail);
-    if (err == ERR_PERM) { // it was there at the start: a matter of the token, not of the request
-        *blame = BLAME_NOBODY;
+    enum err err =
+        atomic_load(&place->key) ? ERR_OK : keystore_seek(place, false, deadline, detail);
+    if (err == ERR_PERM) // a matter of the token, not of the request
         return ERR_TEMP;
-    }
     if (err == ERR_OK)
-        err = token_session_get(token->token, deadline, &session, detail);
+        err = token_session_get(opened, deadline, &session, detail);
     if (err == ERR_OK) {
-        err = operation->run(operation, session, atomic_load(&key->key), detail);
+        err = operation->run(operation, session, atomic_load(&place->key), detail);
         token_session_put(session);
     }
-    if (err != ERR_DENIED)
-        return err;
-    give_up(token, detail);
-    *blame = BLAME_NOBODY;
-    return ERR_TEMP;
-}
-
-static enum err run_once(struct keystore_key *key, const struct operation *operation,
-                         deadline_t deadline, enum blame *blame, struct detail *detail)
-{
-    struct gate *gate = &key->token->module->gate;
-    struct detail scratch = {0};
-    if (!detail)
-        detail = &scratch;
-    *blame = BLAME_TOKEN;
-    if (!gate_enter(gate, deadline))
-        return err_set(detail, ERR_TEMP, "token %s: being opened anew", key->token->conf->name);
-    enum err err = run_inside(key, operation, deadline, blame, detail);
-    gate_leave(gate);
+    if (err == ERR_DENIED) {
+        keystore_give_up(token, detail);
+        keystore_note(token);
+        return ERR_TEMP;
+    }
+    if (err == ERR_TEMP)
+        blame(place, deadline);
+    else
+        praise(place);
     return err;
 }
 
-static void tell(const struct keystore_token *token, enum err err, const struct detail *detail)
+static enum err run_at(struct place *place, const struct operation *operation, deadline_t deadline,
+                       struct detail *detail)
 {
-    if (err == ERR_OK)
-        log_notice("token", "token", token->conf->name, "state", "opened anew");
-    else
-        log_warning("token", "token", token->conf->name, "state", "not there", "err", detail->text);
+    struct keystore_token *token = place->token;
+    struct gate *gate = &token->module->gate;
+    if (!gate_enter(gate, deadline))
+        return err_set(detail, ERR_TEMP, "token %s: being opened anew", token->conf->name);
+    enum err err = run_inside(place, operation, deadline, detail);
+    gate_leave(gate);
+    keystore_tell_changes(token, detail->text);
+    return err;
 }
 
-// Closes all tokens of the module, which finalises it, and opens what can be opened.
-static void reopen_module(struct keystore *keystore, struct keystore_module *module)
+static size_t place_in(const struct place_set *set, unsigned token)
 {
-    for (size_t i = 0; i < keystore->token_count; i++) {
-        if (keystore->tokens[i].module == module)
-            keystore_close_token(keystore, &keystore->tokens[i]);
+    for (size_t i = 0; i < set->count; i++) {
+        const struct keystore_token *at = set->places[i]->token;
+        if ((unsigned)(at - at->keystore->tokens) == token)
+            return i;
     }
-    for (size_t i = 0; i < keystore->token_count; i++) {
-        struct keystore_token *token = &keystore->tokens[i];
-        struct detail detail = {0};
-        if (token->module != module || atomic_load(&token->is_refused))
-            continue;
-        enum err err = keystore_open_token(keystore, token, false, &detail);
-        if (err == ERR_OK)
-            atomic_store(&token->failures, 0);
-        if (err == ERR_DENIED)
-            give_up(token, &detail);
-        else
-            tell(token, err, &detail);
-    }
+    return set->count;
 }
 
-// Is it this thread's turn to open the module anew? One at a time, and not all the time: while one
-// waits for the lock, no other operation begins.
-static bool is_my_turn(struct keystore_module *module)
+static size_t pick_place(const struct place_set *set, const unsigned *outstanding)
 {
-    deadline_t due = atomic_load(&module->next_try);
-    return clock_ms() >= due &&
-           atomic_compare_exchange_strong(&module->next_try, &due, deadline_in(REOPEN_EVERY_MS));
+    size_t best = set->count;
+    unsigned least = 0;
+    for (size_t i = 0; i < set->count; i++) {
+        const struct keystore_token *at = set->places[i]->token;
+        unsigned load = outstanding ? outstanding[at - at->keystore->tokens] : 0;
+        if (is_good(set->places[i]) && (best == set->count || load < least)) {
+            best = i;
+            least = load;
+        }
+    }
+    return best < set->count ? best : 0;
 }
 
-// After a temporary failure. True: the token is well again, it is worth another try.
-static bool heal(struct keystore_key *key, deadline_t deadline)
+// The places in the order in which they are tried: the preferred one if it is well, the others that
+// are well, and then those that are not. How many are well.
+static size_t put_in_order(const struct place_set *set, unsigned token,
+                           struct place *order[PLACES_MAX])
 {
-    struct keystore_token *token = key->token;
-    struct keystore_module *module = token->module;
-    if (atomic_fetch_add(&token->failures, 1) + 1 < FAILURES_MAX)
-        return false;
-    bool mine = is_my_turn(module);
-    deadline_t limit = deadline_in(mine ? REOPEN_WAIT_MS : REOPEN_EVERY_MS);
-    deadline_t until = deadline < limit ? deadline : limit;
-    if (!mine) { // another one is at it
-        if (!gate_enter(&module->gate, until))
-            return false;
-        gate_leave(&module->gate);
-        return atomic_load(&token->failures) == 0;
+    bool is_well[PLACES_MAX];
+    size_t count = 0;
+    size_t well = 0;
+    size_t first = token == KEYSTORE_ANY ? set->count : place_in(set, token);
+    if (first == set->count)
+        first = pick_place(set, NULL);
+    for (size_t i = 0; i < set->count; i++)
+        is_well[i] = is_good(set->places[i]);
+    for (int turn = 1; turn >= 0; turn--) {
+        for (size_t i = 0; i < set->count; i++) {
+            size_t at = (first + i) % set->count;
+            if (is_well[at] == turn)
+                order[count++] = set->places[at];
+        }
+        well = turn ? count : well;
     }
-    if (!gate_close(&module->gate, until))
-        return false;
-    if (atomic_load(&token->failures)) {
-        reopen_module(key->keystore, module);
-        atomic_store(&module->next_try, deadline_in(REOPEN_EVERY_MS));
-    }
-    gate_open(&module->gate);
-    return atomic_load(&token->failures) == 0;
+    return well;
 }
 
-static enum err run(struct keystore_key *key, const struct operation *operation,
+static enum err run(struct keystore_key *key, unsigned token, const struct operation *operation,
                     deadline_t deadline, struct detail *detail)
 {
-    enum blame blame;
-    enum err err = run_once(key, operation, deadline, &blame, detail);
-    // A request that has used up its time says nothing about the token: it may just be busy.
-    if (err == ERR_TEMP && blame == BLAME_TOKEN && !deadline_is_past(deadline) &&
-        heal(key, deadline))
-        err = run_once(key, operation, deadline, &blame, detail);
-    if (err != ERR_TEMP && atomic_load_explicit(&key->token->failures, memory_order_relaxed))
-        atomic_store(&key->token->failures, 0);
+    const struct place_set *set = atomic_load(&key->places);
+    struct place *order[PLACES_MAX];
+    struct detail scratch = {0};
+    size_t well = put_in_order(set, token, order);
+    enum err err = ERR_TEMP;
+    if (!detail)
+        detail = &scratch;
+    for (size_t i = 0; i < set->count && err == ERR_TEMP; i++) {
+        if (i > 0 && deadline_is_past(deadline))
+            break;
+        // One that is only busy must leave some time for the others.
+        size_t others = i < well ? well - i - 1 : 0;
+        deadline_t limit = deadline;
+        if (others)
+            limit = deadline_in((unsigned)deadline_left(deadline) / (unsigned)(others + 1));
+        err = run_at(order[i], operation, limit < deadline ? limit : deadline, detail);
+    }
     return err;
 }
 
@@ -204,38 +203,40 @@ static enum err run_agree(const struct operation *operation, struct token_sessio
                        operation->agree.z, detail);
 }
 
-static enum err sign(struct keystore_key *key, enum token_scheme scheme, enum hash hash,
-                     unsigned salt, struct bytes digest, deadline_t deadline, uint8_t *out,
-                     size_t *out_len, struct detail *detail)
+static enum err sign(struct keystore_key *key, unsigned token, enum token_scheme scheme,
+                     enum hash hash, unsigned salt, struct bytes digest, deadline_t deadline,
+                     uint8_t *out, size_t *out_len, struct detail *detail)
 {
     const struct operation operation = {.run = run_sign,
                                         .sign = {scheme, hash, salt, digest, out, out_len}};
-    return run(key, &operation, deadline, detail);
+    return run(key, token, &operation, deadline, detail);
 }
 
-static enum err unwrap(struct keystore_key *key, const struct token_padding *padding,
-                       struct bytes ciphertext, deadline_t deadline, struct secret *out,
-                       struct detail *detail)
+static enum err unwrap(struct keystore_key *key, unsigned token,
+                       const struct token_padding *padding, struct bytes ciphertext,
+                       deadline_t deadline, struct secret *out, struct detail *detail)
 {
     const struct operation operation = {.run = run_unwrap, .unwrap = {padding, ciphertext, out}};
-    return run(key, &operation, deadline, detail);
+    return run(key, token, &operation, deadline, detail);
 }
 
-static enum err agree(struct keystore_key *key, struct bytes peer, bool cofactor,
+static enum err agree(struct keystore_key *key, unsigned token, struct bytes peer, bool cofactor,
                       deadline_t deadline, struct secret *z, struct detail *detail)
 {
     const struct operation operation = {.run = run_agree, .agree = {peer, cofactor, z}};
-    return run(key, &operation, deadline, detail);
+    return run(key, token, &operation, deadline, detail);
 }
 
 static const struct token_key_info *describe(const struct keystore_key *key)
 {
-    return &key->info;
+    return atomic_load(&key->info);
 }
 
-static unsigned token_number(const struct keystore_key *key)
+static unsigned pick(const struct keystore_key *key, const unsigned *outstanding)
 {
-    return (unsigned)(key->token - key->keystore->tokens);
+    const struct place_set *set = atomic_load(&key->places);
+    const struct keystore_token *token = set->places[pick_place(set, outstanding)]->token;
+    return (unsigned)(token - token->keystore->tokens);
 }
 
 const struct keystore_ops keystore_token_ops = {
@@ -243,5 +244,5 @@ const struct keystore_ops keystore_token_ops = {
     .unwrap = unwrap,
     .agree = agree,
     .describe = describe,
-    .token = token_number,
+    .pick = pick,
 };

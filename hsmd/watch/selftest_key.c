@@ -62,7 +62,7 @@ static enum err test_sign(struct test *test)
     if (hash_digest(HASH_SHA256, bytes_of_text(selftest_text), outcome->digest) != ERR_OK)
         return err_set(test->detail, ERR_TEMP, "cannot hash");
     struct bytes digest = bytes_of(outcome->digest, hash_size(HASH_SHA256));
-    enum err err = test->keystore->sign(test->key->store, scheme, HASH_SHA256,
+    enum err err = test->keystore->sign(test->key->store, KEYSTORE_ANY, scheme, HASH_SHA256,
                                         scheme == TOKEN_RSA_PSS ? PSS_SALT : 0, digest,
                                         test->deadline, signature, &len, test->detail);
     if (err == ERR_OK)
@@ -102,8 +102,9 @@ static enum err test_unwrap(struct test *test)
     if (RAND_bytes(secret, sizeof secret) != 1 ||
         !encrypt(test, bytes_of(secret, sizeof secret), wrapped, &len))
         return err_openssl(test->detail, ERR_TEMP, "cannot encrypt a secret for it");
-    enum err err = test->keystore->unwrap(test->key->store, &padding, bytes_of(wrapped, len),
-                                          test->deadline, test->scratch, test->detail);
+    enum err err =
+        test->keystore->unwrap(test->key->store, KEYSTORE_ANY, &padding, bytes_of(wrapped, len),
+                               test->deadline, test->scratch, test->detail);
     if (err == ERR_OK && !bytes_equal(bytes_of(secret, sizeof secret),
                                       bytes_of(test->scratch->data, test->scratch->len)))
         err = err_set(test->detail, ERR_PERM, "another secret than was encrypted");
@@ -125,8 +126,8 @@ static enum err agree_with(struct test *test, EVP_PKEY *peer)
     EVP_PKEY_CTX_free(ctx);
     if (!ok)
         return err_openssl(test->detail, ERR_TEMP, "cannot agree with it");
-    enum err err = test->keystore->agree(test->key->store, bytes_of(point, point_len), false,
-                                         test->deadline, test->scratch, test->detail);
+    enum err err = test->keystore->agree(test->key->store, KEYSTORE_ANY, bytes_of(point, point_len),
+                                         false, test->deadline, test->scratch, test->detail);
     if (err == ERR_OK &&
         !bytes_equal(bytes_of(expected, len), bytes_of(test->scratch->data, test->scratch->len)))
         err = err_set(test->detail, ERR_PERM, "another secret than was agreed on");

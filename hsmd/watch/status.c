@@ -36,15 +36,15 @@ static void put_tokens(const struct status *status, struct exposition *out)
     exposition_begin(out, NAMESPACE "token_up", "gauge",
                      "1: found and logged in, and the last operation did not fail with it.");
     for (size_t i = 0; status->keystore && keystore_get_status(status->keystore, i, &token); i++)
-        exposition_put(out, "", token.is_open && !token.failures, "token", token.name, NULL);
+        exposition_put(out, "", token.is_open && !token.token.failures, "token", token.name, NULL);
     exposition_begin(out, NAMESPACE "token_pin_refused", "gauge",
                      "1: the token refused its PIN, which is not tried again.");
     for (size_t i = 0; status->keystore && keystore_get_status(status->keystore, i, &token); i++)
-        exposition_put(out, "", token.is_refused, "token", token.name, NULL);
+        exposition_put(out, "", token.token.state == TOKEN_PIN_REFUSED, "token", token.name, NULL);
     exposition_begin(out, NAMESPACE "token_failures", "gauge",
                      "Operations in a row that failed for reasons that may pass.");
     for (size_t i = 0; status->keystore && keystore_get_status(status->keystore, i, &token); i++)
-        exposition_put(out, "", token.failures, "token", token.name, NULL);
+        exposition_put(out, "", token.token.failures, "token", token.name, NULL);
     exposition_begin(out, NAMESPACE "token_sessions", "gauge", "Sessions asked of the token.");
     for (size_t i = 0; status->keystore && keystore_get_status(status->keystore, i, &token); i++)
         exposition_put(out, "", token.sessions, "token", token.name, NULL);
@@ -135,13 +135,15 @@ static void check_tokens(const struct status *status, struct problems *problems)
 {
     struct keystore_status token;
     for (size_t i = 0; status->keystore && keystore_get_status(status->keystore, i, &token); i++) {
-        if (!token.has_enabled)
+        if (!token.keys)
             continue;
-        if (token.is_refused)
+        if (token.token.state == TOKEN_PIN_REFUSED)
             put_problem(problems, "token", token.name, "it refused its PIN");
+        else if (token.token.state == TOKEN_LOCKED)
+            put_problem(problems, "token", token.name, "it is locked");
         else if (!token.is_open)
             put_problem(problems, "token", token.name, "it is not there");
-        else if (token.failures)
+        else if (token.token.failures)
             put_problem(problems, "token", token.name, "its last operation failed");
     }
 }

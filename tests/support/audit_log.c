@@ -63,9 +63,9 @@ void audit_log_seal(struct audit *audit, const char *kind)
     REQUIRE(audit_line_signed(&checkpoint.covered, stamp, &text) == ERR_OK);
     REQUIRE(hash_digest(HASH_SHA256, buf_bytes(&text), digest) == ERR_OK);
     REQUIRE(checkpoint_key_id(memstore_ops.describe(key)->public_key, checkpoint.key_id) == ERR_OK);
-    REQUIRE(memstore_ops.sign(key, is_rsa ? TOKEN_RSA_PKCS1 : TOKEN_ECDSA, HASH_SHA256, 0,
-                              bytes_of(digest, 32), deadline_in(60000), signature, &len,
-                              NULL) == ERR_OK);
+    REQUIRE(memstore_ops.sign(key, KEYSTORE_ANY, is_rsa ? TOKEN_RSA_PKCS1 : TOKEN_ECDSA,
+                              HASH_SHA256, 0, bytes_of(digest, 32), deadline_in(60000), signature,
+                              &len, NULL) == ERR_OK);
     checkpoint.signature = bytes_of(signature, len);
     const struct audit_record record = {.event = AUDIT_CHECKPOINT,
                                         .algorithm = is_rsa ? "rsa-pkcs1" : "ecdsa",

@@ -112,10 +112,11 @@ static bool set_scheme(EVP_PKEY_CTX *ctx, enum token_scheme scheme, enum hash ha
            EVP_PKEY_CTX_set_signature_md(ctx, md) > 0;
 }
 
-static enum err sign(struct keystore_key *key, enum token_scheme scheme, enum hash hash,
-                     unsigned salt, struct bytes digest, deadline_t deadline, uint8_t *out,
-                     size_t *out_len, struct detail *detail)
+static enum err sign(struct keystore_key *key, unsigned token, enum token_scheme scheme,
+                     enum hash hash, unsigned salt, struct bytes digest, deadline_t deadline,
+                     uint8_t *out, size_t *out_len, struct detail *detail)
 {
+    (void)token;
     (void)deadline;
     enum err err = enter(key, detail);
     if (err != ERR_OK)
@@ -131,10 +132,11 @@ static enum err sign(struct keystore_key *key, enum token_scheme scheme, enum ha
     return ERR_OK;
 }
 
-static enum err unwrap(struct keystore_key *key, const struct token_padding *padding,
-                       struct bytes ciphertext, deadline_t deadline, struct secret *out,
-                       struct detail *detail)
+static enum err unwrap(struct keystore_key *key, unsigned token,
+                       const struct token_padding *padding, struct bytes ciphertext,
+                       deadline_t deadline, struct secret *out, struct detail *detail)
 {
+    (void)token;
     (void)deadline;
     enum err err = enter(key, detail);
     if (err != ERR_OK)
@@ -157,9 +159,10 @@ static enum err unwrap(struct keystore_key *key, const struct token_padding *pad
     return err == ERR_OK ? ERR_OK : err_set(detail, err, "cannot be decrypted");
 }
 
-static enum err agree(struct keystore_key *key, struct bytes peer, bool cofactor,
+static enum err agree(struct keystore_key *key, unsigned token, struct bytes peer, bool cofactor,
                       deadline_t deadline, struct secret *z, struct detail *detail)
 {
+    (void)token;
     (void)deadline;
     (void)cofactor; // the curves here have cofactor 1
     enum err err = enter(key, detail);
@@ -186,8 +189,9 @@ static const struct token_key_info *describe(const struct keystore_key *key)
 }
 
 // As if RSA keys and the others were in a token each.
-static unsigned token_number(const struct keystore_key *key)
+static unsigned pick(const struct keystore_key *key, const unsigned *outstanding)
 {
+    (void)outstanding;
     return key->info.type == TOKEN_KEY_RSA ? 0 : 1;
 }
 
@@ -196,5 +200,5 @@ const struct keystore_ops memstore_ops = {
     .unwrap = unwrap,
     .agree = agree,
     .describe = describe,
-    .token = token_number,
+    .pick = pick,
 };

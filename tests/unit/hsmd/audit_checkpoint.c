@@ -257,6 +257,17 @@ static void test_syncs(void **state)
         for (unsigned i = 0; i < 20; i++)
             audit_log_use(audit, i);
         audit_log_seal(audit, "P-256");
+        struct audit_status status;
+        deadline_t until = deadline_in(PATIENCE_MS);
+        for (audit_get_status(audit, &status); status.unsynced; audit_get_status(audit, &status)) {
+            assert_int_equal(sync, AUDIT_SYNC_BATCH);
+            assert_true(status.unsynced <= 21 && status.unsynced_ms <= PATIENCE_MS);
+            assert_false(deadline_is_past(until));
+            usleep(1000);
+        }
+        assert_int_equal(status.sync, sync);
+        assert_int_equal(status.unsynced_ms, 0);
+        assert_int_equal(status.head.seq, 21 * (sync + 1));
         audit_close(audit);
         assert_int_equal(audit_open(path, &audit, NULL), ERR_OK);
     }

@@ -84,28 +84,29 @@ static void test_kinds(void **state)
     }
 }
 
-static enum err bent_sign(struct keystore_key *key, enum token_scheme scheme, enum hash hash,
-                          unsigned salt, struct bytes digest, deadline_t deadline, uint8_t *out,
-                          size_t *out_len, struct detail *why)
+static enum err bent_sign(struct keystore_key *key, unsigned token, enum token_scheme scheme,
+                          enum hash hash, unsigned salt, struct bytes digest, deadline_t deadline,
+                          uint8_t *out, size_t *out_len, struct detail *why)
 {
-    enum err err = memstore_ops.sign(key, scheme, hash, salt, digest, deadline, out, out_len, why);
+    enum err err =
+        memstore_ops.sign(key, token, scheme, hash, salt, digest, deadline, out, out_len, why);
     out[*out_len - 1] ^= 1;
     return err;
 }
 
-static enum err bent_unwrap(struct keystore_key *key, const struct token_padding *padding,
-                            struct bytes ciphertext, deadline_t deadline, struct secret *out,
-                            struct detail *why)
+static enum err bent_unwrap(struct keystore_key *key, unsigned token,
+                            const struct token_padding *padding, struct bytes ciphertext,
+                            deadline_t deadline, struct secret *out, struct detail *why)
 {
-    enum err err = memstore_ops.unwrap(key, padding, ciphertext, deadline, out, why);
+    enum err err = memstore_ops.unwrap(key, token, padding, ciphertext, deadline, out, why);
     out->data[0] ^= 1;
     return err;
 }
 
-static enum err bent_agree(struct keystore_key *key, struct bytes peer, bool cofactor,
-                           deadline_t deadline, struct secret *z, struct detail *why)
+static enum err bent_agree(struct keystore_key *key, unsigned token, struct bytes peer,
+                           bool cofactor, deadline_t deadline, struct secret *z, struct detail *why)
 {
-    enum err err = memstore_ops.agree(key, peer, cofactor, deadline, z, why);
+    enum err err = memstore_ops.agree(key, token, peer, cofactor, deadline, z, why);
     z->data[0] ^= 1;
     return err;
 }
@@ -118,7 +119,7 @@ static void test_wrong_results(void **state)
                                       .unwrap = bent_unwrap,
                                       .agree = bent_agree,
                                       .describe = memstore_ops.describe,
-                                      .token = memstore_ops.token};
+                                      .pick = memstore_ops.pick};
     const struct registry_key *key = NULL;
     unsigned tested = 0;
     for (size_t i = 0; (key = registry_key_at(custodian.registry, i)) != NULL; i++) {

@@ -1,0 +1,371 @@
+// SPDX-License-Identifier: Apache-2.0
+// Each token has a thread that looks after it: at every tick, as soon as a request met a failure,
+// and every RETRY_MS while the token is not well. So a token heals when nobody asks for it, and one
+// whose module hangs holds up nobody else.
+//
+// pkcs11/ heals sessions, logins and object handles by itself, and finds a token again that its
+// module reports gone; asking (token_check) is enough for that. What is left is a module that has
+// lost its bearings while it says all is well, as SoftHSM does when its files were away for a
+// while. So one that requests have failed with must show that it still works, with a key of its
+// own; and one that does not, twice in a row, has its module finalised and initialised. That waits
+// for the operations under way in the module, and gives up at once if one of them hangs.
+//
+// A key that is gone looks the same at first. If another key of the token works it is that key's
+// own trouble.
+#include "hsmd/keystore/keystore_internal.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <time.h>
+
+#include "hsmd/base/log.h"
+
+#define RETRY_MS 200
+#define CHECK_MS 1000          // for a session, to look with
+#define HANG_MS 2000           // a call that takes so long hangs
+#define FAILURES_MAX 2         // in a row, before the module is opened anew
+#define REOPEN_PAUSE_MS 1000   // between one time and the next; doubles
+#define REOPEN_PAUSE_MAX 60000 // while it disturbs others and helps nobody
+#define REOPEN_WAIT_MS 200     // for the operations under way
+#define STOP_MS 5000
+
+static bool has_lost_login(struct keystore_token *token)
+{
+    pthread_mutex_lock(&token->lock);
+    bool has_lost = token->source != PIN_NONE;
+    pthread_mutex_unlock(&token->lock);
+    return has_lost;
+}
+
+static enum mood mood_of(struct keystore_token *token)
+{
+    struct token_status status;
+    struct token *opened = atomic_load(&token->token);
+    if (!opened || atomic_load(&token->is_refused))
+        return MOOD_LOST;
+    token_status(opened, &status);
+    if (status.state == TOKEN_LOCKED)
+        return has_lost_login(token) ? MOOD_LOST : MOOD_LOCKED;
+    bool is_hanging = status.in_call && status.longest_call_ms > HANG_MS;
+    return status.state == TOKEN_READY && !status.is_breaking && !is_hanging &&
+                   !atomic_load(&token->failures)
+               ? MOOD_WELL
+               : MOOD_LOST;
+}
+
+void keystore_note(struct keystore_token *token)
+{
+    atomic_store(&token->mood, mood_of(token));
+}
+
+void keystore_tell_changes(struct keystore_token *token, const char *reason)
+{
+    struct keystore *keystore = token->keystore;
+    keystore_tell tell = atomic_load(&keystore->tell);
+    const char *name = token->conf->name;
+    bool is_lost = atomic_load(&token->mood) == MOOD_LOST;
+    if (atomic_exchange(&token->is_lost, is_lost) == is_lost)
+        return;
+    if (is_lost)
+        log_warning("token", "token", name, "state", "lost", "err", reason);
+    else
+        log_notice("token", "token", name, "state", "back");
+    if (tell)
+        tell(keystore->tell_context, is_lost ? KEYSTORE_TOKEN_LOST : KEYSTORE_TOKEN_BACK, name,
+             is_lost ? reason : "");
+}
+
+void keystore_on_event(struct keystore *keystore, keystore_tell tell, void *context)
+{
+    keystore->tell_context = context;
+    atomic_store(&keystore->tell, tell);
+    for (size_t i = 0; i < keystore->token_count; i++) {
+        if (atomic_load(&keystore->tokens[i].is_lost))
+            tell(context, KEYSTORE_TOKEN_LOST, keystore->tokens[i].conf->name,
+                 "not there at the start");
+    }
+}
+
+// Does this key work?
+static enum err try_key(struct place *place, struct detail *detail)
+{
+    struct token *token = atomic_load(&place->token->token);
+    struct token_session *session = NULL;
+    enum err err = token_session_get(token, deadline_in(CHECK_MS), &session, detail);
+    if (err == ERR_OK) {
+        err = token_check_pair(session, atomic_load(&place->key), detail);
+        token_session_put(session);
+    }
+    if (err == ERR_OK)
+        atomic_store(&place->failures, 0);
+    else
+        atomic_fetch_add(&place->failures, 1);
+    return err;
+}
+
+static bool is_in_use(const struct place *place, const struct keystore_token *token)
+{
+    return place->token == token && atomic_load(&place->is_current) &&
+           !atomic_load(&place->owner->is_dropped) && atomic_load(&place->key);
+}
+
+// Which of the keys work? ERR_TEMP: none of them.
+static enum err prove(struct keystore_token *token, struct detail *detail)
+{
+    bool is_any = false;
+    bool is_any_good = false;
+    struct place *places = atomic_load(&token->keystore->places);
+    for (struct place *place = places; place; place = place->next) {
+        if (!is_in_use(place, token) || (is_any_good && !atomic_load(&place->failures)))
+            continue;
+        enum err err = try_key(place, detail);
+        if (err == ERR_DENIED)
+            return err;
+        is_any = true;
+        is_any_good = is_any_good || err == ERR_OK;
+        if (err == ERR_OK)
+            keystore_tell_place(place, err, detail);
+    }
+    for (struct place *place = places; is_any_good && place; place = place->next) {
+        if (is_in_use(place, token) && atomic_load(&place->failures) > 1)
+            keystore_tell_place(place, ERR_PERM, detail);
+    }
+    return is_any && !is_any_good ? ERR_TEMP : ERR_OK;
+}
+
+// A key that other keys of the token work without is tried again.
+static bool is_any_missing(struct keystore_token *token)
+{
+    for (struct place *place = atomic_load(&token->keystore->places); place; place = place->next) {
+        if (is_in_use(place, token) && atomic_load(&place->is_missing))
+            return true;
+    }
+    return false;
+}
+
+// Asks a token that is open how it is. ERR_OK: well, or waiting for an officer.
+static enum err check(struct keystore_token *token, struct token *opened, struct detail *detail)
+{
+    struct token_status status;
+    unsigned doubts = atomic_exchange(&token->doubts, 0);
+    bool is_in_doubt = doubts || atomic_load(&token->failures) || is_any_missing(token);
+    if (atomic_load(&token->is_refused))
+        return ERR_OK;
+    token_status(opened, &status);
+    enum err err = ERR_OK;
+    if (status.state == TOKEN_LOCKED) {
+        err = keystore_log_in(token, opened, detail);
+        token_status(opened, &status);
+        if (err != ERR_OK || status.state == TOKEN_LOCKED)
+            return err;
+    }
+    // One that is at work shows by that how it is.
+    if (status.state != TOKEN_READY || status.is_breaking || !status.out || is_in_doubt)
+        err = token_check(opened, deadline_in(CHECK_MS), detail);
+    if (err == ERR_OK && is_in_doubt)
+        err = prove(token, detail);
+    return err;
+}
+
+static void note_result(struct keystore_token *token, enum err err)
+{
+    if (err == ERR_OK)
+        atomic_store(&token->failures, 0);
+    else if (err != ERR_DENIED)
+        atomic_fetch_add(&token->failures, 1);
+    keystore_note(token);
+}
+
+// Would opening the module anew cost another token its login, whose PIN is not kept?
+static bool has_guest(struct keystore_token *token)
+{
+    bool found = false;
+    struct keystore *keystore = token->keystore;
+    for (size_t i = 0; i < keystore->token_count; i++) {
+        struct keystore_token *other = &keystore->tokens[i];
+        if (other->module != token->module || atomic_load(&other->mood) != MOOD_WELL)
+            continue;
+        pthread_mutex_lock(&other->lock);
+        found = found || (other->source == PIN_GIVEN && !other->pin.data);
+        pthread_mutex_unlock(&other->lock);
+    }
+    return found;
+}
+
+// Not all the time, and less and less often if there are others who are well.
+static bool is_time_to_reopen(struct keystore_token *token)
+{
+    bool has_others = false;
+    struct keystore *keystore = token->keystore;
+    struct keystore_module *module = token->module;
+    deadline_t due = atomic_load(&module->next_try);
+    if (clock_ms() < due || has_guest(token))
+        return false;
+    for (size_t i = 0; i < keystore->token_count; i++) {
+        if (keystore->tokens[i].module == module)
+            has_others = has_others || atomic_load(&keystore->tokens[i].mood) == MOOD_WELL;
+    }
+    unsigned pause = atomic_load(&module->pause_ms);
+    unsigned longer = pause < REOPEN_PAUSE_MAX / 2 ? 2 * pause : REOPEN_PAUSE_MAX;
+    atomic_store(&module->pause_ms, has_others ? longer : REOPEN_PAUSE_MS);
+    return atomic_compare_exchange_strong(&module->next_try, &due, deadline_in(pause));
+}
+
+// One token of a module that was finalised.
+static void take_again(struct keystore_token *token, struct detail *detail)
+{
+    enum err err = keystore_open_token(token, detail);
+    if (err == ERR_OK) {
+        keystore_seek_all(token, true);
+        atomic_store(&token->failures, 0);
+        log_notice("token", "token", token->conf->name, "state", "opened anew");
+    } else if (err != ERR_DENIED) {
+        log_warning("token", "token", token->conf->name, "state", "not there", "err", detail->text);
+    }
+    keystore_note(token);
+}
+
+// Closes all tokens of the module, which finalises it, and opens what can be opened.
+static void reopen_module(struct keystore_token *token)
+{
+    struct keystore *keystore = token->keystore;
+    struct keystore_module *module = token->module;
+    struct detail detail = {0};
+    if (!gate_close(&module->gate, deadline_in(REOPEN_WAIT_MS)))
+        return;
+    for (size_t i = 0; i < keystore->token_count; i++) {
+        if (keystore->tokens[i].module == module)
+            keystore_close_token(&keystore->tokens[i]);
+    }
+    for (size_t i = 0; i < keystore->token_count; i++) {
+        if (keystore->tokens[i].module == module)
+            take_again(&keystore->tokens[i], &detail);
+    }
+    gate_open(&module->gate);
+    for (size_t i = 0; i < keystore->token_count; i++) {
+        if (keystore->tokens[i].module == module)
+            keystore_tell_changes(&keystore->tokens[i], detail.text);
+    }
+    if (atomic_load(&token->mood) == MOOD_WELL)
+        atomic_store(&module->pause_ms, REOPEN_PAUSE_MS);
+}
+
+// True: it is to be looked at again soon.
+static bool look_after(struct keystore_token *token)
+{
+    struct gate *gate = &token->module->gate;
+    struct detail detail = {0};
+    enum err err = ERR_OK;
+    if (!gate_enter(gate, deadline_in(CHECK_MS)))
+        return true;
+    struct token *opened = atomic_load(&token->token);
+    if (opened)
+        err = check(token, opened, &detail);
+    else if (!atomic_load(&token->is_refused))
+        err = keystore_open_token(token, &detail);
+    if (err == ERR_DENIED)
+        keystore_give_up(token, &detail);
+    note_result(token, err);
+    if (err == ERR_OK && atomic_load(&token->mood) == MOOD_WELL)
+        keystore_seek_all(token, false);
+    gate_leave(gate);
+    keystore_tell_changes(token, detail.text);
+    // A PIN that cannot be read now is no fault of the token.
+    struct token_status status = {.state = TOKEN_ABSENT};
+    if (gate_enter(gate, 0)) {
+        if ((opened = atomic_load(&token->token)) != NULL)
+            token_status(opened, &status);
+        gate_leave(gate);
+    }
+    bool is_locked = status.state == TOKEN_LOCKED || atomic_load(&token->is_refused);
+    if (!is_locked && atomic_load(&token->failures) >= FAILURES_MAX && is_time_to_reopen(token))
+        reopen_module(token);
+    return !atomic_load(&token->is_refused) && !is_locked && atomic_load(&token->mood) == MOOD_LOST;
+}
+
+static void *watch(void *argument)
+{
+    struct keystore_token *token = argument;
+    bool is_soon = false;
+    pthread_mutex_lock(&token->lock);
+    while (!token->is_stopping) {
+        struct timespec until = deadline_timespec(deadline_in(RETRY_MS));
+        bool is_time = false;
+        while (!token->is_due && !token->is_stopping && !is_time) {
+            if (is_soon)
+                is_time =
+                    pthread_cond_timedwait(&token->changed, &token->lock, &until) == ETIMEDOUT;
+            else
+                pthread_cond_wait(&token->changed, &token->lock);
+        }
+        token->is_due = false;
+        if (token->is_stopping)
+            break;
+        pthread_mutex_unlock(&token->lock);
+        is_soon = look_after(token);
+        pthread_mutex_lock(&token->lock);
+    }
+    token->has_ended = true;
+    pthread_cond_broadcast(&token->changed);
+    pthread_mutex_unlock(&token->lock);
+    return NULL;
+}
+
+void keystore_wake_watcher(struct keystore_token *token)
+{
+    pthread_mutex_lock(&token->lock);
+    token->is_due = true;
+    pthread_cond_broadcast(&token->changed);
+    pthread_mutex_unlock(&token->lock);
+}
+
+void keystore_tick(struct keystore *keystore)
+{
+    for (size_t i = 0; i < keystore->token_count; i++)
+        keystore_wake_watcher(&keystore->tokens[i]);
+}
+
+enum err keystore_start_watchers(struct keystore *keystore, struct detail *detail)
+{
+    sigset_t all;
+    sigset_t before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    bool is_good = true;
+    for (size_t i = 0; i < keystore->token_count && is_good; i++) {
+        struct keystore_token *token = &keystore->tokens[i];
+        is_good = pthread_create(&token->watcher, NULL, watch, token) == 0;
+        token->has_watcher = is_good;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return is_good ? ERR_OK : err_set(detail, ERR_TEMP, "cannot start a thread");
+}
+
+static bool stop_watcher(struct keystore_token *token, deadline_t deadline)
+{
+    struct timespec until = deadline_timespec(deadline);
+    bool in_time = true;
+    pthread_mutex_lock(&token->lock);
+    token->is_stopping = true;
+    pthread_cond_broadcast(&token->changed);
+    while (!token->has_ended && in_time)
+        in_time = pthread_cond_timedwait(&token->changed, &token->lock, &until) != ETIMEDOUT;
+    bool has_ended = token->has_ended;
+    pthread_mutex_unlock(&token->lock);
+    if (has_ended)
+        pthread_join(token->watcher, NULL);
+    else
+        pthread_detach(token->watcher);
+    return has_ended;
+}
+
+bool keystore_stop_watchers(struct keystore *keystore)
+{
+    deadline_t deadline = deadline_in(STOP_MS);
+    bool have_ended = true;
+    for (size_t i = 0; i < keystore->token_count; i++) {
+        if (keystore->tokens[i].has_watcher)
+            have_ended = stop_watcher(&keystore->tokens[i], deadline) && have_ended;
+    }
+    return have_ended;
+}
