@@ -76,7 +76,7 @@ static enum err check_locked(struct keystore_token *token, struct token *opened,
 static enum err unlock(struct keystore_token *token, struct token *opened, const struct secret *pin,
                        uint64_t locks, struct detail *detail)
 {
-    struct detail ignored;
+    struct detail ignored = {0}; // keys that fail to open are sought again
     enum err err = check_locked(token, opened, detail);
     if (err != ERR_OK)
         return err;
@@ -99,7 +99,7 @@ static enum err unlock(struct keystore_token *token, struct token *opened, const
     atomic_store(&token->is_refused, false);
     atomic_store(&token->failures, 0);
     keystore_note(token);
-    keystore_seek_all(token, true);
+    (void)keystore_seek_all(token, true, &ignored);
     return ERR_OK;
 }
 

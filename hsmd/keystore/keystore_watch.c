@@ -215,8 +215,9 @@ static bool is_time_to_reopen(struct keystore_token *token)
 static void take_again(struct keystore_token *token, struct detail *detail)
 {
     enum err err = keystore_open_token(token, detail);
+    if (err == ERR_OK)
+        err = keystore_seek_all(token, true, detail);
     if (err == ERR_OK) {
-        keystore_seek_all(token, true);
         atomic_store(&token->failures, 0);
         log_notice("token", "token", token->conf->name, "state", "opened anew");
     } else if (err != ERR_DENIED) {
@@ -266,8 +267,9 @@ static bool look_after(struct keystore_token *token)
     if (err == ERR_DENIED)
         keystore_give_up(token, &detail);
     note_result(token, err);
-    if (err == ERR_OK && atomic_load(&token->mood) == MOOD_WELL)
-        keystore_seek_all(token, false);
+    if (err == ERR_OK && atomic_load(&token->mood) == MOOD_WELL &&
+        (err = keystore_seek_all(token, false, &detail)) != ERR_OK)
+        note_result(token, err);
     gate_leave(gate);
     keystore_tell_changes(token, detail.text);
     // A PIN that cannot be read now is no fault of the token.
