@@ -11,11 +11,10 @@
 #include "hsmd/audit/audit_checkpoint.h"
 #include "hsmd/base/alloc.h"
 #include "hsmd/base/log.h"
-#include "hsmd/certificate.h"
 #include "hsmd/core_handler.h"
+#include "hsmd/custody/custody_handler.h"
 #include "hsmd/server/endpoint.h"
 #include "hsmd/keystore/keystore_token.h"
-#include "hsmd/registry/registry_conf.h"
 #include "hsmd/watch/selftest.h"
 #include "hsmd/server/server.h"
 #include "hsmd/server/server_key.h"
@@ -24,16 +23,17 @@
 #include "hsmd/ticker.h"
 
 #define SECRET_FILE_MAX 256
-#define DATA_SOCKET_MODE 0660  // gateways are in its group
-#define AUDIT_KEY "audit"      // its name in the registry
-#define BUDGETS_FILE "budgets" // in the state directory
+#define DATA_SOCKET_MODE 0660     // gateways are in its group
+#define OFFICERS_SOCKET_MODE 0660 // CURVE decides; the directory may be narrower
+#define BUDGETS_FILE "budgets"    // in the state directory
 #define BUDGETS_TICK_MS 2000
 #define KEYSTORE_TICK_MS 1000
+#define CUSTODY_TICK_MS 2000
 #define TICKER_STOP_MS 5000 // for the file of budgets to be written
 
 struct daemon {
     const struct config *config;
-    struct registry *registry; // until live has it
+    struct store *store;
     struct live *live;
     struct keystore *keystore;
     struct audit *audit;
@@ -43,8 +43,11 @@ struct daemon {
     struct budgets *budgets;
     struct ticker *budgets_ticker;
     struct ticker *keystore_ticker;
+    struct custody *custody;
+    struct ticker *custody_ticker;
     struct core core;
     struct server *server;
+    struct server *officers;   // NULL: no channel for them
     struct selftest *selftest; // NULL: switched off
     struct status status;
     struct http *http; // NULL: not configured
@@ -64,17 +67,17 @@ static enum err check_state_directory(const char *path, struct detail *detail)
     return ERR_OK;
 }
 
-static enum err load_server_key(const struct config *config, struct secret *key,
+static enum err load_server_key(const char *file, const char *what, struct secret *key,
                                 struct detail *detail)
 {
     char public_key[REGISTRY_PUBLIC_KEY_SIZE];
     enum err err = secret_init(key, SECRET_FILE_MAX, detail);
     if (err == ERR_OK)
-        err = server_key_load(config->server_key_file, key, public_key, detail);
+        err = server_key_load(file, key, public_key, detail);
     if (err == ERR_OK)
         return ERR_OK;
     secret_clear(key);
-    return err_prefix(detail, err, "server key");
+    return err_prefix(detail, err, "%s", what);
 }
 
 // The PIN that -t can see: a systemd credential is there only when systemd has started us.
@@ -92,12 +95,12 @@ static enum err check_token(const struct config_token *token, struct detail *det
     return err == ERR_OK ? ERR_OK : err_prefix(detail, err, "token %s: PIN", token->name);
 }
 
-static enum err check_endpoints(const struct config *config, struct detail *detail)
+static enum err check_endpoints(const char *const *endpoints, size_t count, struct detail *detail)
 {
-    for (size_t i = 0; i < config->listen_count; i++) {
+    for (size_t i = 0; i < count; i++) {
         struct detail reason = {0};
         bool is_absent = false;
-        enum err err = endpoint_check(config->listen[i], &is_absent, &reason);
+        enum err err = endpoint_check(endpoints[i], &is_absent, &reason);
         if (is_absent) // the service manager may make it, at the start
             log_warning("check", "err", reason.text);
         else if (err != ERR_OK)
@@ -106,56 +109,32 @@ static enum err check_endpoints(const struct config *config, struct detail *deta
     return ERR_OK;
 }
 
-static struct bytes certificates_of(const struct registry *registry, const struct config_key *key)
-{
-    return registry_key_by_name(registry, bytes_of_text(key->name))->certificates;
-}
-
-static bool is_same_object(const struct config_key *a, const struct config_key *b)
-{
-    return strcmp(a->token, b->token) == 0 && strcmp(a->label, b->label) == 0;
-}
-
-// The certificate of a key, as far as it can be looked at without the token.
-static enum err check_certificate(const struct config *config, const struct registry *registry,
-                                  size_t index, struct detail *detail)
-{
-    struct detail warning = {0};
-    const struct config_key *key = &config->keys[index];
-    struct bytes certificates = certificates_of(registry, key);
-    if (!certificates.len)
-        return ERR_OK;
-    enum err err = certificate_check_use(certificates, key->purpose, &warning, detail);
-    for (size_t i = 0; i < index && err == ERR_OK; i++) {
-        if (!is_same_object(&config->keys[i], key) &&
-            certificate_is_same_key(certificates_of(registry, &config->keys[i]), certificates))
-            err = err_set(detail, ERR_PERM, "its certificate is of the same key as that of key %s",
-                          config->keys[i].name);
-    }
-    if (warning.text[0])
-        log_warning("check", "key", key->name, "err", warning.text);
-    return err == ERR_OK ? ERR_OK : err_prefix(detail, err, "key %s: certificate", key->name);
-}
-
-enum err daemon_check(const struct config *config, struct detail *detail)
+static enum err check_server_key(const char *file, const char *what, struct detail *detail)
 {
     struct secret key = {0};
-    struct registry *registry = NULL;
-    enum err err = load_server_key(config, &key, detail);
+    enum err err = load_server_key(file, what, &key, detail);
     secret_clear(&key);
+    return err;
+}
+
+// What can be looked at while another hsmd is running: the registry and the tokens are not.
+enum err daemon_check(const struct config *config, struct detail *detail)
+{
+    enum err err = config_check_former(config, detail);
+    if (err == ERR_OK)
+        err = check_server_key(config->server_key_file, "server key", detail);
+    if (err == ERR_OK && config->officers_listen_count)
+        err = check_server_key(config->officers_server_key_file, "officers' server key", detail);
     if (err == ERR_OK && access(config->state_directory, F_OK) == 0)
         err = check_state_directory(config->state_directory, detail);
     for (size_t i = 0; i < config->token_count && err == ERR_OK; i++)
         err = check_token(&config->tokens[i], detail);
     if (err == ERR_OK)
-        err = check_endpoints(config, detail);
+        err = check_endpoints(config->listen, config->listen_count, detail);
     if (err == ERR_OK)
-        err = registry_from_config(config, NULL, &registry, detail);
-    for (size_t i = 0; i < config->key_count && err == ERR_OK; i++)
-        err = check_certificate(config, registry, i, detail);
-    registry_free(registry);
-    if (err == ERR_OK && !config->has_audit_key)
-        log_warning("check", "err", "no audit-key: the audit log is not signed");
+        err = check_endpoints(config->officers_listen, config->officers_listen_count, detail);
+    if (err == ERR_OK && !config->officers_listen_count)
+        log_warning("check", "err", "no officers-listen: nobody can change the registry");
     return err;
 }
 
@@ -164,53 +143,6 @@ static enum err make_state_directory(const char *path, struct detail *detail)
     if (mkdir(path, 0700) != 0 && errno != EEXIST)
         return err_errno(detail, ERR_PERM, "state directory: %s", path);
     return check_state_directory(path, detail);
-}
-
-static enum err add_key(struct daemon *daemon, const struct config_key *from,
-                        struct keystore_key **store, struct detail *detail)
-{
-    const struct keystore_place place = {from->token, from->label,
-                                         bytes_of(from->id, from->id_len)};
-    return keystore_add_key(daemon->keystore, from->name, from->purpose, bytes_of(NULL, 0), &place,
-                            1, store, detail);
-}
-
-// Puts the token's keys under the registry's names, each with a look at its certificate.
-static enum err bind_key(struct daemon *daemon, size_t index, struct detail *detail)
-{
-    struct detail warning = {0};
-    struct keystore_key *store = NULL;
-    const struct config_key *from = &daemon->config->keys[index];
-    enum err err = add_key(daemon, from, &store, detail);
-    if (err == ERR_OK)
-        err = registry_bind_key(daemon->registry, from->name, store, detail);
-    if (err != ERR_OK)
-        return err;
-    const struct registry_key *key =
-        registry_key_by_name(daemon->registry, bytes_of_text(from->name));
-    if (key->certificates.len && keystore_token_ops.describe(store)->public_key.len)
-        err = certificate_check(key->certificates, keystore_token_ops.describe(store),
-                                from->purpose, &warning, detail);
-    if (err != ERR_OK)
-        return err_prefix(detail, err, "key %s: certificate", from->name);
-    if (warning.text[0])
-        log_warning("start", "key", from->name, "err", warning.text);
-    return ERR_OK;
-}
-
-// The audit-key section's: no other may have it.
-static enum err add_audit_key(struct daemon *daemon, struct detail *detail)
-{
-    const struct config *config = daemon->config;
-    struct registry_key key = {.name = AUDIT_KEY, .purpose = WIRE_AUDIT, .state = WIRE_ENABLED};
-    if (!config->has_audit_key)
-        return ERR_OK;
-    if (registry_key_by_name(daemon->registry, BYTES_LITERAL(AUDIT_KEY)))
-        snprintf(key.name, sizeof key.name, "%s", config->audit_key.name);
-    struct config_key from = config->audit_key;
-    from.name = key.name;
-    enum err err = add_key(daemon, &from, &key.store, detail);
-    return err == ERR_OK ? registry_add_key(daemon->registry, &key, detail) : err;
 }
 
 static unsigned tick_keystore(void *context)
@@ -225,49 +157,38 @@ static unsigned tick_budgets(void *context)
     return BUDGETS_TICK_MS;
 }
 
+static unsigned tick_custody(void *context)
+{
+    custody_tick(context);
+    return CUSTODY_TICK_MS;
+}
+
+// A file of the state directory; path: PATH_MAX bytes.
+static enum err state_path(const struct config *config, const char *name, char *path,
+                           struct detail *detail)
+{
+    int len = snprintf(path, PATH_MAX, "%s/%s", config->state_directory, name);
+    return len < PATH_MAX ? ERR_OK
+                          : err_set(detail, ERR_PERM, "state directory: its path is too long");
+}
+
+static enum err open_store(struct daemon *daemon, struct detail *detail)
+{
+    char path[PATH_MAX];
+    enum err err = state_path(daemon->config, STORE_FILE, path, detail);
+    return err == ERR_OK ? store_open(path, &daemon->store, detail) : err;
+}
+
 static enum err open_budgets(struct daemon *daemon, struct detail *detail)
 {
     char path[PATH_MAX];
-    const char *state = daemon->config->state_directory;
-    if ((size_t)snprintf(path, sizeof path, "%s/" BUDGETS_FILE, state) >= sizeof path)
-        return err_set(detail, ERR_PERM, "state directory: its path is too long");
-    enum err err = budgets_open(path, &daemon->budgets, detail);
+    enum err err = state_path(daemon->config, BUDGETS_FILE, path, detail);
+    if (err == ERR_OK)
+        err = budgets_open(path, &daemon->budgets, detail);
     if (err == ERR_OK)
         err = ticker_start(BUDGETS_TICK_MS, tick_budgets, daemon->budgets, &daemon->budgets_ticker,
                            detail);
     return err == ERR_OK ? ERR_OK : err_prefix(detail, err, "budgets");
-}
-
-static enum err open_keys(struct daemon *daemon, struct detail *detail)
-{
-    enum err err = registry_from_config(daemon->config, daemon->budgets, &daemon->registry, detail);
-    if (err == ERR_OK)
-        err = keystore_open(daemon->config, &daemon->keystore, detail);
-    for (size_t i = 0; i < daemon->config->key_count && err == ERR_OK; i++)
-        err = bind_key(daemon, i, detail);
-    if (err == ERR_OK)
-        err = add_audit_key(daemon, detail);
-    if (err == ERR_OK && live_new(daemon->registry, &daemon->live) != ERR_OK)
-        err = err_set(detail, ERR_TEMP, "out of memory");
-    if (err == ERR_OK)
-        daemon->registry = NULL; // live's now
-    if (err == ERR_OK)
-        err = ticker_start(KEYSTORE_TICK_MS, tick_keystore, daemon->keystore,
-                           &daemon->keystore_ticker, detail);
-    return err;
-}
-
-static enum err open_checkpointer(struct daemon *daemon, struct detail *detail)
-{
-    const struct config *config = daemon->config;
-    const struct checkpointer_conf conf = {
-        .audit = daemon->audit,
-        .keystore = &keystore_token_ops,
-        .live = daemon->live,
-        .lines = config->audit_checkpoint_lines,
-        .seconds = config->audit_checkpoint_seconds,
-    };
-    return checkpointer_open(&conf, &daemon->checkpointer, detail);
 }
 
 static enum err open_audit(struct daemon *daemon, struct detail *detail)
@@ -277,22 +198,59 @@ static enum err open_audit(struct daemon *daemon, struct detail *detail)
         err = audit_set_sync(daemon->audit, daemon->config->audit_sync, detail);
     if (err == ERR_OK)
         err = audit_write(daemon->audit, &(struct audit_record){.event = AUDIT_START}, detail);
-    if (err == ERR_OK)
-        err = open_checkpointer(daemon, detail);
     return err == ERR_OK ? ERR_OK : err_prefix(detail, err, "audit log");
 }
 
-// A worker for each session that the tokens give us.
-static enum err open_server(struct daemon *daemon, const struct secret *key, struct detail *detail)
+static enum err open_keystore(struct daemon *daemon, struct detail *detail)
+{
+    enum err err = keystore_open(daemon->config, &daemon->keystore, detail);
+    if (err != ERR_OK)
+        return err;
+    keystore_on_event(daemon->keystore, custody_tell_token, daemon->audit);
+    return ticker_start(KEYSTORE_TICK_MS, tick_keystore, daemon->keystore, &daemon->keystore_ticker,
+                        detail);
+}
+
+// From the store, by way of custody, to the registry of the moment.
+static enum err open_custody(struct daemon *daemon, struct detail *detail)
+{
+    struct registry *empty = NULL;
+    if (registry_new(&empty) != ERR_OK || live_new(empty, &daemon->live) != ERR_OK)
+        return err_set(detail, ERR_TEMP, "out of memory");
+    const struct custody_conf conf = {.config = daemon->config,
+                                      .store = daemon->store,
+                                      .live = daemon->live,
+                                      .tokens = &custody_keystore_ops,
+                                      .keystore = daemon->keystore,
+                                      .budgets = daemon->budgets,
+                                      .audit = daemon->audit,
+                                      .metrics = daemon->metrics,
+                                      .status = &daemon->status};
+    enum err err = custody_new(&conf, &daemon->custody, detail);
+    if (err == ERR_OK)
+        err = ticker_start(CUSTODY_TICK_MS, tick_custody, daemon->custody, &daemon->custody_ticker,
+                           detail);
+    return err == ERR_OK ? ERR_OK : err_prefix(detail, err, "registry");
+}
+
+static enum err open_checkpointer(struct daemon *daemon, struct detail *detail)
+{
+    const struct checkpointer_conf conf = {
+        .audit = daemon->audit,
+        .keystore = &keystore_token_ops,
+        .live = daemon->live,
+        .lines = daemon->config->audit_checkpoint_lines,
+        .seconds = daemon->config->audit_checkpoint_seconds,
+    };
+    return checkpointer_open(&conf, &daemon->checkpointer, detail);
+}
+
+// What both servers, and those who watch, look at.
+static enum err make_core(struct daemon *daemon, struct detail *detail)
 {
     const struct config *config = daemon->config;
-    unsigned *workers = mem_calloc(config->token_count, sizeof *workers);
-    if (!workers || refusals_new(&daemon->refusals) != ERR_OK) {
-        mem_free(workers);
+    if (refusals_new(&daemon->refusals) != ERR_OK)
         return err_set(detail, ERR_TEMP, "out of memory");
-    }
-    for (size_t i = 0; i < config->token_count; i++)
-        workers[i] = config->tokens[i].sessions;
     daemon->core = (struct core){.live = daemon->live,
                                  .keystore = &keystore_token_ops,
                                  .audit = daemon->audit,
@@ -305,12 +263,26 @@ static enum err open_server(struct daemon *daemon, const struct secret *key, str
                                      .workers = SERVER_LIGHT_WORKERS,
                                      .started = time(NULL)};
     for (size_t i = 0; i < config->token_count; i++)
-        daemon->status.workers += workers[i];
+        daemon->status.workers += config->tokens[i].sessions;
+    return ERR_OK;
+}
+
+// A worker for each session that the tokens give us.
+static enum err open_server(struct daemon *daemon, struct detail *detail)
+{
+    const struct config *config = daemon->config;
+    struct secret key = {0};
+    unsigned *workers = mem_calloc(config->token_count, sizeof *workers);
+    if (!workers)
+        return err_set(detail, ERR_TEMP, "out of memory");
+    for (size_t i = 0; i < config->token_count; i++)
+        workers[i] = config->tokens[i].sessions;
+    enum err err = load_server_key(config->server_key_file, "server key", &key, detail);
     const struct server_conf conf = {.domain = ZAP_DOMAIN_DATA,
                                      .endpoints = config->listen,
                                      .endpoint_count = config->listen_count,
                                      .mode = DATA_SOCKET_MODE,
-                                     .server_key = key,
+                                     .server_key = &key,
                                      .handler = core_handler(&daemon->core),
                                      .workers = workers,
                                      .lane_count = (unsigned)config->token_count,
@@ -318,9 +290,45 @@ static enum err open_server(struct daemon *daemon, const struct secret *key, str
                                      .timeout_ms = config->request_timeout,
                                      .request_max = WIRE_FRAME_MAX,
                                      .reply_max = WIRE_FRAME_MAX};
-    enum err err = server_open(&conf, &daemon->server, detail);
+    if (err == ERR_OK)
+        err = server_open(&conf, &daemon->server, detail);
+    secret_clear(&key);
     mem_free(workers);
     return err;
+}
+
+// One worker for acts, which are done one after the other; the others read.
+static enum err open_officers(struct daemon *daemon, struct detail *detail)
+{
+    const struct config *config = daemon->config;
+    struct secret key = {0};
+    const unsigned workers[] = {1};
+    if (!config->officers_listen_count)
+        return ERR_OK;
+    enum err err =
+        load_server_key(config->officers_server_key_file, "officers' server key", &key, detail);
+    const struct server_conf conf = {.domain = ZAP_DOMAIN_OFFICERS,
+                                     .endpoints = config->officers_listen,
+                                     .endpoint_count = config->officers_listen_count,
+                                     .mode = OFFICERS_SOCKET_MODE,
+                                     .server_key = &key,
+                                     .handler = custody_handler(daemon->custody),
+                                     .workers = workers,
+                                     .lane_count = 1,
+                                     .light_workers = SERVER_LIGHT_WORKERS,
+                                     .timeout_ms = config->officers_timeout,
+                                     .request_max = MESSAGE_REQUEST_MAX,
+                                     .reply_max = MESSAGE_REPLY_MAX};
+    if (err == ERR_OK)
+        err = server_open(&conf, &daemon->officers, detail);
+    secret_clear(&key);
+    return err == ERR_OK ? ERR_OK : err_prefix(detail, err, "officers' channel");
+}
+
+static enum err open_metrics(struct daemon *daemon, struct detail *detail)
+{
+    return metrics_new(&daemon->metrics) == ERR_OK ? ERR_OK
+                                                   : err_set(detail, ERR_TEMP, "out of memory");
 }
 
 static enum err put_metrics(void *context, struct buf *out)
@@ -356,31 +364,28 @@ static enum err open_selftest(struct daemon *daemon, struct detail *detail)
     return err == ERR_OK ? ERR_OK : err_prefix(detail, err, "self-test");
 }
 
+// In this order: each needs those before it, and nothing is served before all is there.
+static enum err start(struct daemon *daemon, struct detail *detail)
+{
+    enum err (*const steps[])(struct daemon * daemon, struct detail * detail) = {
+        open_store,        open_budgets, open_audit,  open_metrics,  open_keystore, open_custody,
+        open_checkpointer, make_core,    open_server, open_officers, open_selftest, open_http,
+    };
+    enum err err = config_check_former(daemon->config, detail);
+    if (err == ERR_OK)
+        err = make_state_directory(daemon->config->state_directory, detail);
+    for (size_t i = 0; i < sizeof steps / sizeof *steps && err == ERR_OK; i++)
+        err = steps[i](daemon, detail);
+    return err;
+}
+
 enum err daemon_start(const struct config *config, struct daemon **out, struct detail *detail)
 {
-    struct secret key = {0};
     struct daemon *daemon = mem_calloc(1, sizeof *daemon);
     if (!daemon)
         return err_set(detail, ERR_TEMP, "out of memory");
     daemon->config = config;
-    enum err err = make_state_directory(config->state_directory, detail);
-    if (err == ERR_OK)
-        err = load_server_key(config, &key, detail);
-    if (err == ERR_OK)
-        err = open_budgets(daemon, detail);
-    if (err == ERR_OK)
-        err = open_keys(daemon, detail);
-    if (err == ERR_OK)
-        err = open_audit(daemon, detail);
-    if (err == ERR_OK && metrics_new(&daemon->metrics) != ERR_OK)
-        err = err_set(detail, ERR_TEMP, "out of memory");
-    if (err == ERR_OK)
-        err = open_server(daemon, &key, detail);
-    if (err == ERR_OK)
-        err = open_selftest(daemon, detail);
-    if (err == ERR_OK)
-        err = open_http(daemon, detail);
-    secret_clear(&key);
+    enum err err = start(daemon, detail);
     if (err != ERR_OK) {
         (void)daemon_stop(daemon, NULL); // nothing is at work yet
         return err;
@@ -401,14 +406,25 @@ void daemon_tell_refusals(struct daemon *daemon)
     core_tell_refusals(&daemon->core, clock_ms());
 }
 
+// Nobody asks any more; ERR_TEMP: whoever hangs still uses the rest.
+static enum err stop_serving(struct daemon *daemon, struct detail *detail)
+{
+    enum err err = server_close(daemon->server, detail);
+    if (err == ERR_OK)
+        err = server_close(daemon->officers, detail);
+    if (!selftest_close(daemon->selftest, SERVER_DRAIN_MS) && err == ERR_OK)
+        err = err_set(detail, ERR_TEMP, "the self-test is stuck in the token");
+    if (!ticker_stop(daemon->custody_ticker, TICKER_STOP_MS) && err == ERR_OK)
+        err = err_set(detail, ERR_TEMP, "the officers' ticker does not end");
+    return err;
+}
+
 enum err daemon_stop(struct daemon *daemon, struct detail *detail)
 {
     if (!daemon)
         return ERR_OK;
     http_close(daemon->http);
-    enum err err = server_close(daemon->server, detail);
-    if (!selftest_close(daemon->selftest, SERVER_DRAIN_MS) && err == ERR_OK)
-        err = err_set(detail, ERR_TEMP, "the self-test is stuck in the token");
+    enum err err = stop_serving(daemon, detail);
     if (daemon->audit) {
         struct detail reason;
         core_tell_refusals(&daemon->core, REFUSALS_ALL);
@@ -424,13 +440,14 @@ enum err daemon_stop(struct daemon *daemon, struct detail *detail)
         err = err_set(detail, ERR_TEMP, "the file of budgets cannot be written");
     if (err != ERR_OK)
         return err; // whoever hangs still uses the rest
+    custody_free(daemon->custody);
+    keystore_close(daemon->keystore); // may tell the audit log
     audit_close(daemon->audit);
-    keystore_close(daemon->keystore);
     live_free(daemon->live);
-    registry_free(daemon->registry);
     refusals_free(daemon->refusals);
     budgets_close(daemon->budgets);
     metrics_free(daemon->metrics);
+    store_close(daemon->store);
     mem_free(daemon);
     return ERR_OK;
 }

@@ -63,7 +63,7 @@ static struct token_key_wish wish_of(const struct act_run *run, const struct sto
                                    .usage = usage_of(run->act.purpose, type == TOKEN_KEY_RSA)};
 }
 
-static enum err bind(struct act_run *run)
+static enum err bind_made(struct act_run *run)
 {
     run->made.public_key = buf_bytes(&run->public_key);
     enum err err = custody_bind(run->custody, &run->made, run->detail);
@@ -86,7 +86,7 @@ static enum err prepare_generate(struct act_run *run)
                                        run->act.purpose, run->call->deadline, &run->public_key,
                                        run->detail);
     run->done = err == ERR_OK;
-    return err == ERR_OK ? bind(run) : err;
+    return err == ERR_OK ? bind_made(run) : err;
 }
 
 static enum err change_made(struct act_run *run)
@@ -209,7 +209,7 @@ static enum err prepare_import(struct act_run *run)
     EVP_PKEY_free(key);
     for (size_t i = 0; i < run->made.place_count && err == ERR_OK; i++)
         err = import_at(run, &run->made.places[i], is_rsa);
-    return err == ERR_OK ? bind(run) : err;
+    return err == ERR_OK ? bind_made(run) : err;
 }
 
 const struct act_steps act_steps_import = {.check = check_import,
@@ -266,7 +266,7 @@ static enum err prepare_adopt(struct act_run *run)
     pthread_mutex_lock(&run->custody->store);
     err = act_check_new_public_key(run, buf_bytes(&run->public_key), run->made.name);
     pthread_mutex_unlock(&run->custody->store);
-    return err == ERR_OK ? bind(run) : err;
+    return err == ERR_OK ? bind_made(run) : err;
 }
 
 // Nothing was made in a token: nothing is destroyed there.
@@ -310,7 +310,7 @@ static enum err prepare_place(struct act_run *run)
     enum err err = buf_put_bytes(&run->public_key, run->key.key.public_key);
     if (err == ERR_OK)
         err = look(run, run->key.key.place_count);
-    return err == ERR_OK ? bind(run) : err;
+    return err == ERR_OK ? bind_made(run) : err;
 }
 
 static enum err change_place(struct act_run *run)

@@ -9,6 +9,7 @@
 
 #include "hsmd/base/alloc.h"
 #include "hsmd/base/log.h"
+#include "hsmd/registry/registry_store.h"
 
 static struct bound *find(struct custody *custody, const char *name)
 {

@@ -30,15 +30,15 @@ struct custody_conf {
     struct budgets *budgets;
     struct audit *audit;
     struct metrics *metrics;
-    const struct status *status; // for READ_STATUS; NULL: no problems are told
-    struct checkpointer *checkpointer; // for the same; NULL: no checkpoints are told
+    const struct status *status; // for READ_STATUS
 };
 
 struct custody;
 
 // Puts the first officers and the quorum of hsmd.conf into a store that has none (an audit line
-// each). ERR_PERM: there are no officers and none configured is fine (the channel is then closed to
-// all); a quorum of more than there are officers is not.
+// each), binds the keys, and makes the registry of the moment from the store. ERR_PERM: there are
+// no officers and none configured is fine (the channel is then closed to all); a quorum of more
+// than there are officers is not.
 enum err custody_new(const struct custody_conf *conf, struct custody **custody,
                      struct detail *detail);
 void custody_free(struct custody *custody);

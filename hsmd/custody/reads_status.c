@@ -122,8 +122,8 @@ static const char *put_tokens(struct reading *reading)
 static json_t *checkpoint(struct custody *custody)
 {
     struct checkpointer_status status = {0};
-    if (custody->conf.checkpointer)
-        checkpointer_get_status(custody->conf.checkpointer, &status);
+    if (custody->conf.status->checkpointer)
+        checkpointer_get_status(custody->conf.status->checkpointer, &status);
     return status.seq ? json_pack("{sI sI}", "seq", (json_int_t)status.seq, "age_s",
                                   (json_int_t)(status.age_ms / 1000))
                       : json_null();
