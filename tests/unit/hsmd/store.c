@@ -210,7 +210,7 @@ static struct store_client a_client(const char *name, const char *public_key)
 
 static struct store_officer an_officer(const char *name, uint8_t signing, const char *curve)
 {
-    struct store_officer officer = {.role = OFFICER_OFFICER, .signing_key = {signing}};
+    struct store_officer officer = {.role = OFFICER_OFFICER, .signing_key = {signing, 9}};
     snprintf(officer.name, sizeof officer.name, "%s", name);
     snprintf(officer.curve_key, sizeof officer.curve_key, "%s", curve);
     return officer;
@@ -342,6 +342,9 @@ static void test_flaws(void **state)
     struct store_officer officer = an_officer("alice", 1, KEY_1);
     officer.role = 0;
     assert_refused(store_add_officer(store, &officer, &detail), "role of an officer");
+    officer = an_officer("alice", 1, KEY_1);
+    officer.signing_key[1] = 0; // the neutral point: anybody could sign
+    assert_refused(store_add_officer(store, &officer, &detail), "signing key of an officer");
     assert_keys(NULL, "");
     assert_clients(NULL, "");
     assert_officers(NULL, "");
