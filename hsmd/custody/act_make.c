@@ -48,8 +48,8 @@ static enum err check_places(struct act_run *run, size_t min, size_t max)
     if (err == ERR_OK)
         err = put_new_places(run);
     if (err == ERR_OK && (run->made.place_count < min || run->made.place_count > max))
-        err = err_set(run->detail, ERR_PERM, max == 1 ? "one token is to be named, no more"
-                                                      : "the token is to be named");
+        err = err_set(run->detail, ERR_PERM,
+                      max == 1 ? "one token is to be named, no more" : "the token is to be named");
     return err;
 }
 
@@ -63,7 +63,7 @@ static struct token_key_wish wish_of(const struct act_run *run, const struct sto
                                    .usage = usage_of(run->act.purpose, type == TOKEN_KEY_RSA)};
 }
 
-static enum err bind(struct act_run *run)
+static enum err bind_made(struct act_run *run)
 {
     run->made.public_key = buf_bytes(&run->public_key);
     enum err err = custody_bind(run->custody, &run->made, run->detail);
@@ -81,12 +81,11 @@ static enum err prepare_generate(struct act_run *run)
     struct custody *custody = run->custody;
     const struct store_place *place = &run->made.places[0];
     const struct token_key_wish wish = wish_of(run, place);
-    enum err err =
-        custody->conf.tokens->generate(custody->conf.keystore, place->token, &wish,
-                                       run->act.purpose, run->call->deadline, &run->public_key,
-                                       run->detail);
+    enum err err = custody->conf.tokens->generate(custody->conf.keystore, place->token, &wish,
+                                                  run->act.purpose, run->call->deadline,
+                                                  &run->public_key, run->detail);
     run->done = err == ERR_OK;
-    return err == ERR_OK ? bind(run) : err;
+    return err == ERR_OK ? bind_made(run) : err;
 }
 
 static enum err change_made(struct act_run *run)
@@ -160,8 +159,8 @@ static enum err check_import(struct act_run *run)
     if (err == ERR_OK)
         err = act_check_new_public_key(run, run->act.public_key, run->made.name);
     if (err == ERR_OK && run->act.certificates.len)
-        err = issue_check_certificates(run->act.certificates, run->act.public_key,
-                                       run->act.purpose, run->act.any_name, &warning, run->detail);
+        err = issue_check_certificates(run->act.certificates, run->act.public_key, run->act.purpose,
+                                       run->act.any_name, &warning, run->detail);
     if (err == ERR_OK && warning.text[0] &&
         json_object_set_new(run->result, "warning", json_string(warning.text)) != 0)
         err = err_set(run->detail, ERR_TEMP, "out of memory");
@@ -189,15 +188,15 @@ static enum err import_at(struct act_run *run, const struct store_place *place, 
                                         .usage = usage_of(run->act.purpose, is_rsa)};
     buf_reset(&run->public_key);
     enum err err = custody->conf.tokens->import(custody->conf.keystore, place->token, &wish,
-                                                run->act.purpose, run->secret,
-                                                run->call->deadline, &run->public_key, run->detail);
+                                                run->act.purpose, run->secret, run->call->deadline,
+                                                &run->public_key, run->detail);
     if (err != ERR_OK)
         return err_prefix(run->detail, err, "token %s", place->token);
     run->done++;
     return is_same(buf_bytes(&run->public_key), run->act.public_key)
                ? ERR_OK
-               : err_set(run->detail, ERR_PERM, "token %s shows another public key than it was given",
-                         place->token);
+               : err_set(run->detail, ERR_PERM,
+                         "token %s shows another public key than it was given", place->token);
 }
 
 static enum err prepare_import(struct act_run *run)
@@ -209,7 +208,7 @@ static enum err prepare_import(struct act_run *run)
     EVP_PKEY_free(key);
     for (size_t i = 0; i < run->made.place_count && err == ERR_OK; i++)
         err = import_at(run, &run->made.places[i], is_rsa);
-    return err == ERR_OK ? bind(run) : err;
+    return err == ERR_OK ? bind_made(run) : err;
 }
 
 const struct act_steps act_steps_import = {.check = check_import,
@@ -266,7 +265,7 @@ static enum err prepare_adopt(struct act_run *run)
     pthread_mutex_lock(&run->custody->store);
     err = act_check_new_public_key(run, buf_bytes(&run->public_key), run->made.name);
     pthread_mutex_unlock(&run->custody->store);
-    return err == ERR_OK ? bind(run) : err;
+    return err == ERR_OK ? bind_made(run) : err;
 }
 
 // Nothing was made in a token: nothing is destroyed there.
@@ -310,7 +309,7 @@ static enum err prepare_place(struct act_run *run)
     enum err err = buf_put_bytes(&run->public_key, run->key.key.public_key);
     if (err == ERR_OK)
         err = look(run, run->key.key.place_count);
-    return err == ERR_OK ? bind(run) : err;
+    return err == ERR_OK ? bind_made(run) : err;
 }
 
 static enum err change_place(struct act_run *run)

@@ -106,11 +106,8 @@ enum err custody_tell(struct custody *custody, enum audit_event event, const cha
     struct act act = {0};
     struct buf what;
     uint8_t hash[HASH_SIZE_MAX];
-    struct audit_record record = {.event = event,
-                                  .officer = officer,
-                                  .proposal = number,
-                                  .result = result,
-                                  .reason = reason};
+    struct audit_record record = {
+        .event = event, .officer = officer, .proposal = number, .result = result, .reason = reason};
     char token[TEXT_NAME_MAX + 1] = "";
     buf_init(&what, SUMMARY_MAX);
     bool is_readable = act_decode(encoding, &act, NULL) == ERR_OK; // not if the store was changed
@@ -192,11 +189,11 @@ bool custody_handle(struct custody *custody, const char *peer, struct bytes fram
         err = handle(&call, frame);
     if (err != ERR_OK && !call.detail.text[0])
         (void)err_set(&call.detail, err, "out of memory");
-    struct message_reply answer = {
-        .class = err,
-        .id = call.request.id,
-        .detail = bytes_of_text(err == ERR_OK ? "" : call.detail.text),
-        .body = err == ERR_OK || call.is_carried ? buf_bytes(&call.body) : (struct bytes){0}};
+    struct message_reply answer = {.class = err,
+                                   .id = call.request.id,
+                                   .detail = bytes_of_text(err == ERR_OK ? "" : call.detail.text),
+                                   .body = err == ERR_OK || call.is_carried ? buf_bytes(&call.body)
+                                                                            : (struct bytes){0}};
     if (message_encode_reply(&answer, reply) != ERR_OK)
         custody_refuse(frame, ERR_TEMP, "the answer does not fit, or memory is short", reply);
     buf_clear(&call.body);
