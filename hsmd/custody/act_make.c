@@ -217,17 +217,25 @@ const struct act_steps act_steps_import = {.check = check_import,
                                            .undo = undo_made,
                                            .is_registry_changed = true};
 
+// "" if the CKA_ID alone says which.
+static void act_label(const struct act_run *run, char label[TOKEN_LABEL_MAX + 1])
+{
+    size_t len = run->act.label.len;
+    if (len)
+        memcpy(label, run->act.label.data, len);
+    label[len] = 0;
+}
+
 static enum err check_adopt(struct act_run *run)
 {
     char label[TOKEN_LABEL_MAX + 1];
     begin(run);
     enum err err = act_check_new_name(run);
-    if (err == ERR_OK && (!run->act.label.len || run->act.label.len > TOKEN_LABEL_MAX))
-        err = err_set(run->detail, ERR_PERM, "the label has 1 to %d bytes", TOKEN_LABEL_MAX);
+    if (err == ERR_OK && run->act.label.len > TOKEN_LABEL_MAX)
+        err = err_set(run->detail, ERR_PERM, "a label has %d bytes at most", TOKEN_LABEL_MAX);
     if (err != ERR_OK)
         return err;
-    memcpy(label, run->act.label.data, run->act.label.len);
-    label[run->act.label.len] = 0;
+    act_label(run, label);
     err = act_put_places(run, label, run->act.id);
     if (err == ERR_OK && !run->made.place_count)
         err = err_set(run->detail, ERR_PERM, "the token is to be named");
@@ -292,10 +300,9 @@ static enum err check_place(struct act_run *run)
         return err_set(run->detail, ERR_TEMP,
                        "the public key of \"%s\" is not known before its token was open once",
                        run->key.key.name);
-    if (!run->act.label.len || run->act.label.len > TOKEN_LABEL_MAX)
-        return err_set(run->detail, ERR_PERM, "the label has 1 to %d bytes", TOKEN_LABEL_MAX);
-    memcpy(label, run->act.label.data, run->act.label.len);
-    label[run->act.label.len] = 0;
+    if (run->act.label.len > TOKEN_LABEL_MAX)
+        return err_set(run->detail, ERR_PERM, "a label has %d bytes at most", TOKEN_LABEL_MAX);
+    act_label(run, label);
     run->made = run->key.key;
     err = act_put_places(run, label, run->act.id);
     if (err == ERR_OK && run->made.place_count == run->key.key.place_count)

@@ -26,17 +26,15 @@ static enum err check_signature(struct call *call, const struct buf *message,
     return err;
 }
 
-// The statement of a request is signed by whose connection it is, for this hsmd.
+// The statement of a request is signed by whose connection it is, for this hsmd: neither name is in
+// the request.
 static enum err check_statement(struct call *call, struct statement *statement)
 {
     struct buf message;
     const struct config *config = call->custody->conf.config;
     statement->instance =
         bytes_of(store_instance(call->custody->conf.store), STATEMENT_INSTANCE_SIZE);
-    if (!bytes_equal(statement->proposer, bytes_of_text(call->officer.name)))
-        return err_set(&call->detail, ERR_DENIED,
-                       "the proposal is another one's than the connection, which is of \"%s\"",
-                       call->officer.name);
+    statement->proposer = bytes_of_text(call->officer.name);
     if (statement->lapse < STATEMENT_LAPSE_MIN || statement->lapse > config->proposal_lapse)
         return err_set(&call->detail, ERR_PERM, "a proposal may wait from %d to %u seconds",
                        STATEMENT_LAPSE_MIN, config->proposal_lapse);
