@@ -186,17 +186,21 @@ static enum err import_at(struct act_run *run, const struct store_place *place, 
     const struct token_key_wish wish = {.label = place->label,
                                         .id = bytes_of(place->id, place->id_len),
                                         .usage = usage_of(run->act.purpose, is_rsa)};
-    buf_reset(&run->public_key);
-    enum err err = custody->conf.tokens->import(custody->conf.keystore, place->token, &wish,
-                                                run->act.purpose, run->secret, run->call->deadline,
-                                                &run->public_key, run->detail);
+    struct buf shown;
+    buf_init(&shown, WIRE_PUBLIC_KEY_MAX);
+    enum err err =
+        custody->conf.tokens->import(custody->conf.keystore, place->token, &wish, run->act.purpose,
+                                     run->secret, run->call->deadline, &shown, run->detail);
+    run->done += err == ERR_OK;
     if (err != ERR_OK)
-        return err_prefix(run->detail, err, "token %s", place->token);
-    run->done++;
-    return is_same(buf_bytes(&run->public_key), run->act.public_key)
-               ? ERR_OK
-               : err_set(run->detail, ERR_PERM,
-                         "token %s shows another public key than it was given", place->token);
+        err = err_prefix(run->detail, err, "token %s", place->token);
+    else if (!is_same(buf_bytes(&shown), run->act.public_key))
+        err = err_set(run->detail, ERR_PERM, "token %s shows another public key than it was given",
+                      place->token);
+    else if (!run->public_key.len)
+        err = buf_put_bytes(&run->public_key, buf_bytes(&shown));
+    buf_clear(&shown);
+    return err;
 }
 
 static enum err prepare_import(struct act_run *run)

@@ -103,6 +103,8 @@ json_t *council_read(struct council *council, enum council_member member, enum m
                      const char *argument);
 const char *council_state(struct council *council, uint64_t number); // of a proposal
 unsigned council_objects(const struct council *council);             // in all tokens
+// Frees the keys of objects that were destroyed: nobody uses them any more.
+void council_tokens_forget(struct council *council);
 // How many lines of the audit log have this text.
 unsigned council_lines(const struct council *council, const char *text);
 // All rows of the store, as one hash.

@@ -253,3 +253,14 @@ void council_tokens_clear(struct council_tokens *tokens)
     pthread_cond_destroy(&tokens->change);
     pthread_mutex_destroy(&tokens->lock);
 }
+
+void council_tokens_forget(struct council *council)
+{
+    for (size_t i = 0; i < COUNCIL_OBJECTS; i++) {
+        struct council_object *object = &council->tokens.objects[i];
+        if (object->key && !object->is_there) {
+            memstore_key_free(object->key);
+            object->key = NULL;
+        }
+    }
+}
