@@ -27,7 +27,8 @@ static enum err check(struct act_run *run)
     struct bytes rest = run->act.tokens;
     struct bytes token;
     if (key->state == WIRE_ENABLED)
-        return err_set(run->detail, ERR_PERM, "key \"%s\" is enabled: disable it before", key->name);
+        return err_set(run->detail, ERR_PERM, "key \"%s\" is enabled: disable it before",
+                       key->name);
     if (!key->public_key.len)
         return err_set(run->detail, ERR_TEMP,
                        "the public key of \"%s\" is not known before its token was open once, and "
@@ -73,9 +74,8 @@ static enum err destroy_at(struct act_run *run, const struct store_place *from,
 {
     struct custody *custody = run->custody;
     const struct keystore_place place = act_place(from);
-    enum err err = custody->conf.tokens->destroy(custody->conf.keystore, &place,
-                                                 run->key.key.public_key, run->call->deadline,
-                                                 detail);
+    enum err err = custody->conf.tokens->destroy(
+        custody->conf.keystore, &place, run->key.key.public_key, run->call->deadline, detail);
     return err == ERR_PERM && is_gone(run, &place) ? ERR_OK : err;
 }
 

@@ -60,13 +60,14 @@ static enum err see_officer_holder(void *context, const struct store_officer *of
 {
     struct holder_search *search = context;
     if (strcmp(officer->curve_key, search->curve_key) == 0 ||
-        (search->signing_key && memcmp(officer->signing_key, search->signing_key,
-                                       sizeof officer->signing_key) == 0))
+        (search->signing_key &&
+         memcmp(officer->signing_key, search->signing_key, sizeof officer->signing_key) == 0))
         snprintf(search->holder, sizeof search->holder, "officer \"%s\"", officer->name);
     return ERR_OK;
 }
 
-// One key, one holder: else gateways would reach the officers' channel, and one officer count twice.
+// One key, one holder: else gateways would reach the officers' channel, and one officer count
+// twice.
 static enum err check_key_is_free(struct act_run *run, const char *curve_key,
                                   const uint8_t *signing_key)
 {
@@ -132,9 +133,9 @@ static enum err check_grant(struct act_run *run)
         err = err_set(run->detail, ERR_PERM,
                       "key \"%s\" signs the audit log, and nobody can be granted it",
                       run->key.key.name);
-    if (err == ERR_OK && (act->per_minute > BUDGET_LIMIT_MAX || act->per_hour > BUDGET_LIMIT_MAX ||
-                          act->total > BUDGET_LIMIT_MAX ||
-                          act->failures_per_hour > BUDGET_LIMIT_MAX))
+    if (err == ERR_OK &&
+        (act->per_minute > BUDGET_LIMIT_MAX || act->per_hour > BUDGET_LIMIT_MAX ||
+         act->total > BUDGET_LIMIT_MAX || act->failures_per_hour > BUDGET_LIMIT_MAX))
         err = err_set(run->detail, ERR_PERM, "a limit may be %d at most", BUDGET_LIMIT_MAX);
     return err;
 }
@@ -142,13 +143,12 @@ static enum err check_grant(struct act_run *run)
 static enum err change_grant(struct act_run *run)
 {
     const struct act *act = &run->act;
-    struct store_grant grant = {
-        .operations = act->operations,
-        .algorithms = act->algorithms,
-        .limits = {.per_minute = (unsigned)act->per_minute,
-                   .per_hour = (unsigned)act->per_hour,
-                   .total = (unsigned)act->total,
-                   .failures_per_hour = (unsigned)act->failures_per_hour}};
+    struct store_grant grant = {.operations = act->operations,
+                                .algorithms = act->algorithms,
+                                .limits = {.per_minute = (unsigned)act->per_minute,
+                                           .per_hour = (unsigned)act->per_hour,
+                                           .total = (unsigned)act->total,
+                                           .failures_per_hour = (unsigned)act->failures_per_hour}};
     act_name(act->name, grant.client);
     act_name(act->key, grant.key);
     enum err err = check_grant(run);

@@ -85,11 +85,11 @@ static enum err change_limit(struct act_run *run)
 {
     const struct act *act = &run->act;
     enum err err = check_limit(run);
-    run->key.key.limits = (struct budget_limits){.per_minute = (unsigned)act->per_minute,
-                                                 .per_hour = (unsigned)act->per_hour,
-                                                 .total = (unsigned)act->total,
-                                                 .failures_per_hour =
-                                                     (unsigned)act->failures_per_hour};
+    run->key.key.limits =
+        (struct budget_limits){.per_minute = (unsigned)act->per_minute,
+                               .per_hour = (unsigned)act->per_hour,
+                               .total = (unsigned)act->total,
+                               .failures_per_hour = (unsigned)act->failures_per_hour};
     return err == ERR_OK ? store_set_key(run->custody->conf.store, &run->key.key, run->detail)
                          : err;
 }

@@ -48,8 +48,8 @@ static enum err check_places(struct act_run *run, size_t min, size_t max)
     if (err == ERR_OK)
         err = put_new_places(run);
     if (err == ERR_OK && (run->made.place_count < min || run->made.place_count > max))
-        err = err_set(run->detail, ERR_PERM, max == 1 ? "one token is to be named, no more"
-                                                      : "the token is to be named");
+        err = err_set(run->detail, ERR_PERM,
+                      max == 1 ? "one token is to be named, no more" : "the token is to be named");
     return err;
 }
 
@@ -81,10 +81,9 @@ static enum err prepare_generate(struct act_run *run)
     struct custody *custody = run->custody;
     const struct store_place *place = &run->made.places[0];
     const struct token_key_wish wish = wish_of(run, place);
-    enum err err =
-        custody->conf.tokens->generate(custody->conf.keystore, place->token, &wish,
-                                       run->act.purpose, run->call->deadline, &run->public_key,
-                                       run->detail);
+    enum err err = custody->conf.tokens->generate(custody->conf.keystore, place->token, &wish,
+                                                  run->act.purpose, run->call->deadline,
+                                                  &run->public_key, run->detail);
     run->done = err == ERR_OK;
     return err == ERR_OK ? bind_made(run) : err;
 }
@@ -160,8 +159,8 @@ static enum err check_import(struct act_run *run)
     if (err == ERR_OK)
         err = act_check_new_public_key(run, run->act.public_key, run->made.name);
     if (err == ERR_OK && run->act.certificates.len)
-        err = issue_check_certificates(run->act.certificates, run->act.public_key,
-                                       run->act.purpose, run->act.any_name, &warning, run->detail);
+        err = issue_check_certificates(run->act.certificates, run->act.public_key, run->act.purpose,
+                                       run->act.any_name, &warning, run->detail);
     if (err == ERR_OK && warning.text[0] &&
         json_object_set_new(run->result, "warning", json_string(warning.text)) != 0)
         err = err_set(run->detail, ERR_TEMP, "out of memory");
@@ -187,17 +186,21 @@ static enum err import_at(struct act_run *run, const struct store_place *place, 
     const struct token_key_wish wish = {.label = place->label,
                                         .id = bytes_of(place->id, place->id_len),
                                         .usage = usage_of(run->act.purpose, is_rsa)};
-    buf_reset(&run->public_key);
-    enum err err = custody->conf.tokens->import(custody->conf.keystore, place->token, &wish,
-                                                run->act.purpose, run->secret,
-                                                run->call->deadline, &run->public_key, run->detail);
+    struct buf shown;
+    buf_init(&shown, WIRE_PUBLIC_KEY_MAX);
+    enum err err =
+        custody->conf.tokens->import(custody->conf.keystore, place->token, &wish, run->act.purpose,
+                                     run->secret, run->call->deadline, &shown, run->detail);
+    run->done += err == ERR_OK;
     if (err != ERR_OK)
-        return err_prefix(run->detail, err, "token %s", place->token);
-    run->done++;
-    return is_same(buf_bytes(&run->public_key), run->act.public_key)
-               ? ERR_OK
-               : err_set(run->detail, ERR_PERM, "token %s shows another public key than it was given",
-                         place->token);
+        err = err_prefix(run->detail, err, "token %s", place->token);
+    else if (!is_same(buf_bytes(&shown), run->act.public_key))
+        err = err_set(run->detail, ERR_PERM, "token %s shows another public key than it was given",
+                      place->token);
+    else if (!run->public_key.len)
+        err = buf_put_bytes(&run->public_key, buf_bytes(&shown));
+    buf_clear(&shown);
+    return err;
 }
 
 static enum err prepare_import(struct act_run *run)
@@ -218,17 +221,25 @@ const struct act_steps act_steps_import = {.check = check_import,
                                            .undo = undo_made,
                                            .is_registry_changed = true};
 
+// "" if the CKA_ID alone says which.
+static void act_label(const struct act_run *run, char label[TOKEN_LABEL_MAX + 1])
+{
+    size_t len = run->act.label.len;
+    if (len)
+        memcpy(label, run->act.label.data, len);
+    label[len] = 0;
+}
+
 static enum err check_adopt(struct act_run *run)
 {
     char label[TOKEN_LABEL_MAX + 1];
     begin(run);
     enum err err = act_check_new_name(run);
-    if (err == ERR_OK && (!run->act.label.len || run->act.label.len > TOKEN_LABEL_MAX))
-        err = err_set(run->detail, ERR_PERM, "the label has 1 to %d bytes", TOKEN_LABEL_MAX);
+    if (err == ERR_OK && run->act.label.len > TOKEN_LABEL_MAX)
+        err = err_set(run->detail, ERR_PERM, "a label has %d bytes at most", TOKEN_LABEL_MAX);
     if (err != ERR_OK)
         return err;
-    memcpy(label, run->act.label.data, run->act.label.len);
-    label[run->act.label.len] = 0;
+    act_label(run, label);
     err = act_put_places(run, label, run->act.id);
     if (err == ERR_OK && !run->made.place_count)
         err = err_set(run->detail, ERR_PERM, "the token is to be named");
@@ -293,10 +304,9 @@ static enum err check_place(struct act_run *run)
         return err_set(run->detail, ERR_TEMP,
                        "the public key of \"%s\" is not known before its token was open once",
                        run->key.key.name);
-    if (!run->act.label.len || run->act.label.len > TOKEN_LABEL_MAX)
-        return err_set(run->detail, ERR_PERM, "the label has 1 to %d bytes", TOKEN_LABEL_MAX);
-    memcpy(label, run->act.label.data, run->act.label.len);
-    label[run->act.label.len] = 0;
+    if (run->act.label.len > TOKEN_LABEL_MAX)
+        return err_set(run->detail, ERR_PERM, "a label has %d bytes at most", TOKEN_LABEL_MAX);
+    act_label(run, label);
     run->made = run->key.key;
     err = act_put_places(run, label, run->act.id);
     if (err == ERR_OK && run->made.place_count == run->key.key.place_count)

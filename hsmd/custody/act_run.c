@@ -87,9 +87,9 @@ static enum err see_key(void *context, const struct store_key *key)
     if (key->certificates.len)
         memcpy(place + public_len, key->certificates.data, key->certificates.len);
     copy->key.public_key = bytes_of(place, public_len);
-    copy->key.certificates =
-        key->certificates.len ? bytes_of(place + public_len, key->certificates.len)
-                              : (struct bytes){0};
+    copy->key.certificates = key->certificates.len
+                                 ? bytes_of(place + public_len, key->certificates.len)
+                                 : (struct bytes){0};
     copying->is_found = true;
     return ERR_OK;
 }
@@ -116,8 +116,7 @@ enum err act_find_key(struct act_run *run, struct bytes text)
     char name[TEXT_NAME_MAX + 1];
     bool is_found = false;
     act_name(text, name);
-    enum err err =
-        key_copy_get(run->custody->conf.store, name, &run->key, &is_found, run->detail);
+    enum err err = key_copy_get(run->custody->conf.store, name, &run->key, &is_found, run->detail);
     if (err == ERR_OK && !is_found)
         err = err_set(run->detail, ERR_PERM, "there is no key \"%s\"", name);
     if (err == ERR_OK && run->key.key.is_destroyed)
@@ -221,9 +220,8 @@ enum err act_put_places(struct act_run *run, const char *label, struct bytes id)
 
 struct keystore_place act_place(const struct store_place *place)
 {
-    return (struct keystore_place){.token = place->token,
-                                   .label = place->label,
-                                   .id = bytes_of(place->id, place->id_len)};
+    return (struct keystore_place){
+        .token = place->token, .label = place->label, .id = bytes_of(place->id, place->id_len)};
 }
 
 enum err act_put_pem(struct act_run *run, const char *member, const char *label, struct bytes der)
@@ -247,8 +245,8 @@ enum err act_put_public_key(struct act_run *run)
     enum err err = hash_digest(HASH_SHA256, der, hash);
     if (err == ERR_OK)
         err = text_put_hex(&hex, bytes_of(hash, hash_size(HASH_SHA256)));
-    if (err == ERR_OK && json_object_set_new(run->result, "public_key_sha256",
-                                             json_string(buf_text(&hex))) != 0)
+    if (err == ERR_OK &&
+        json_object_set_new(run->result, "public_key_sha256", json_string(buf_text(&hex))) != 0)
         err = ERR_TEMP;
     if (err != ERR_OK)
         err = err_set(run->detail, err, "out of memory");

@@ -5,8 +5,8 @@
 //     prepare  what the token has to do; without the lock of the store
 //     change   what the store has to do; in the transaction
 //     salvage  of an act that failed half way: what of it the store must know nevertheless
-//     undo     takes back in the token what prepare did, for nothing was committed; without the lock
-//     finish   after the commit and the swap; without the lock
+//     undo     takes back in the token what prepare did, for nothing was committed; without the
+//     lock finish   after the commit and the swap; without the lock
 #pragma once
 
 #include "hsmd/custody/custody_internal.h"
@@ -22,18 +22,18 @@ struct act_run {
     struct call *call;
     const struct act_steps *steps;
     struct act act;
-    uint64_t number;                 // of the proposal; 0: only checked
-    struct bytes attachment;         // when it is only checked
-    const struct secret *secret;     // when it is carried out; NULL: none
-    json_t *result;                  // an object: what came of it
-    enum err outcome;                // of prepare
+    uint64_t number;             // of the proposal; 0: only checked
+    struct bytes attachment;     // when it is only checked
+    const struct secret *secret; // when it is carried out; NULL: none
+    json_t *result;              // an object: what came of it
+    enum err outcome;            // of prepare
     // What prepare has for change, undo and finish.
-    struct key_copy key;             // the one the act is about, as it was
-    struct store_key made;           // as it is to be; bytes in public_key and certificates
+    struct key_copy key;   // the one the act is about, as it was
+    struct store_key made; // as it is to be; bytes in public_key and certificates
     struct buf public_key;
     struct buf certificates;
-    unsigned done;                   // places that were made, or destroyed, by index of made.places
-    bool is_bound;                   // custody_bind was called for made
+    unsigned done; // places that were made, or destroyed, by index of made.places
+    bool is_bound; // custody_bind was called for made
     struct detail *detail;
 };
 

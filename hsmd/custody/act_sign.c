@@ -27,9 +27,9 @@ static enum err sign(void *context, enum token_scheme scheme, enum hash hash, un
     struct act_run *run = context;
     struct custody *custody = run->custody;
     const char *name = run->key.key.name;
-    enum err err = custody->conf.tokens->keys->sign(custody_bound(custody, name), KEYSTORE_ANY,
-                                                    scheme, hash, salt, digest, run->call->deadline,
-                                                    out, out_len, detail);
+    enum err err =
+        custody->conf.tokens->keys->sign(custody_bound(custody, name), KEYSTORE_ANY, scheme, hash,
+                                         salt, digest, run->call->deadline, out, out_len, detail);
     const struct audit_record record = {.event = AUDIT_USE,
                                         .officer = run->call->officer.name,
                                         .proposal = run->number,
@@ -68,24 +68,23 @@ static enum err issue(struct act_run *run, bool is_request)
                        "the public key of \"%s\" is not known before its token was open once",
                        run->key.key.name);
     buf_reset(&run->certificates);
-    return (is_request ? issue_request : issue_self_signed)(
-        &run->act, &signer, &run->certificates, digest, &digest_len, run->detail);
+    return (is_request ? issue_request : issue_self_signed)(&run->act, &signer, &run->certificates,
+                                                            digest, &digest_len, run->detail);
 }
 
 static enum err prepare_request(struct act_run *run)
 {
     enum err err = issue(run, true);
-    return err == ERR_OK ? act_put_pem(run, "pem", "CERTIFICATE REQUEST",
-                                       buf_bytes(&run->certificates))
-                         : err;
+    return err == ERR_OK
+               ? act_put_pem(run, "pem", "CERTIFICATE REQUEST", buf_bytes(&run->certificates))
+               : err;
 }
 
 static enum err prepare_self_signed(struct act_run *run)
 {
     enum err err = issue(run, false);
-    return err == ERR_OK
-               ? act_put_pem(run, "pem", "CERTIFICATE", buf_bytes(&run->certificates))
-               : err;
+    return err == ERR_OK ? act_put_pem(run, "pem", "CERTIFICATE", buf_bytes(&run->certificates))
+                         : err;
 }
 
 static enum err change_self_signed(struct act_run *run)

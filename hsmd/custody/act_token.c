@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Tokens are locked and unlocked. A PIN is tried once: if it is wrong, or what comes after it fails,
-// the proposal has failed and the PIN is gone.
+// Tokens are locked and unlocked. A PIN is tried once: if it is wrong, or what comes after it
+// fails, the proposal has failed and the PIN is gone.
 #include "hsmd/custody/act_run.h"
 
 #include <string.h>
@@ -19,8 +19,8 @@ static enum err prepare_unlock(struct act_run *run)
 {
     char name[TEXT_NAME_MAX + 1];
     act_name(run->act.name, name);
-    enum err err = run->custody->conf.tokens->unlock(run->custody->conf.keystore, name,
-                                                     run->secret, run->detail);
+    enum err err = run->custody->conf.tokens->unlock(run->custody->conf.keystore, name, run->secret,
+                                                     run->detail);
     run->done = err == ERR_OK;
     return err;
 }
@@ -29,17 +29,16 @@ static enum err undo_unlock(struct act_run *run)
 {
     char name[TEXT_NAME_MAX + 1];
     act_name(run->act.name, name);
-    return run->done ? run->custody->conf.tokens->lock(run->custody->conf.keystore, name,
-                                                       run->detail)
-                     : ERR_OK;
+    return run->done
+               ? run->custody->conf.tokens->lock(run->custody->conf.keystore, name, run->detail)
+               : ERR_OK;
 }
 
 static enum err prepare_lock(struct act_run *run)
 {
     char name[TEXT_NAME_MAX + 1];
     act_name(run->act.name, name);
-    enum err err =
-        run->custody->conf.tokens->lock(run->custody->conf.keystore, name, run->detail);
+    enum err err = run->custody->conf.tokens->lock(run->custody->conf.keystore, name, run->detail);
     run->done = err == ERR_OK;
     return err;
 }
@@ -52,4 +51,5 @@ static enum err undo_lock(struct act_run *run)
 
 const struct act_steps act_steps_unlock = {
     .check = check, .prepare = prepare_unlock, .undo = undo_unlock};
-const struct act_steps act_steps_lock = {.check = check, .prepare = prepare_lock, .undo = undo_lock};
+const struct act_steps act_steps_lock = {
+    .check = check, .prepare = prepare_lock, .undo = undo_lock};

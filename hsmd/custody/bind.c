@@ -84,8 +84,7 @@ static enum err look_up(void *context, const struct store_key *key, struct keyst
                         struct detail *detail)
 {
     *bound = custody_bound(context, key->name);
-    return *bound ? ERR_OK
-                  : err_set(detail, ERR_BUG, "key \"%s\" was not bound before", key->name);
+    return *bound ? ERR_OK : err_set(detail, ERR_BUG, "key \"%s\" was not bound before", key->name);
 }
 
 enum err custody_make_registry(struct custody *custody, struct registry **registry,
@@ -140,8 +139,7 @@ static enum err pin(struct custody *custody, const char *name, struct detail *de
 enum err custody_pin(struct custody *custody, struct detail *detail)
 {
     struct pinning pinning = {.custody = custody};
-    enum err first =
-        store_each_key(custody->conf.store, NULL, see_unpinned, &pinning, detail);
+    enum err first = store_each_key(custody->conf.store, NULL, see_unpinned, &pinning, detail);
     for (size_t i = 0; i < pinning.count; i++) {
         struct detail why = {0};
         enum err err = pin(custody, pinning.names[i], &why);

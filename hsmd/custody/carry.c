@@ -82,8 +82,8 @@ static enum err put_result(const struct act_run *run, enum err outcome, struct b
 
 // The end of a transaction: the proposal's end and the line, then the commit. is_logged: the line
 // is in the log, whatever came after it.
-static enum err end_proposal(struct act_run *run, const struct proposal *proposal,
-                             enum err outcome, bool *is_logged, struct detail *detail)
+static enum err end_proposal(struct act_run *run, const struct proposal *proposal, enum err outcome,
+                             bool *is_logged, struct detail *detail)
 {
     struct store *store = run->custody->conf.store;
     bool is_done = outcome == ERR_OK;
@@ -199,16 +199,16 @@ static enum err verify(struct call *call, uint64_t number, struct proposal *prop
     struct officers officers;
     struct tally tally;
     enum err err = proposal_load(custody->conf.store, number, proposal, &call->detail);
-    if (err == ERR_OK && (proposal->row.state != PROPOSAL_PENDING ||
-                          proposal->row.lapses <= custody->now()))
+    if (err == ERR_OK &&
+        (proposal->row.state != PROPOSAL_PENDING || proposal->row.lapses <= custody->now()))
         err = err_set(&call->detail, ERR_PERM, "the proposal has ended");
     if (err == ERR_OK)
         err = officers_load(custody->conf.store, &officers, &call->detail);
     if (err == ERR_OK)
         err = proposal_count(custody->conf.store, proposal, &officers, &tally, &call->detail);
     if (err == ERR_OK && (!officers.quorum || tally.approvals < officers.quorum))
-        err = err_set(&call->detail, ERR_DENIED, "%u of %u officers have approved",
-                      tally.approvals, officers.quorum);
+        err = err_set(&call->detail, ERR_DENIED, "%u of %u officers have approved", tally.approvals,
+                      officers.quorum);
     if (err == ERR_OK)
         custody->carrying = number;
     return err;
@@ -242,8 +242,9 @@ static void take_back_line(struct act_run *run, const struct proposal *proposal)
     if (custody_tell(run->custody, event_of(run->act.kind), run->call->officer.name, run->number,
                      proposal->row.statement.act, err_name(ERR_TEMP),
                      "it was not done, whatever the line before says", &detail) != ERR_OK)
-        log_error("custody", "state", "the audit log says of an act that it was done, and it was not",
-                  "err", detail.text);
+        log_error("custody", "state",
+                  "the audit log says of an act that it was done, and it was not", "err",
+                  detail.text);
 }
 
 static enum err carry(struct act_run *run, const struct proposal *proposal)

@@ -16,9 +16,8 @@ static enum err check_signature(struct call *call, const struct buf *message,
                                 struct bytes signature)
 {
     const struct store_officer *officer = &call->officer;
-    enum err err =
-        statement_check(bytes_of(officer->signing_key, sizeof officer->signing_key),
-                        buf_bytes(message), signature, &call->detail);
+    enum err err = statement_check(bytes_of(officer->signing_key, sizeof officer->signing_key),
+                                   buf_bytes(message), signature, &call->detail);
     if (err == ERR_DENIED)
         err = err_set(&call->detail, err,
                       "it is not signed by officer \"%s\", whose connection this is, or something "
@@ -27,17 +26,15 @@ static enum err check_signature(struct call *call, const struct buf *message,
     return err;
 }
 
-// The statement of a request is signed by whose connection it is, for this hsmd.
+// The statement of a request is signed by whose connection it is, for this hsmd: neither name is in
+// the request.
 static enum err check_statement(struct call *call, struct statement *statement)
 {
     struct buf message;
     const struct config *config = call->custody->conf.config;
-    statement->instance = bytes_of(store_instance(call->custody->conf.store),
-                                   STATEMENT_INSTANCE_SIZE);
-    if (!bytes_equal(statement->proposer, bytes_of_text(call->officer.name)))
-        return err_set(&call->detail, ERR_DENIED,
-                       "the proposal is another one's than the connection, which is of \"%s\"",
-                       call->officer.name);
+    statement->instance =
+        bytes_of(store_instance(call->custody->conf.store), STATEMENT_INSTANCE_SIZE);
+    statement->proposer = bytes_of_text(call->officer.name);
     if (statement->lapse < STATEMENT_LAPSE_MIN || statement->lapse > config->proposal_lapse)
         return err_set(&call->detail, ERR_PERM, "a proposal may wait from %d to %u seconds",
                        STATEMENT_LAPSE_MIN, config->proposal_lapse);
@@ -62,14 +59,13 @@ static enum err load_pending(struct call *call, uint64_t number, struct proposal
     enum err err = proposal_load(call->custody->conf.store, number, proposal, &call->detail);
     if (err != ERR_OK)
         return err;
-    if (proposal->row.state == PROPOSAL_PENDING &&
-        proposal->row.lapses > call->custody->now())
+    if (proposal->row.state == PROPOSAL_PENDING && proposal->row.lapses > call->custody->now())
         return ERR_OK;
     bool is_lapsed = proposal->row.state == PROPOSAL_PENDING;
-    err = err_set(&call->detail, ERR_PERM, "proposal %" PRIu64 " is %s: it cannot be changed",
-                  number,
-                  is_lapsed ? store_proposal_state_name(PROPOSAL_LAPSED)
-                            : store_proposal_state_name(proposal->row.state));
+    err =
+        err_set(&call->detail, ERR_PERM, "proposal %" PRIu64 " is %s: it cannot be changed", number,
+                is_lapsed ? store_proposal_state_name(PROPOSAL_LAPSED)
+                          : store_proposal_state_name(proposal->row.state));
     proposal_clear(proposal);
     return err;
 }
@@ -78,8 +74,8 @@ static enum err check_replaced(struct call *call, uint64_t number)
 {
     struct proposal proposal = {0};
     enum err err = load_pending(call, number, &proposal);
-    if (err == ERR_OK && !bytes_equal(proposal.row.statement.proposer,
-                                      bytes_of_text(call->officer.name)))
+    if (err == ERR_OK &&
+        !bytes_equal(proposal.row.statement.proposer, bytes_of_text(call->officer.name)))
         err = err_set(&call->detail, ERR_DENIED,
                       "proposal %" PRIu64 " is not yours: only who proposed it can change it",
                       number);
@@ -227,8 +223,8 @@ static enum err check_verdict(struct call *call, bool is_approval, const struct 
 }
 
 // One transaction. ending: the proposal is rejected by it, and why; NULL: it is not.
-static enum err record_verdict(struct call *call, bool is_approval,
-                               const struct proposal *proposal, const char *ending)
+static enum err record_verdict(struct call *call, bool is_approval, const struct proposal *proposal,
+                               const char *ending)
 {
     struct custody *custody = call->custody;
     struct store *store = custody->conf.store;
@@ -246,9 +242,9 @@ static enum err record_verdict(struct call *call, bool is_approval,
         err = store_end_proposal(store, verdict.number, PROPOSAL_REJECTED, bytes_of_text(result),
                                  &call->detail);
     if (err == ERR_OK)
-        err = custody_tell(custody, is_approval ? AUDIT_APPROVE : AUDIT_REJECT,
-                           call->officer.name, verdict.number, proposal->row.statement.act,
-                           err_name(ERR_OK), ending, &call->detail);
+        err = custody_tell(custody, is_approval ? AUDIT_APPROVE : AUDIT_REJECT, call->officer.name,
+                           verdict.number, proposal->row.statement.act, err_name(ERR_OK), ending,
+                           &call->detail);
     if (err == ERR_OK)
         err = store_commit(store, &call->detail);
     if (err != ERR_OK)

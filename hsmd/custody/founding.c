@@ -59,7 +59,8 @@ static enum err found(struct custody *custody, const struct officers *known, str
         err = add_officer(custody, &config->officers[i], detail);
     }
     if (err == ERR_OK && config->quorum > signers)
-        err = err_set(detail, ERR_PERM, "a quorum of %u, and only %u officers: nobody could ever agree",
+        err = err_set(detail, ERR_PERM,
+                      "a quorum of %u, and only %u officers: nobody could ever agree",
                       config->quorum, signers);
     return err == ERR_OK ? set_quorum(custody, config->quorum, detail) : err;
 }

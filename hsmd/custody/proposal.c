@@ -148,10 +148,9 @@ static enum err see_verdict(void *context, const struct store_verdict *verdict)
     if (!officer)
         return ERR_OK;
     buf_reset(&counting->message);
-    enum err err = statement_put_verdict(verdict->is_approval, proposal->row.statement.instance,
-                                         proposal->row.number,
-                                         bytes_of(proposal->digest, sizeof proposal->digest),
-                                         &counting->message);
+    enum err err = statement_put_verdict(
+        verdict->is_approval, proposal->row.statement.instance, proposal->row.number,
+        bytes_of(proposal->digest, sizeof proposal->digest), &counting->message);
     if (err == ERR_OK &&
         is_signed(counting, officer, bytes_of(verdict->signature, sizeof verdict->signature)))
         count(counting, officer, verdict->is_approval, verdict->created);
@@ -159,8 +158,7 @@ static enum err see_verdict(void *context, const struct store_verdict *verdict)
 }
 
 enum err proposal_count(struct store *store, const struct proposal *proposal,
-                        const struct officers *officers, struct tally *tally,
-                        struct detail *detail)
+                        const struct officers *officers, struct tally *tally, struct detail *detail)
 {
     struct counting counting = {
         .store = store, .proposal = proposal, .officers = officers, .tally = tally};

@@ -9,7 +9,7 @@
 
 struct officers {
     struct store_officer list[CUSTODY_OFFICERS_MAX];
-    size_t count;   // of all
+    size_t count; // of all
     unsigned quorum;
     unsigned signers; // that are no auditors
 };

@@ -29,9 +29,9 @@ json_t *reads_text(struct bytes text)
 {
     char quoted[TEXT_MAX];
     json_t *value = text.len ? json_stringn((const char *)text.data, text.len) : json_string("");
-    return value ? value
-                 : json_string(
-                       text_quote((const char *)text.data, text.len, quoted, sizeof quoted));
+    return value
+               ? value
+               : json_string(text_quote((const char *)text.data, text.len, quoted, sizeof quoted));
 }
 
 json_t *reads_hex(struct bytes bytes)
@@ -155,8 +155,8 @@ static enum err read_audit_log(struct call *call)
 static enum err dump(struct call *call, const json_t *json)
 {
     char *text = json_dumps(json, JSON_COMPACT);
-    enum err err = text ? buf_put_text(&call->body, text)
-                        : err_set(&call->detail, ERR_TEMP, "out of memory");
+    enum err err =
+        text ? buf_put_text(&call->body, text) : err_set(&call->detail, ERR_TEMP, "out of memory");
     if (err == ERR_PERM)
         err = err_set(&call->detail, err, "too much for one answer: ask for one item by its name");
     free(text);
@@ -200,9 +200,8 @@ enum err custody_read(struct call *call)
     enum message_read what = call->request.read.what;
     if (what == READ_AUDIT_LOG)
         return read_audit_log(call);
-    reading.top = what == READ_STATUS || what == READ_OFFICERS || what == READ_USAGE
-                      ? json_object()
-                      : json_array();
+    reading.top = what == READ_STATUS || what == READ_OFFICERS || what == READ_USAGE ? json_object()
+                                                                                     : json_array();
     reading.is_short = !reading.top;
     enum err err = reading.top ? read_json(&reading) : ERR_TEMP;
     if (reading.is_short)

@@ -8,8 +8,8 @@
 struct reading {
     struct call *call;
     struct custody *custody;
-    json_t *top;  // an array or an object
-    json_t *into; // where walks put what they see
+    json_t *top;   // an array or an object
+    json_t *into;  // where walks put what they see
     bool is_short; // of memory
 };
 
@@ -21,7 +21,7 @@ json_t *reads_text(struct bytes text);
 json_t *reads_hex(struct bytes bytes);
 json_t *reads_base64(struct bytes bytes);
 json_t *reads_sha256(struct bytes bytes);
-json_t *reads_stamp(int64_t seconds); // since 1970
+json_t *reads_stamp(int64_t seconds);                                     // since 1970
 json_t *reads_set(uint64_t set, const char *(*name_of)(unsigned number)); // null: all of them
 const char *reads_operation(unsigned number);
 const char *reads_algorithm(unsigned number);

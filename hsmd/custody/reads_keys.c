@@ -11,12 +11,10 @@
 
 static json_t *grant_item(const struct store_grant *grant, bool is_of_key)
 {
-    json_t *item =
-        json_pack("{ss so so so}", is_of_key ? "client" : "key",
-                  is_of_key ? grant->client : grant->key, "operations",
-                  reads_set(grant->operations, reads_operation), "algorithms",
-                  reads_set(grant->algorithms, reads_algorithm), "limits",
-                  reads_limits(&grant->limits));
+    json_t *item = json_pack(
+        "{ss so so so}", is_of_key ? "client" : "key", is_of_key ? grant->client : grant->key,
+        "operations", reads_set(grant->operations, reads_operation), "algorithms",
+        reads_set(grant->algorithms, reads_algorithm), "limits", reads_limits(&grant->limits));
     return item;
 }
 
@@ -55,13 +53,12 @@ static json_t *certificate_item(const X509 *certificate, struct bytes der)
 {
     BIGNUM *serial = ASN1_INTEGER_to_BN(X509_get0_serialNumber(certificate), NULL);
     char *hex = serial ? BN_bn2hex(serial) : NULL;
-    json_t *item = json_pack("{so so so so so so}", "subject",
-                             name_text(X509_get_subject_name(certificate)), "issuer",
-                             name_text(X509_get_issuer_name(certificate)), "serial",
-                             hex ? json_string(hex) : json_null(), "not_before",
-                             time_text(X509_get0_notBefore(certificate)), "not_after",
-                             time_text(X509_get0_notAfter(certificate)), "sha256",
-                             reads_sha256(der));
+    json_t *item =
+        json_pack("{so so so so so so}", "subject", name_text(X509_get_subject_name(certificate)),
+                  "issuer", name_text(X509_get_issuer_name(certificate)), "serial",
+                  hex ? json_string(hex) : json_null(), "not_before",
+                  time_text(X509_get0_notBefore(certificate)), "not_after",
+                  time_text(X509_get0_notAfter(certificate)), "sha256", reads_sha256(der));
     OPENSSL_free(hex);
     BN_free(serial);
     return item;
@@ -99,8 +96,7 @@ static json_t *type_text(struct bytes public_key)
     const uint8_t *at = public_key.data;
     EVP_PKEY *key = public_key.len ? d2i_PUBKEY(NULL, &at, (long)public_key.len) : NULL;
     enum wire_key_type type = key && EVP_PKEY_is_a(key, "RSA") ? WIRE_KEY_RSA : WIRE_KEY_EC;
-    json_t *value = key ? json_string(act_type_text(
-                              type, (unsigned)EVP_PKEY_get_bits(key), text))
+    json_t *value = key ? json_string(act_type_text(type, (unsigned)EVP_PKEY_get_bits(key), text))
                         : json_null();
     EVP_PKEY_free(key);
     return value;
@@ -158,8 +154,8 @@ static enum err see_key(void *context, const struct store_key *key)
     put_token_side(reading, item, key);
     put_certificates(reading, item, key->certificates);
     reading->into = grants;
-    enum err err = store_each_grant(reading->custody->conf.store, NULL, key->name,
-                                    see_grant_of_key, reading, &reading->call->detail);
+    enum err err = store_each_grant(reading->custody->conf.store, NULL, key->name, see_grant_of_key,
+                                    reading, &reading->call->detail);
     reads_put(reading, item, "grants", grants);
     reads_add(reading, reading->top, item);
     return err;
@@ -250,9 +246,9 @@ enum err reads_objects(struct reading *reading)
     struct custody *custody = reading->custody;
     if (!token)
         return err_set(&reading->call->detail, ERR_PERM, "the token is to be named");
-    enum err err = custody->conf.tokens->list(custody->conf.keystore, token,
-                                              reading->call->deadline, see_object, reading,
-                                              &reading->call->detail);
+    enum err err =
+        custody->conf.tokens->list(custody->conf.keystore, token, reading->call->deadline,
+                                   see_object, reading, &reading->call->detail);
     if (err != ERR_OK)
         return err;
     pthread_mutex_lock(&custody->store);

@@ -20,9 +20,9 @@ static json_t *people(struct reading *reading, const struct officers *officers,
     json_t *array = json_array();
     for (size_t i = 0; i < officers->count; i++) {
         if (is_approval ? tally->of[i].has_approved : tally->of[i].has_rejected)
-            reads_add(reading, array,
-                      json_pack("{ssss}", "officer", officers->list[i].name, "time",
-                                tally->of[i].time));
+            reads_add(
+                reading, array,
+                json_pack("{ssss}", "officer", officers->list[i].name, "time", tally->of[i].time));
     }
     return array;
 }
@@ -33,10 +33,9 @@ static void put_act(struct reading *reading, json_t *item, const struct proposal
     struct act act = {0};
     struct buf summary;
     buf_init(&summary, ACT_SUMMARY_MAX);
-    bool ok = act_decode(statement->act, &act, NULL) == ERR_OK &&
-              act_summary(&act, &summary) == ERR_OK;
-    reads_put(reading, item, "kind",
-              ok ? json_string(act_kind_name(act.kind)) : json_null());
+    bool ok =
+        act_decode(statement->act, &act, NULL) == ERR_OK && act_summary(&act, &summary) == ERR_OK;
+    reads_put(reading, item, "kind", ok ? json_string(act_kind_name(act.kind)) : json_null());
     reads_put(reading, item, "summary",
               ok ? json_string(buf_text(&summary)) : json_string("cannot be read"));
     buf_clear(&summary);
@@ -81,8 +80,8 @@ static json_t *make_item(struct reading *reading, const struct proposal *proposa
     return item;
 }
 
-static enum err load_item(struct reading *reading, uint64_t number,
-                          const struct officers *officers, json_t **item)
+static enum err load_item(struct reading *reading, uint64_t number, const struct officers *officers,
+                          json_t **item)
 {
     struct proposal proposal = {0};
     struct tally tally;
@@ -160,13 +159,11 @@ enum err reads_put_proposal(struct call *call, uint64_t number)
     return err;
 }
 
-
 enum err reads_officers(struct reading *reading)
 {
     struct officers officers;
     json_t *array = json_array();
-    enum err err =
-        officers_load(reading->custody->conf.store, &officers, &reading->call->detail);
+    enum err err = officers_load(reading->custody->conf.store, &officers, &reading->call->detail);
     reads_put(reading, reading->top, "quorum", json_integer(err == ERR_OK ? officers.quorum : 0));
     reads_put(reading, reading->top, "officers", array);
     for (size_t i = 0; err == ERR_OK && i < officers.count && array; i++) {

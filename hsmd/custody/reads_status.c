@@ -62,7 +62,8 @@ static enum err put_counts(struct reading *reading)
               reads_hex(bytes_of(store_instance(store), STATEMENT_INSTANCE_SIZE)));
     reads_put(reading, top, "quorum", json_integer(officers.quorum));
     reads_put(reading, top, "officers", json_integer(officers.signers));
-    reads_put(reading, top, "auditors", json_integer((json_int_t)officers.count - officers.signers));
+    reads_put(reading, top, "auditors",
+              json_integer((json_int_t)officers.count - officers.signers));
     reads_put(reading, top, "pending", json_integer(pending));
     reads_put(reading, top, "clients", json_integer(clients));
     reads_put(reading, top, "keys",
@@ -122,8 +123,9 @@ static const char *put_tokens(struct reading *reading)
 static json_t *checkpoint(struct custody *custody)
 {
     struct checkpointer_status status = {0};
-    if (custody->conf.status->checkpointer)
-        checkpointer_get_status(custody->conf.status->checkpointer, &status);
+    const struct status *whole = custody->conf.status;
+    if (whole && whole->checkpointer)
+        checkpointer_get_status(whole->checkpointer, &status);
     return status.seq ? json_pack("{sI sI}", "seq", (json_int_t)status.seq, "age_s",
                                   (json_int_t)(status.age_ms / 1000))
                       : json_null();
@@ -191,8 +193,8 @@ static void see_use(void *context, const char *client, const char *key,
     uint64_t failed = results[ERR_TEMP] + results[ERR_PERM] + results[ERR_BUG];
     reads_add(reading, reading->into,
               json_pack("{ss ss ss sI sI sI}", "client", client, "key", key, "operation",
-                        wire_operation_name(operation), "ok", (json_int_t)results[ERR_OK],
-                        "failed", (json_int_t)failed, "denied", (json_int_t)results[ERR_DENIED]));
+                        wire_operation_name(operation), "ok", (json_int_t)results[ERR_OK], "failed",
+                        (json_int_t)failed, "denied", (json_int_t)results[ERR_DENIED]));
 }
 
 static json_t *budget_item(struct budget *budget)

@@ -59,8 +59,7 @@ bool metrics_is_audit_failing(const struct metrics *metrics);
 // their answer (enum err).
 #define METRICS_RESULTS 5
 typedef void (*metrics_see)(void *context, const char *client, const char *key,
-                            enum wire_operation operation,
-                            const uint64_t results[METRICS_RESULTS]);
+                            enum wire_operation operation, const uint64_t results[METRICS_RESULTS]);
 void metrics_each_request(const struct metrics *metrics, metrics_see see, void *context);
 
 // Writes all of it.

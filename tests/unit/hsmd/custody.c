@@ -1,0 +1,514 @@
+// SPDX-License-Identifier: Apache-2.0
+// Who may what: signatures, quorum, proposals that change, lapse and are replayed.
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+
+#include <cmocka.h>
+
+#include "tests/support/council.h"
+
+#define KEY_1 "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7"
+#define KEY_2 "Yne@$w-vo<fVvi]a<NY6T1ed:M$fCG*[IaLV{hID"
+
+static struct council council;
+
+static int setup(void **state)
+{
+    (void)state;
+    council_setup(&council, 2);
+    return 0;
+}
+
+static int setup_alone(void **state)
+{
+    (void)state;
+    council_setup(&council, 1);
+    return 0;
+}
+
+static int setup_closed(void **state)
+{
+    (void)state;
+    council_setup(&council, 0);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    council_teardown(&council);
+    return 0;
+}
+
+#define TEXT(text) BYTES_LITERAL(text)
+static const struct act add_client = {
+    .kind = ACT_CLIENT_ADD, .name = {(const uint8_t *)"gw1", 3}, .curve_key = TEXT(KEY_1)};
+static const struct act add_other = {
+    .kind = ACT_CLIENT_ADD, .name = {(const uint8_t *)"gw2", 3}, .curve_key = TEXT(KEY_2)};
+
+static struct act named(enum act_kind kind, const char *name)
+{
+    return (struct act){.kind = kind, .name = bytes_of_text(name)};
+}
+
+static struct act quorum_of(unsigned number)
+{
+    return (struct act){.kind = ACT_QUORUM, .number = number};
+}
+
+static bool has_client(const char *public_key)
+{
+    const struct registry *registry = live_take(council.live);
+    bool is_there = registry_client_by_public_key(registry, public_key) != NULL;
+    live_give(council.live, registry);
+    return is_there;
+}
+
+static void assert_said(const char *words)
+{
+    if (!strstr(council.detail.text, words))
+        fail_msg("\"%s\" does not say \"%s\"", council.detail.text, words);
+}
+
+static void assert_refused(enum err err, enum err wanted, const char *words)
+{
+    if (err != wanted)
+        fail_msg("%s (%s)", err_name(err), council.detail.text);
+    assert_said(words);
+}
+
+static void assert_ok(enum err err)
+{
+    if (err != ERR_OK)
+        fail_msg("%s: %s", err_name(err), council.detail.text);
+}
+
+static void test_founding(void **state)
+{
+    (void)state;
+    // Nobody, and nobody configured: the channel is closed to all.
+    council.config.officer_count = 0;
+    assert_ok(council_open(&council));
+    assert_false(custody_is_allowed(council.custody, council_key(COUNCIL_ALICE)->public_curve));
+    custody_free(council.custody);
+    council.custody = NULL;
+    // A quorum nobody can reach is no beginning.
+    council.config.officer_count = 4;
+    council.config.quorum = 4;
+    assert_refused(council_open(&council), ERR_PERM, "only 3 officers");
+    assert_int_equal(council_lines(&council, "\"event\":\"act\""), 4); // and none of them holds
+    council.config.quorum = 2;
+    assert_ok(council_open(&council));
+    for (unsigned i = 0; i < COUNCIL_MEMBERS; i++)
+        assert_int_equal(
+            custody_is_allowed(council.custody, council_key((enum council_member)i)->public_curve),
+            i != COUNCIL_STRANGER);
+    // From then on the configuration is not asked again.
+    council.config.quorum = 1;
+    council.config.officer_count = 1;
+    council_restart(&council);
+    json_t *read = council_read(&council, COUNCIL_BOB, READ_OFFICERS, "");
+    assert_int_equal(json_integer_value(json_object_get(read, "quorum")), 2);
+    assert_int_equal(json_array_size(json_object_get(read, "officers")), 4);
+    json_decref(read);
+}
+
+static void test_two_of_three(void **state)
+{
+    (void)state;
+    uint64_t number = 0;
+    assert_ok(council_propose(&council, COUNCIL_ALICE, &add_client, &number));
+    assert_false(has_client(KEY_1));
+    assert_string_equal(council_state(&council, number), "pending");
+    assert_refused(council_approve(&council, COUNCIL_ALICE, number), ERR_PERM, "counts once");
+    assert_false(has_client(KEY_1));
+    assert_ok(council_approve(&council, COUNCIL_CAROL, number));
+    assert_true(has_client(KEY_1));
+    assert_string_equal(council_state(&council, number), "done");
+    assert_refused(council_approve(&council, COUNCIL_BOB, number), ERR_PERM, "is done");
+    assert_int_equal(council_lines(&council, "\"event\":\"propose\",\"officer\":\"alice\""), 1);
+    assert_int_equal(council_lines(&council, "\"event\":\"approve\",\"officer\":\"carol\""), 1);
+    assert_int_equal(council_lines(&council, "\"event\":\"act\",\"officer\":\"carol\""), 1);
+}
+
+static void test_alone(void **state)
+{
+    (void)state;
+    assert_ok(council_propose(&council, COUNCIL_ALICE, &add_client, NULL));
+    assert_true(has_client(KEY_1));
+}
+
+static void test_roles(void **state)
+{
+    (void)state;
+    uint64_t number = 0;
+    uint8_t before[HASH_SIZE_MAX];
+    uint8_t after[HASH_SIZE_MAX];
+    enum err class = ERR_OK;
+    json_t *body = NULL;
+    assert_ok(council_propose(&council, COUNCIL_ALICE, &add_client, &number));
+    council_store_hash(&council, before);
+    assert_refused(council_propose(&council, COUNCIL_AUDITOR, &add_other, NULL), ERR_DENIED,
+                   "auditor");
+    assert_refused(council_approve(&council, COUNCIL_AUDITOR, number), ERR_DENIED, "auditor");
+    assert_refused(council_reject(&council, COUNCIL_AUDITOR, number), ERR_DENIED, "auditor");
+    // Reads that have something in them, for the auditor as for officers.
+    static const struct {
+        enum message_read what;
+        const char *argument;
+    } reads[] = {{READ_STATUS, ""},   {READ_KEYS, ""},       {READ_CLIENTS, ""},
+                 {READ_OFFICERS, ""}, {READ_PROPOSALS, ""},  {READ_PROPOSALS, "all"},
+                 {READ_USAGE, ""},    {READ_OBJECTS, "main"}};
+    for (size_t i = 0; i < sizeof reads / sizeof *reads; i++) {
+        json_t *read = council_read(&council, COUNCIL_AUDITOR, reads[i].what, reads[i].argument);
+        assert_non_null(read);
+        json_decref(read);
+    }
+    // A stranger is not even answered, and does not flood the log.
+    for (unsigned i = 0; i < 200; i++)
+        assert_false(
+            council_send(&council, COUNCIL_STRANGER, BYTES_LITERAL("\x93"), &class, &body));
+    assert_true(council_lines(&council, "\"event\":\"officer-refused\"") <= REFUSALS_MAX + 3);
+    council_store_hash(&council, after);
+    assert_memory_equal(before, after, 32);
+    assert_int_equal(custody_lane(council.custody, NULL, BYTES_LITERAL("")), 0);
+}
+
+static void test_signatures(void **state)
+{
+    (void)state;
+    json_t *body = NULL;
+    uint64_t number = 0;
+    uint8_t signature[STATEMENT_SIGNATURE_SIZE] = {0};
+    uint8_t digest[STATEMENT_DIGEST_SIZE] = {0};
+    const struct council_proposal proposal = {.act = &add_client};
+    // Bob's signature, and bob's name, on alice's connection.
+    assert_refused(council_propose_as(&council, COUNCIL_ALICE, COUNCIL_BOB, &proposal, NULL, &body),
+                   ERR_DENIED, "not signed by officer \"alice\"");
+    json_decref(body);
+    // A stranger's on an officer's.
+    assert_refused(
+        council_propose_as(&council, COUNCIL_ALICE, COUNCIL_STRANGER, &proposal, NULL, &body),
+        ERR_DENIED, "not signed by officer \"alice\"");
+    json_decref(body);
+    assert_ok(council_propose(&council, COUNCIL_ALICE, &add_client, &number));
+    struct message_request request = {
+        .operation = MESSAGE_APPROVE,
+        .id = 7,
+        .verdict = {.number = number,
+                    .digest = bytes_of(digest, sizeof digest),
+                    .signature = bytes_of(signature, sizeof signature)}};
+    assert_refused(council_request(&council, COUNCIL_BOB, &request, &body), ERR_DENIED,
+                   "another one than what was signed");
+    json_decref(body);
+    struct proposal there = {0};
+    assert_ok(proposal_load(council.store, number, &there, &council.detail));
+    memcpy(digest, there.digest, sizeof digest);
+    proposal_clear(&there);
+    assert_refused(council_request(&council, COUNCIL_BOB, &request, &body), ERR_DENIED,
+                   "not signed by officer \"bob\"");
+    json_decref(body);
+    request.verdict.number = 99;
+    assert_refused(council_request(&council, COUNCIL_BOB, &request, &body), ERR_PERM,
+                   "no proposal 99");
+    json_decref(body);
+    assert_false(has_client(KEY_1));
+    assert_int_equal(council_lines(&council, "\"event\":\"officer-refused\""), 5);
+}
+
+// One frame that was good once, and is sent again or changed anywhere.
+static void test_altered(void **state)
+{
+    (void)state;
+    struct buf frame;
+    struct buf message;
+    struct buf act;
+    uint8_t signature[STATEMENT_SIGNATURE_SIZE];
+    uint8_t nonce[STATEMENT_NONCE_SIZE] = {4};
+    enum err class = ERR_OK;
+    json_t *body = NULL;
+    buf_init(&frame, MESSAGE_REQUEST_MAX);
+    buf_init(&message, MESSAGE_REQUEST_MAX);
+    buf_init(&act, ACT_SIZE_MAX);
+    assert_int_equal(act_encode(&add_client, &act, NULL), ERR_OK);
+    struct message_request request = {
+        .operation = MESSAGE_PROPOSE,
+        .id = 1,
+        .propose = {.statement = {.instance = bytes_of(store_instance(council.store),
+                                                       STATEMENT_INSTANCE_SIZE),
+                                  .nonce = bytes_of(nonce, sizeof nonce),
+                                  .proposer = BYTES_LITERAL("alice"),
+                                  .lapse = 3600,
+                                  .act = buf_bytes(&act)},
+                    .signature = bytes_of(signature, sizeof signature)}};
+    assert_int_equal(statement_put(&request.propose.statement, &message), ERR_OK);
+    assert_int_equal(
+        officer_key_sign(council_key(COUNCIL_ALICE), buf_bytes(&message), signature, NULL), ERR_OK);
+    assert_int_equal(message_encode_request(&request, &frame, NULL), ERR_OK);
+    // No byte of it can be another one, but those of the request's id: [1, 2, 1, ...].
+    for (size_t i = 0; i < frame.len; i++) {
+        if (i == 3)
+            continue;
+        frame.data[i] ^= 1;
+        assert_true(council_send(&council, COUNCIL_ALICE, buf_bytes(&frame), &class, &body));
+        if (class != ERR_PERM && class != ERR_DENIED)
+            fail_msg("byte %zu: %s", i, err_name(class));
+        json_decref(body);
+        frame.data[i] ^= 1;
+    }
+    assert_true(council_send(&council, COUNCIL_ALICE, buf_bytes(&frame), &class, &body));
+    assert_ok(class);
+    json_decref(body);
+    assert_true(council_send(&council, COUNCIL_ALICE, buf_bytes(&frame), &class, &body));
+    assert_refused(class, ERR_PERM, "nonce");
+    json_decref(body);
+    // Signed for another hsmd.
+    uint8_t other[STATEMENT_INSTANCE_SIZE] = {1};
+    request.propose.statement.instance = bytes_of(other, sizeof other);
+    nonce[0] = 5;
+    buf_reset(&message);
+    buf_reset(&frame);
+    assert_int_equal(statement_put(&request.propose.statement, &message), ERR_OK);
+    assert_int_equal(
+        officer_key_sign(council_key(COUNCIL_ALICE), buf_bytes(&message), signature, NULL), ERR_OK);
+    assert_int_equal(message_encode_request(&request, &frame, NULL), ERR_OK);
+    assert_true(council_send(&council, COUNCIL_ALICE, buf_bytes(&frame), &class, &body));
+    assert_refused(class, ERR_DENIED, "not signed");
+    json_decref(body);
+    buf_clear(&frame);
+    buf_clear(&message);
+    buf_clear(&act);
+}
+
+static void test_replaced(void **state)
+{
+    (void)state;
+    struct act three = quorum_of(3);
+    json_t *body = NULL;
+    uint64_t number = 0;
+    uint64_t same = 0;
+    struct proposal before = {0};
+    assert_ok(council_do(&council, &three)); // so that one approval does not carry it out
+    assert_ok(council_propose(&council, COUNCIL_ALICE, &add_client, &number));
+    assert_ok(council_approve(&council, COUNCIL_BOB, number));
+    assert_ok(proposal_load(council.store, number, &before, &council.detail));
+    struct council_proposal change = {.act = &add_other, .replaces = number};
+    assert_refused(council_propose_as(&council, COUNCIL_CAROL, COUNCIL_CAROL, &change, NULL, &body),
+                   ERR_DENIED, "not yours");
+    json_decref(body);
+    assert_ok(council_propose_as(&council, COUNCIL_ALICE, COUNCIL_ALICE, &change, &same, &body));
+    assert_int_equal(same, number);
+    assert_int_equal(json_array_size(json_object_get(body, "approvals")), 1); // the proposer's
+    json_decref(body);
+    // What was signed for the former one is no approval of this one.
+    struct buf message;
+    uint8_t signature[STATEMENT_SIGNATURE_SIZE];
+    buf_init(&message, 1024);
+    assert_int_equal(statement_put_verdict(true, before.row.statement.instance, number,
+                                           bytes_of(before.digest, sizeof before.digest), &message),
+                     ERR_OK);
+    assert_int_equal(
+        officer_key_sign(council_key(COUNCIL_CAROL), buf_bytes(&message), signature, NULL), ERR_OK);
+    const struct message_request request = {
+        .operation = MESSAGE_APPROVE,
+        .id = 7,
+        .verdict = {.number = number,
+                    .digest = bytes_of(before.digest, sizeof before.digest),
+                    .signature = bytes_of(signature, sizeof signature)}};
+    assert_refused(council_request(&council, COUNCIL_CAROL, &request, &body), ERR_DENIED,
+                   "it was changed");
+    json_decref(body);
+    assert_ok(council_approve(&council, COUNCIL_CAROL, number));
+    assert_false(has_client(KEY_2));
+    assert_ok(council_approve(&council, COUNCIL_BOB, number));
+    assert_true(has_client(KEY_2));
+    assert_false(has_client(KEY_1));
+    buf_clear(&message);
+    proposal_clear(&before);
+}
+
+static void test_rejections(void **state)
+{
+    (void)state;
+    uint64_t number = 0;
+    assert_ok(council_propose(&council, COUNCIL_ALICE, &add_client, &number));
+    assert_ok(council_reject(&council, COUNCIL_BOB, number));
+    assert_string_equal(council_state(&council, number), "pending"); // carol may still agree
+    assert_refused(council_reject(&council, COUNCIL_BOB, number), ERR_PERM, "already");
+    assert_ok(council_reject(&council, COUNCIL_CAROL, number));
+    assert_string_equal(council_state(&council, number), "rejected");
+    assert_ok(council_propose(&council, COUNCIL_ALICE, &add_client, &number));
+    assert_ok(council_reject(&council, COUNCIL_ALICE, number));
+    assert_string_equal(council_state(&council, number), "rejected");
+    assert_refused(council_approve(&council, COUNCIL_BOB, number), ERR_PERM, "is rejected");
+    // Who has rejected may think better of it.
+    assert_ok(council_propose(&council, COUNCIL_ALICE, &add_client, &number));
+    assert_ok(council_reject(&council, COUNCIL_BOB, number));
+    assert_ok(council_approve(&council, COUNCIL_BOB, number));
+    assert_true(has_client(KEY_1));
+}
+
+static void test_officers(void **state)
+{
+    (void)state;
+    struct act three = quorum_of(3);
+    struct act two = quorum_of(2);
+    struct act four = quorum_of(4);
+    struct act bob = named(ACT_OFFICER_REMOVE, "bob");
+    struct act auditor = named(ACT_OFFICER_REMOVE, "auditor");
+    struct act carol = named(ACT_OFFICER_REMOVE, "carol");
+    uint64_t number = 0;
+    assert_refused(council_propose(&council, COUNCIL_ALICE, &four, NULL), ERR_PERM, "3 officers");
+    assert_ok(council_do(&council, &auditor));
+    assert_false(custody_is_allowed(council.custody, council_key(COUNCIL_AUDITOR)->public_curve));
+    // Somebody's key under another name would count twice.
+    struct act twin = {.kind = ACT_OFFICER_ADD,
+                       .name = BYTES_LITERAL("twin"),
+                       .role = OFFICER_OFFICER,
+                       .public_key = bytes_of(council_key(COUNCIL_ALICE)->public_signing, 32),
+                       .curve_key = TEXT(KEY_2)};
+    assert_refused(council_propose(&council, COUNCIL_ALICE, &twin, NULL), ERR_PERM,
+                   "officer \"alice\"");
+    // A removed officer's approval counts no more.
+    assert_ok(council_do(&council, &three));
+    assert_ok(council_propose(&council, COUNCIL_ALICE, &add_client, &number));
+    assert_refused(council_propose(&council, COUNCIL_ALICE, &bob, NULL), ERR_PERM, "quorum");
+    custody_free(council.custody);
+    assert_ok(store_set_quorum(council.store, 2, &council.detail));
+    assert_ok(council_open(&council));
+    assert_ok(council_propose(&council, COUNCIL_BOB, &add_other, &number));
+    uint64_t removal = 0;
+    assert_ok(council_propose(&council, COUNCIL_ALICE, &bob, &removal));
+    assert_ok(council_approve(&council, COUNCIL_CAROL, removal));
+    assert_false(custody_is_allowed(council.custody, council_key(COUNCIL_BOB)->public_curve));
+    assert_ok(council_approve(&council, COUNCIL_ALICE, number)); // one, bob's is none now
+    assert_string_equal(council_state(&council, number), "pending");
+    assert_ok(council_approve(&council, COUNCIL_CAROL, number));
+    assert_string_equal(council_state(&council, number), "done");
+    assert_refused(council_propose(&council, COUNCIL_ALICE, &carol, NULL), ERR_PERM, "only 1");
+    assert_ok(council_propose(&council, COUNCIL_ALICE, &two, NULL));
+}
+
+static int64_t much_later(void)
+{
+    return (int64_t)time(NULL) + 3601;
+}
+
+static void test_lapse(void **state)
+{
+    (void)state;
+    uint64_t first = 0;
+    uint64_t second = 0;
+    assert_ok(council_propose(&council, COUNCIL_ALICE, &add_client, &first));
+    struct council_proposal longer = {.act = &add_other, .lapse = 7200};
+    json_t *body = NULL;
+    assert_ok(council_propose_as(&council, COUNCIL_ALICE, COUNCIL_ALICE, &longer, &second, &body));
+    json_decref(body);
+    custody_tick(council.custody);
+    assert_string_equal(council_state(&council, first), "pending");
+    council.custody->now = much_later;
+    assert_refused(council_approve(&council, COUNCIL_BOB, first), ERR_PERM, "lapsed");
+    assert_string_equal(council_state(&council, first), "lapsed");
+    assert_int_equal(council_lines(&council, "\"event\":\"lapse\""), 1);
+    custody_tick(council.custody);
+    assert_int_equal(council_lines(&council, "\"event\":\"lapse\""), 1);
+    assert_ok(council_approve(&council, COUNCIL_BOB, second));
+    assert_false(has_client(KEY_1));
+    assert_true(has_client(KEY_2));
+    longer.lapse = STATEMENT_LAPSE_DEFAULT + 1;
+    council.config.proposal_lapse = STATEMENT_LAPSE_DEFAULT;
+    assert_refused(council_propose_as(&council, COUNCIL_ALICE, COUNCIL_ALICE, &longer, NULL, &body),
+                   ERR_PERM, "seconds");
+    json_decref(body);
+}
+
+// Rows changed behind custody's back are signed by nobody.
+static void test_tampering(void **state)
+{
+    (void)state;
+    struct act one = quorum_of(1);
+    uint64_t number = 0;
+    struct buf act;
+    struct buf sql;
+    assert_ok(council_propose(&council, COUNCIL_ALICE, &add_client, &number));
+    buf_init(&act, ACT_SIZE_MAX);
+    buf_init(&sql, 4096);
+    assert_int_equal(act_encode(&one, &act, NULL), ERR_OK);
+    assert_int_equal(buf_put_text(&sql, "UPDATE proposal SET act=x'"), ERR_OK);
+    assert_int_equal(text_put_hex(&sql, buf_bytes(&act)), ERR_OK);
+    assert_int_equal(buf_put_text(&sql, "'"), ERR_OK);
+    council_tamper(&council, buf_text(&sql));
+    assert_ok(council_approve(&council, COUNCIL_BOB, number)); // he signs what he sees
+    assert_string_equal(council_state(&council, number), "pending");
+    assert_ok(council_approve(&council, COUNCIL_CAROL, number));
+    assert_string_equal(council_state(&council, number), "pending");
+    buf_clear(&sql);
+    buf_clear(&act);
+}
+
+static void set_file_limit(rlim_t size)
+{
+    struct rlimit limit;
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
+    limit.rlim_cur = size;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+}
+
+// The audit log is full: nothing happens, and it goes on when there is room.
+static void test_full_log(void **state)
+{
+    (void)state;
+    uint64_t number = 0;
+    struct stat st;
+    signal(SIGXFSZ, SIG_IGN);
+    // The log is longer than the store will be.
+    for (unsigned i = 0; i < 4000; i++)
+        assert_int_equal(
+            audit_write(council.audit, &(struct audit_record){.event = AUDIT_USE}, NULL), ERR_OK);
+    assert_ok(council_propose(&council, COUNCIL_ALICE, &add_client, &number));
+    assert_int_equal(stat(council.audit_path, &st), 0);
+    set_file_limit((rlim_t)st.st_size);
+    enum err other = council_propose(&council, COUNCIL_BOB, &add_other, NULL);
+    enum err approval = council_approve(&council, COUNCIL_BOB, number);
+    set_file_limit(RLIM_INFINITY);
+    assert_int_equal(other, ERR_TEMP);
+    assert_int_equal(approval, ERR_TEMP);
+    assert_false(has_client(KEY_1));
+    assert_string_equal(council_state(&council, number), "pending");
+    // Room for the line of the approval, not for that of the act.
+    set_file_limit((rlim_t)st.st_size + 500);
+    approval = council_approve(&council, COUNCIL_BOB, number);
+    set_file_limit(RLIM_INFINITY);
+    assert_int_equal(approval, ERR_TEMP);
+    assert_false(has_client(KEY_1));
+    assert_string_equal(council_state(&council, number), "pending");
+    assert_int_equal(council_lines(&council, "\"event\":\"approve\""), 1);
+    assert_ok(council_approve(&council, COUNCIL_BOB, number)); // again, since enough have
+    assert_true(has_client(KEY_1));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_founding, setup_closed, teardown),
+        cmocka_unit_test_setup_teardown(test_two_of_three, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_alone, setup_alone, teardown),
+        cmocka_unit_test_setup_teardown(test_roles, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_signatures, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_altered, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_replaced, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_rejections, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_officers, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_lapse, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_tampering, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_full_log, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

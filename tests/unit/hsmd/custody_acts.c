@@ -1,0 +1,549 @@
+// SPDX-License-Identifier: Apache-2.0
+// What each act does to store, tokens and the registry of the moment, and what is left of one that
+// fails half way.
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include <openssl/evp.h>
+#include <openssl/pem.h>
+#include <openssl/x509.h>
+
+#include "hsmd/base/alloc.h"
+#include "tests/support/council.h"
+
+#define KEY_1 "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7"
+
+static struct council council;
+static struct registry_key found; // of the registry of the moment
+
+static int setup(void **state)
+{
+    (void)state;
+    council_setup(&council, 2);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    council_teardown(&council);
+    return 0;
+}
+
+static void assert_ok(enum err err)
+{
+    if (err != ERR_OK)
+        fail_msg("%s: %s", err_name(err), council.detail.text);
+}
+
+static void assert_refused(enum err err, enum err wanted, const char *words)
+{
+    if (err != wanted || !strstr(council.detail.text, words))
+        fail_msg("%s: \"%s\" does not say \"%s\"", err_name(err), council.detail.text, words);
+}
+
+static struct act key_act(enum act_kind kind, const char *name)
+{
+    return (struct act){.kind = kind, .name = bytes_of_text(name)};
+}
+
+static struct act generate(const char *name, enum wire_purpose purpose)
+{
+    return (struct act){.kind = ACT_KEY_GENERATE,
+                        .name = bytes_of_text(name),
+                        .tokens = BYTES_LITERAL("main"),
+                        .type = WIRE_KEY_EC,
+                        .bits = 256,
+                        .purpose = purpose,
+                        .algorithms = REGISTRY_ALL};
+}
+
+static const struct registry_key *look_up(const char *name)
+{
+    const struct registry *registry = live_take(council.live);
+    const struct registry_key *key = registry_key_by_name(registry, bytes_of_text(name));
+    if (key)
+        found = *key;
+    live_give(council.live, registry);
+    return key ? &found : NULL;
+}
+
+static void do_ok(struct act act)
+{
+    assert_ok(council_do(&council, &act));
+}
+
+static void do_refused(struct act act, enum err wanted, const char *words)
+{
+    assert_refused(council_do(&council, &act), wanted, words);
+}
+
+static void test_life(void **state)
+{
+    (void)state;
+    struct act make = generate("signing", WIRE_SMIME_SIGN);
+    json_t *result = NULL;
+    assert_ok(council_do_with(&council, &make, NULL, &result));
+    const char *pem = json_string_value(json_object_get(result, "public_key_pem"));
+    assert_non_null(pem);
+    assert_int_equal(strlen(json_string_value(json_object_get(result, "public_key_sha256"))), 64);
+    json_decref(result);
+    assert_non_null(look_up("signing"));
+    assert_int_equal(found.state, WIRE_DISABLED);
+    assert_non_null(found.store);
+    assert_int_equal(council_objects(&council), 1);
+    assert_string_equal(council.tokens.objects[0].label, "signing");
+    assert_int_equal(council.tokens.objects[0].id_len, 16);
+    do_refused(make, ERR_PERM, "already");
+    do_ok(key_act(ACT_KEY_ENABLE, "signing"));
+    look_up("signing");
+    assert_int_equal(found.state, WIRE_ENABLED);
+    do_refused(key_act(ACT_KEY_ENABLE, "signing"), ERR_PERM, "enabled already");
+    do_refused(key_act(ACT_KEY_RETIRE, "signing"), ERR_PERM, "never decrypts");
+    do_refused(key_act(ACT_KEY_DESTROY, "signing"), ERR_PERM, "disable it before");
+    do_ok(key_act(ACT_KEY_DISABLE, "signing"));
+    do_ok(key_act(ACT_KEY_DESTROY, "signing"));
+    assert_null(look_up("signing"));
+    assert_int_equal(council_objects(&council), 0);
+    do_refused(make, ERR_PERM, "not used again");
+    do_refused(key_act(ACT_KEY_ENABLE, "signing"), ERR_PERM, "was destroyed");
+    do_refused(key_act(ACT_KEY_ENABLE, "other"), ERR_PERM, "no key \"other\"");
+    do_ok(generate("opening", WIRE_SMIME_DECRYPT));
+    do_ok(key_act(ACT_KEY_RETIRE, "opening"));
+    look_up("opening");
+    assert_int_equal(found.state, WIRE_RETIRED);
+    struct act nowhere = generate("more", WIRE_GENERAL);
+    nowhere.tokens = BYTES_LITERAL("attic");
+    do_refused(nowhere, ERR_PERM, "no token \"attic\"");
+    // After a restart all is as it was.
+    council_restart(&council);
+    json_t *keys = council_read(&council, COUNCIL_AUDITOR, READ_KEYS, "");
+    assert_int_equal(json_array_size(keys), 2);
+    json_t *item = json_array_get(keys, 0);
+    assert_string_equal(json_string_value(json_object_get(item, "name")), "opening");
+    assert_string_equal(json_string_value(json_object_get(item, "state")), "retired");
+    assert_string_equal(json_string_value(json_object_get(item, "type")), "ec:p256");
+    assert_string_equal(json_string_value(json_object_get(json_array_get(keys, 1), "state")),
+                        "destroyed");
+    json_decref(keys);
+}
+
+static void test_adopted(void **state)
+{
+    (void)state;
+    do_ok(generate("first", WIRE_SMIME_SIGN));
+    struct act adopt = {.kind = ACT_KEY_ADOPT,
+                        .name = BYTES_LITERAL("second"),
+                        .tokens = BYTES_LITERAL("main"),
+                        .label = BYTES_LITERAL("first"),
+                        .purpose = WIRE_GENERAL,
+                        .algorithms = REGISTRY_ALL};
+    do_refused(adopt, ERR_PERM, "under the name \"first\"");
+    assert_int_equal(council_objects(&council), 1); // and it is still there
+    adopt.label = BYTES_LITERAL("nobody");
+    do_refused(adopt, ERR_PERM, "no such key");
+    // A copy in the other token: it gets a place of the same key, another key does not.
+    council.tokens.objects[5] = council.tokens.objects[0];
+    council.tokens.objects[5].token = 1;
+    struct act place = {.kind = ACT_KEY_PLACE,
+                        .name = BYTES_LITERAL("first"),
+                        .tokens = BYTES_LITERAL("spare"),
+                        .label = BYTES_LITERAL("first")};
+    do_ok(place);
+    json_t *keys = council_read(&council, COUNCIL_ALICE, READ_KEYS, "first");
+    assert_int_equal(json_array_size(json_object_get(json_array_get(keys, 0), "places")), 2);
+    json_decref(keys);
+    do_refused(place, ERR_PERM, "has a place");
+    do_ok(generate("third", WIRE_SMIME_SIGN));
+    place.name = BYTES_LITERAL("third");
+    do_refused(place, ERR_PERM, "another key there");
+    // Destroyed in both, once the second token lets it go.
+    council.tokens.is_stuck[1] = true;
+    do_refused(key_act(ACT_KEY_DESTROY, "first"), ERR_TEMP, "still in token spare");
+    keys = council_read(&council, COUNCIL_ALICE, READ_KEYS, "first");
+    json_t *item = json_array_get(keys, 0);
+    assert_string_equal(json_string_value(json_object_get(item, "state")), "disabled");
+    assert_int_equal(json_array_size(json_object_get(item, "places")), 1);
+    json_decref(keys);
+    assert_non_null(look_up("first"));
+    council.tokens.is_stuck[1] = false;
+    do_ok(key_act(ACT_KEY_DESTROY, "first"));
+    assert_null(look_up("first"));
+    assert_int_equal(council_objects(&council), 1);
+    council.tokens.objects[5].key = NULL; // it is the first one's
+}
+
+static struct bytes pkcs8_of(EVP_PKEY *pkey, uint8_t *room, size_t size)
+{
+    uint8_t *at = room;
+    PKCS8_PRIV_KEY_INFO *info = EVP_PKEY2PKCS8(pkey);
+    int len = i2d_PKCS8_PRIV_KEY_INFO(info, NULL);
+    assert_true(len > 0 && (size_t)len <= size);
+    assert_int_equal(i2d_PKCS8_PRIV_KEY_INFO(info, &at), len);
+    PKCS8_PRIV_KEY_INFO_free(info);
+    return bytes_of(room, (size_t)len);
+}
+
+static void test_imported(void **state)
+{
+    (void)state;
+    uint8_t room[4096];
+    uint8_t public_room[1024];
+    uint8_t *at = public_room;
+    EVP_PKEY *pkey = EVP_PKEY_Q_keygen(NULL, NULL, "EC", "P-256");
+    EVP_PKEY *other = EVP_PKEY_Q_keygen(NULL, NULL, "EC", "P-256");
+    int len = i2d_PUBKEY(pkey, &at);
+    const struct act act = {.kind = ACT_KEY_IMPORT,
+                            .name = BYTES_LITERAL("brought"),
+                            .tokens = BYTES_LITERAL("main,spare"),
+                            .purpose = WIRE_SMIME_DECRYPT,
+                            .algorithms = REGISTRY_ALL,
+                            .public_key = bytes_of(public_room, (size_t)len)};
+    struct council_proposal proposal = {.act = &act};
+    uint64_t number = 0;
+    json_t *body = NULL;
+    assert_refused(council_propose(&council, COUNCIL_ALICE, &act, NULL), ERR_PERM, "missing");
+    proposal.attached = pkcs8_of(other, room, sizeof room);
+    assert_refused(
+        council_propose_as(&council, COUNCIL_ALICE, COUNCIL_ALICE, &proposal, NULL, &body),
+        ERR_PERM, "not that of the public key");
+    json_decref(body);
+    proposal.attached = pkcs8_of(pkey, room, sizeof room);
+    assert_ok(
+        council_propose_as(&council, COUNCIL_ALICE, COUNCIL_ALICE, &proposal, &number, &body));
+    json_decref(body);
+    // The second token is away: what the first one took is destroyed again.
+    council.tokens.is_away[1] = true;
+    assert_refused(council_approve(&council, COUNCIL_BOB, number), ERR_TEMP, "token spare");
+    assert_int_equal(council_objects(&council), 0);
+    assert_string_equal(council_state(&council, number), "failed");
+    assert_int_equal(council.custody->attachments.items[0].number, 0);
+    // And if it cannot be, the answer says where it is.
+    assert_ok(
+        council_propose_as(&council, COUNCIL_ALICE, COUNCIL_ALICE, &proposal, &number, &body));
+    json_decref(body);
+    council.tokens.is_stuck[0] = true;
+    assert_refused(council_approve(&council, COUNCIL_BOB, number), ERR_TEMP,
+                   "the key is still in token main");
+    assert_int_equal(council_lines(&council, "the key is still in token main"), 1);
+    council.tokens.is_stuck[0] = council.tokens.is_away[1] = false;
+    assert_ok(
+        council_propose_as(&council, COUNCIL_ALICE, COUNCIL_ALICE, &proposal, &number, &body));
+    json_decref(body);
+    assert_ok(council_approve(&council, COUNCIL_BOB, number));
+    assert_non_null(look_up("brought"));
+    assert_int_equal(council_objects(&council), 3); // with the one that was left
+    EVP_PKEY_free(pkey);
+    EVP_PKEY_free(other);
+}
+
+static void test_certificates(void **state)
+{
+    (void)state;
+    do_ok(generate("signing", WIRE_SMIME_SIGN));
+    struct act self = {.kind = ACT_KEY_SELF_SIGN,
+                       .name = BYTES_LITERAL("signing"),
+                       .common_name = BYTES_LITERAL("mail.example.org"),
+                       .domains = BYTES_LITERAL("mail.example.org"),
+                       .hash = HASH_SHA256,
+                       .days = 30};
+    struct act request = self;
+    json_t *result = NULL;
+    request.kind = ACT_KEY_REQUEST;
+    request.days = 0;
+    assert_ok(council_do_with(&council, &request, NULL, &result)); // though it is disabled
+    const char *pem = json_string_value(json_object_get(result, "pem"));
+    BIO *bio = BIO_new_mem_buf(pem, -1);
+    X509_REQ *csr = PEM_read_bio_X509_REQ(bio, NULL, NULL, NULL);
+    assert_non_null(csr);
+    assert_int_equal(X509_REQ_verify(csr, X509_REQ_get0_pubkey(csr)), 1);
+    X509_REQ_free(csr);
+    BIO_free(bio);
+    json_decref(result);
+    assert_int_equal(council_lines(&council, "\"event\":\"use\",\"officer\":\"bob\""), 1);
+    assert_ok(council_do_with(&council, &self, NULL, &result));
+    bio = BIO_new_mem_buf(json_string_value(json_object_get(result, "pem")), -1);
+    X509 *certificate = PEM_read_bio_X509(bio, NULL, NULL, NULL);
+    assert_non_null(certificate);
+    json_decref(result);
+    BIO_free(bio);
+    uint8_t der[4096];
+    uint8_t *at = der;
+    int len = i2d_X509(certificate, &at);
+    X509_free(certificate);
+    look_up("signing");
+    assert_true(bytes_equal(found.certificates, bytes_of(der, (size_t)len)));
+    // It is put beside no other key.
+    do_ok(generate("another", WIRE_SMIME_SIGN));
+    struct act put = {.kind = ACT_KEY_CERTIFICATE,
+                      .name = BYTES_LITERAL("another"),
+                      .certificates = bytes_of(der, (size_t)len)};
+    do_refused(put, ERR_PERM, "another key");
+    put.name = BYTES_LITERAL("signing");
+    do_ok(put);
+    json_t *keys = council_read(&council, COUNCIL_ALICE, READ_KEYS, "signing");
+    json_t *item = json_array_get(json_object_get(json_array_get(keys, 0), "certificates"), 0);
+    assert_string_equal(json_string_value(json_object_get(item, "subject")), "CN=mail.example.org");
+    json_decref(keys);
+}
+
+static void test_grants(void **state)
+{
+    (void)state;
+    struct act client = {
+        .kind = ACT_CLIENT_ADD, .name = BYTES_LITERAL("gw1"), .curve_key = BYTES_LITERAL(KEY_1)};
+    struct act grant = {.kind = ACT_GRANT,
+                        .name = BYTES_LITERAL("gw1"),
+                        .key = BYTES_LITERAL("signing"),
+                        .operations = REGISTRY_SET(WIRE_SIGN),
+                        .algorithms = REGISTRY_ALL,
+                        .per_minute = 7};
+    struct act ungrant = {
+        .kind = ACT_UNGRANT, .name = BYTES_LITERAL("gw1"), .key = BYTES_LITERAL("signing")};
+    struct act limit = key_act(ACT_KEY_LIMIT, "signing");
+    limit.per_hour = 50;
+    limit.total = 1000;
+    do_refused(grant, ERR_PERM, "no client");
+    do_ok(client);
+    do_refused(client, ERR_PERM, "already");
+    do_refused(grant, ERR_PERM, "no key");
+    do_ok(generate("signing", WIRE_SMIME_SIGN));
+    do_ok(generate("seal", WIRE_AUDIT));
+    do_ok(grant);
+    struct act of_audit = grant;
+    of_audit.key = BYTES_LITERAL("seal");
+    do_refused(of_audit, ERR_PERM, "nobody can be granted");
+    const struct registry *registry = live_take(council.live);
+    const struct registry_key *key = registry_key_by_name(registry, BYTES_LITERAL("signing"));
+    const struct registry_client *gw = registry_client_by_public_key(registry, KEY_1);
+    assert_int_equal(registry_authorise(registry, gw, key, WIRE_SIGN, WIRE_ECDSA), ERR_OK);
+    live_give(council.live, registry);
+    do_ok(limit);
+    look_up("signing");
+    assert_non_null(found.budget);
+    assert_int_equal(budget_get_left(found.budget, clock_ms()).per_hour, 50);
+    metrics_request(council.metrics, "gw1", "signing", WIRE_SIGN, ERR_OK);
+    metrics_request(council.metrics, "gw1", "signing", WIRE_SIGN, ERR_DENIED);
+    json_t *usage = council_read(&council, COUNCIL_AUDITOR, READ_USAGE, "");
+    json_t *use = json_array_get(json_object_get(usage, "uses"), 0);
+    assert_int_equal(json_integer_value(json_object_get(use, "ok")), 1);
+    assert_int_equal(json_integer_value(json_object_get(use, "denied")), 1);
+    unsigned limited = 0;
+    size_t i = 0;
+    json_t *budget = NULL;
+    json_array_foreach(json_object_get(usage, "budgets"), i, budget)
+    {
+        if (strcmp(json_string_value(json_object_get(budget, "identity")), "key signing") == 0)
+            limited = (unsigned)json_integer_value(
+                json_object_get(json_object_get(budget, "limits"), "total"));
+    }
+    assert_int_equal(limited, 1000);
+    json_decref(usage);
+    do_ok(ungrant);
+    do_refused(ungrant, ERR_PERM, "no grant");
+    do_ok(grant);
+    do_ok(key_act(ACT_CLIENT_REVOKE, "gw1"));
+    do_refused(key_act(ACT_CLIENT_REVOKE, "gw1"), ERR_PERM, "no client");
+    json_t *clients = council_read(&council, COUNCIL_ALICE, READ_CLIENTS, "");
+    assert_int_equal(json_array_size(clients), 0);
+    json_decref(clients);
+    // An officer's CURVE key is no gateway's.
+    client.curve_key = bytes_of_text(council_key(COUNCIL_CAROL)->public_curve);
+    do_refused(client, ERR_PERM, "officer \"carol\"");
+}
+
+static void test_locked(void **state)
+{
+    (void)state;
+    struct act unlock = key_act(ACT_UNLOCK, "main");
+    struct council_proposal proposal = {.act = &unlock, .attachment = "1234"};
+    uint64_t numbers[ATTACHMENTS_MAX + 1] = {0};
+    json_t *body = NULL;
+    do_ok(key_act(ACT_LOCK, "main"));
+    assert_true(council.tokens.is_locked[0]);
+    assert_int_equal(council_lines(&council, "\"event\":\"lock\""), 1);
+    // A wrong PIN is tried once, and never again by itself.
+    assert_refused(council_do_with(&council, &unlock, "4321", NULL), ERR_DENIED, "PIN is wrong");
+    assert_int_equal(council.tokens.pins_tried, 1);
+    custody_tick(council.custody);
+    assert_int_equal(council.tokens.pins_tried, 1);
+    assert_ok(council_do_with(&council, &unlock, "1234", NULL));
+    assert_false(council.tokens.is_locked[0]);
+    assert_int_equal(council_lines(&council, "\"event\":\"unlock\""), 2);
+    assert_int_equal(council_lines(&council, "1234"), 0);
+    assert_int_equal(council_lines(&council, "4321"), 0);
+    // PINs wait in memory alone, and only so many.
+    do_ok(key_act(ACT_LOCK, "main"));
+    for (unsigned i = 0; i < ATTACHMENTS_MAX; i++) {
+        assert_ok(council_propose_as(&council, COUNCIL_ALICE, COUNCIL_ALICE, &proposal, &numbers[i],
+                                     &body));
+        json_decref(body);
+    }
+    assert_refused(
+        council_propose_as(&council, COUNCIL_ALICE, COUNCIL_ALICE, &proposal, NULL, &body),
+        ERR_TEMP, "wait already");
+    json_decref(body);
+    assert_ok(council_reject(&council, COUNCIL_ALICE, numbers[0]));
+    assert_ok(
+        council_propose_as(&council, COUNCIL_ALICE, COUNCIL_ALICE, &proposal, &numbers[0], &body));
+    json_decref(body);
+    council_restart(&council);
+    assert_refused(council_approve(&council, COUNCIL_BOB, numbers[1]), ERR_PERM,
+                   "propose it again");
+    assert_string_equal(council_state(&council, numbers[1]), "failed");
+    proposal.attachment = NULL;
+    assert_refused(
+        council_propose_as(&council, COUNCIL_ALICE, COUNCIL_ALICE, &proposal, NULL, &body),
+        ERR_PERM, "missing");
+    json_decref(body);
+}
+
+static void *make_key(void *context)
+{
+    (void)context;
+    struct act act = generate("slow", WIRE_SMIME_SIGN);
+    static enum err err;
+    err = council_do(&council, &act);
+    return &err;
+}
+
+// While a token hangs in an act, everybody can read.
+static void test_hanging(void **state)
+{
+    (void)state;
+    pthread_t thread;
+    void *result = NULL;
+    uint64_t number = 0;
+    struct act act = key_act(ACT_LOCK, "spare");
+    struct council_tokens *tokens = &council.tokens;
+    assert_ok(council_propose(&council, COUNCIL_CAROL, &act, &number));
+    tokens->is_hanging = true;
+    assert_int_equal(pthread_create(&thread, NULL, make_key, NULL), 0);
+    pthread_mutex_lock(&tokens->lock);
+    while (!tokens->is_in_call)
+        pthread_cond_wait(&tokens->change, &tokens->lock);
+    pthread_mutex_unlock(&tokens->lock);
+    static const enum message_read reads[] = {READ_STATUS,   READ_KEYS,      READ_CLIENTS,
+                                              READ_OFFICERS, READ_PROPOSALS, READ_USAGE};
+    for (size_t i = 0; i < sizeof reads / sizeof *reads; i++) {
+        json_t *read = council_read(&council, COUNCIL_AUDITOR, reads[i], "");
+        assert_non_null(read);
+        json_decref(read);
+    }
+    custody_tick(council.custody);
+    pthread_mutex_lock(&tokens->lock);
+    assert_true(tokens->is_in_call); // all that was answered meanwhile
+    tokens->is_hanging = false;
+    pthread_cond_broadcast(&tokens->change);
+    pthread_mutex_unlock(&tokens->lock);
+    pthread_join(thread, &result);
+    assert_int_equal(*(enum err *)result, ERR_OK);
+    assert_non_null(look_up("slow"));
+}
+
+// Whichever allocation fails, the key is in token, store and registry, or in none of them.
+static void test_memory(void **state)
+{
+    (void)state;
+    unsigned failures = 0;
+    for (unsigned n = 1; n < 400; n++) {
+        char name[32];
+        uint64_t number = 0;
+        unsigned before = council_objects(&council);
+        snprintf(name, sizeof name, "key-%u", n);
+        struct act act = generate(name, WIRE_SMIME_SIGN);
+        assert_ok(council_propose(&council, COUNCIL_ALICE, &act, &number));
+        struct proposal proposal = {0};
+        assert_ok(proposal_load(council.store, number, &proposal, &council.detail));
+        // The approval as a frame made before, so that memory fails inside custody alone.
+        struct buf frame;
+        struct buf message;
+        uint8_t signature[STATEMENT_SIGNATURE_SIZE];
+        buf_init(&frame, MESSAGE_REQUEST_MAX);
+        buf_init(&message, 1024);
+        struct bytes digest = bytes_of(proposal.digest, sizeof proposal.digest);
+        assert_int_equal(
+            statement_put_verdict(true, proposal.row.statement.instance, number, digest, &message),
+            ERR_OK);
+        assert_int_equal(
+            officer_key_sign(council_key(COUNCIL_BOB), buf_bytes(&message), signature, NULL),
+            ERR_OK);
+        const struct message_request request = {
+            .operation = MESSAGE_APPROVE,
+            .id = 9,
+            .verdict = {.number = number,
+                        .digest = digest,
+                        .signature = bytes_of(signature, sizeof signature)}};
+        assert_int_equal(message_encode_request(&request, &frame, NULL), ERR_OK);
+        struct buf reply;
+        buf_init(&reply, MESSAGE_REPLY_MAX);
+        mem_fail_at(n);
+        (void)custody_handle(council.custody, council_key(COUNCIL_BOB)->public_curve,
+                             buf_bytes(&frame), deadline_in(60000), &reply);
+        mem_fail_at(0);
+        bool is_done = strcmp(council_state(&council, number), "done") == 0;
+        assert_int_equal(look_up(name) != NULL, is_done);
+        assert_int_equal(council_objects(&council), before + is_done);
+        failures += !is_done;
+        // And so that tokens have room for all rounds.
+        if (is_done)
+            do_ok(key_act(ACT_KEY_DESTROY, name));
+        else if (strcmp(council_state(&council, number), "pending") == 0)
+            assert_ok(council_reject(&council, COUNCIL_ALICE, number));
+        for (unsigned i = 0; i < COUNCIL_OBJECTS; i++)
+            assert_false(council.tokens.objects[i].is_there);
+        council_tokens_forget(&council);
+        proposal_clear(&proposal);
+        buf_clear(&frame);
+        buf_clear(&message);
+        buf_clear(&reply);
+        if (is_done && n > failures + 50)
+            break;
+    }
+    assert_true(failures > 20);
+}
+
+static void test_objects(void **state)
+{
+    (void)state;
+    do_ok(generate("signing", WIRE_SMIME_SIGN));
+    json_t *objects = council_read(&council, COUNCIL_AUDITOR, READ_OBJECTS, "main");
+    assert_int_equal(json_array_size(objects), 1);
+    assert_string_equal(json_string_value(json_object_get(json_array_get(objects, 0), "known_as")),
+                        "signing");
+    json_decref(objects);
+    assert_null(council_read(&council, COUNCIL_AUDITOR, READ_OBJECTS, "attic"));
+    json_t *status = council_read(&council, COUNCIL_AUDITOR, READ_STATUS, "");
+    assert_string_equal(json_string_value(json_object_get(status, "state")), "ready");
+    assert_int_equal(json_array_size(json_object_get(status, "tokens")), COUNCIL_TOKENS);
+    assert_int_equal(
+        json_integer_value(json_object_get(json_object_get(status, "keys"), "disabled")), 1);
+    json_decref(status);
+    council.tokens.is_locked[0] = council.tokens.is_locked[1] = true;
+    status = council_read(&council, COUNCIL_AUDITOR, READ_STATUS, "");
+    assert_string_equal(json_string_value(json_object_get(status, "state")), "locked");
+    json_decref(status);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_life, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_adopted, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_imported, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_certificates, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_grants, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_locked, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_hanging, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_objects, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_memory, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
