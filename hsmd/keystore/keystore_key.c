@@ -197,19 +197,21 @@ enum err keystore_seek(struct place *place, bool is_urgent, deadline_t deadline,
     return err;
 }
 
-void keystore_seek_all(struct keystore_token *token, bool is_urgent)
+enum err keystore_seek_all(struct keystore_token *token, bool is_urgent, struct detail *detail)
 {
     for (struct place *place = atomic_load(&token->keystore->places); place; place = place->next) {
-        struct detail detail = {0};
         if (place->token != token || atomic_load(&place->key) || !atomic_load(&place->is_current) ||
             atomic_load(&place->owner->is_dropped))
             continue;
-        enum err err = keystore_seek(place, is_urgent, deadline_in(KEY_WAIT_MS), &detail);
+        if (atomic_load(&token->is_unlocking))
+            return ERR_OK; // it is done afterwards
+        enum err err = keystore_seek(place, is_urgent, deadline_in(KEY_WAIT_MS), detail);
         if (err == ERR_DENIED)
-            keystore_give_up(token, &detail);
+            keystore_give_up(token, detail);
         if (err == ERR_TEMP || err == ERR_DENIED)
-            break; // the token is not well after all
+            return err;
     }
+    return ERR_OK;
 }
 
 static struct keystore_key *find_key(struct keystore *keystore, const char *name,
