@@ -50,6 +50,7 @@ struct keystore_token {
     atomic_bool is_refused;      // its PIN was; only an officer may try again
     atomic_bool is_final_try;    // when it was
     atomic_bool is_opening;      // somebody is at it
+    atomic_bool is_unlocking;    // an officer is: nobody else tries meanwhile
     unsigned sessions;           // that it was opened with
 
     pthread_mutex_t lock;
@@ -57,7 +58,6 @@ struct keystore_token {
     enum pin_source source; // (lock)
     struct secret pin;      // (lock)
     uint64_t locks;         // (lock) times it was locked: a login that began before is undone
-    bool is_unlocking;      // (lock)
 
     pthread_t watcher; // see keystore_watch.c
     bool has_watcher;

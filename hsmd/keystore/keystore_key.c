@@ -203,6 +203,8 @@ enum err keystore_seek_all(struct keystore_token *token, bool is_urgent, struct 
         if (place->token != token || atomic_load(&place->key) || !atomic_load(&place->is_current) ||
             atomic_load(&place->owner->is_dropped))
             continue;
+        if (atomic_load(&token->is_unlocking))
+            return ERR_OK; // it is done afterwards
         enum err err = keystore_seek(place, is_urgent, deadline_in(KEY_WAIT_MS), detail);
         if (err == ERR_DENIED)
             keystore_give_up(token, detail);
