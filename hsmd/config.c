@@ -8,8 +8,13 @@
 
 #include "hsmd/base/alloc.h"
 #include "hsmd/base/conf.h"
+#include "hsmd/base/file.h"
 #include "hsmd/config_check.h"
+#include "hsmd/config_internal.h"
+#include "hsmd/former.h"
 #include "pkcs11/token.h"
+
+#define FILE_SIZE_MAX ((size_t)4 * 1024 * 1024)
 
 #define TEXT(text_name, default_text, check)                                      \
     {                                                                             \
@@ -26,9 +31,9 @@
         .name = (number_name), .type = CFGT_INT, .def = {.number = (default_number)}, \
         .validcb = (check)                                                            \
     }
-#define FLAG(flag_name)                                                        \
-    {                                                                          \
-        .name = (flag_name), .type = CFGT_BOOL, .def = {.boolean = cfg_false } \
+#define FLAG(flag_name, default_flag)                                               \
+    {                                                                               \
+        .name = (flag_name), .type = CFGT_BOOL, .def = {.boolean = (default_flag) } \
     }
 #define SECTION(section_name, options, section_flags)                                    \
     {                                                                                    \
@@ -49,6 +54,15 @@ static cfg_opt_t token_options[] = {
     TEXT("pin-credential", NULL, config_check_name),
     NUMBER("sessions", 4, config_check_sessions),
     TEXT("init-args", NULL, NULL),
+    FLAG("healing", cfg_true),
+    CFG_END(),
+};
+
+static cfg_opt_t officer_options[] = {
+    TEXT("role", NULL, config_check_role),
+    TEXT("signing-key", NULL, config_check_signing_key),
+    TEXT("public-key", NULL, config_check_public_key),
+    TEXT("file", NULL, config_check_text),
     CFG_END(),
 };
 
@@ -89,6 +103,11 @@ static cfg_opt_t grant_options[] = {
 static cfg_opt_t options[] = {
     LIST("listen", config_check_listen),
     TEXT("server-key-file", NULL, config_check_text),
+    LIST("officers-listen", config_check_listen),
+    TEXT("officers-server-key-file", NULL, config_check_text),
+    NUMBER("officers-timeout", 120000, config_check_timeout),
+    NUMBER("quorum", 1, config_check_quorum),
+    NUMBER("proposal-lapse", STATEMENT_LAPSE_DEFAULT, config_check_lapse),
     TEXT("state-directory", NULL, config_check_text),
     TEXT("audit-log", NULL, NULL),
     TEXT("audit-sync", "batch", config_check_audit_sync),
@@ -99,8 +118,9 @@ static cfg_opt_t options[] = {
     NUMBER("request-timeout", 10000, config_check_timeout),
     NUMBER("self-test-interval", 300, config_check_interval),
     TEXT("metrics-listen", NULL, config_check_metrics_listen),
-    FLAG("metrics-allow-remote"),
+    FLAG("metrics-allow-remote", cfg_false),
     SECTION("token", token_options, CFGF_TITLE | CFGF_NO_TITLE_DUPES),
+    SECTION("officer", officer_options, CFGF_TITLE | CFGF_NO_TITLE_DUPES),
     SECTION("key", key_options, CFGF_TITLE | CFGF_NO_TITLE_DUPES),
     SECTION("audit-key", audit_key_options, 0),
     SECTION("client", client_options, CFGF_TITLE | CFGF_NO_TITLE_DUPES),
@@ -113,8 +133,7 @@ const cfg_opt_t *config_options(void)
     return options;
 }
 
-// A section's own words for where it is.
-static enum err complain(const cfg_t *section, struct detail *detail, const char *problem)
+enum err config_complain(const cfg_t *section, struct detail *detail, const char *problem)
 {
     const char *title = cfg_title((cfg_t *)section);
     return err_set(detail, ERR_PERM, "%s:%d: %s%s%s: %s", section->filename, section->line,
@@ -130,18 +149,16 @@ static enum err complain_reference(const cfg_t *section, struct detail *detail, 
         snprintf(problem, sizeof problem, "%s must name a %s section, not '%s'", kind, kind, given);
     else
         snprintf(problem, sizeof problem, "%s is missing; it must name a %s section", kind, kind);
-    return complain(section, detail, problem);
+    return config_complain(section, detail, problem);
 }
 
-// NULL and "" mean the same: not given.
-static const char *optional(cfg_t *cfg, const char *option)
+const char *config_optional(cfg_t *cfg, const char *option)
 {
     const char *text = cfg_getstr(cfg, option);
     return text && *text ? text : NULL;
 }
 
-// A path of the file, seen from the file's directory. NULL stays NULL.
-static enum err resolve(struct config *config, const char *path, const char **out)
+enum err config_resolve(struct config *config, const char *path, const char **out)
 {
     *out = path;
     const char *slash = strrchr(config->path, '/');
@@ -200,21 +217,23 @@ static enum err take_token(struct config *config, cfg_t *cfg, struct detail *det
     struct config_token *token = &config->tokens[config->token_count++];
     *token = (struct config_token){
         .name = cfg_title(cfg),
-        .label = optional(cfg, "label"),
-        .serial = optional(cfg, "serial"),
-        .init_args = optional(cfg, "init-args"),
-        .pin_credential = optional(cfg, "pin-credential"),
+        .label = config_optional(cfg, "label"),
+        .serial = config_optional(cfg, "serial"),
+        .init_args = config_optional(cfg, "init-args"),
+        .pin_credential = config_optional(cfg, "pin-credential"),
         .sessions = (unsigned)cfg_getint(cfg, "sessions"),
-        .healing = true,
+        .healing = cfg_getbool(cfg, "healing"),
     };
-    if (!optional(cfg, "module"))
-        return complain(cfg, detail, "module is missing");
+    if (!config_optional(cfg, "module"))
+        return config_complain(cfg, detail, "module is missing");
     if (!token->label && !token->serial)
-        return complain(cfg, detail, "label or serial must be given");
-    if (!optional(cfg, "pin-file") == !token->pin_credential)
-        return complain(cfg, detail, "either pin-file or pin-credential must be given");
-    enum err err = resolve(config, optional(cfg, "module"), &token->module);
-    return err == ERR_OK ? resolve(config, optional(cfg, "pin-file"), &token->pin_file) : err;
+        return config_complain(cfg, detail, "label or serial must be given");
+    if (config_optional(cfg, "pin-file") && token->pin_credential)
+        return config_complain(cfg, detail, "either pin-file or pin-credential may be given");
+    enum err err = config_resolve(config, config_optional(cfg, "module"), &token->module);
+    return err == ERR_OK
+               ? config_resolve(config, config_optional(cfg, "pin-file"), &token->pin_file)
+               : err;
 }
 
 static bool has_token(const struct config *config, const char *name)
@@ -231,72 +250,72 @@ static enum err take_key(struct config *config, cfg_t *cfg, struct detail *detai
     struct config_key *key = &config->keys[config->key_count++];
     *key = (struct config_key){
         .name = cfg_title(cfg),
-        .token = optional(cfg, "token"),
-        .label = optional(cfg, "label"),
+        .token = config_optional(cfg, "token"),
+        .label = config_optional(cfg, "label"),
         .state = wire_state_by_name(cfg_getstr(cfg, "state")),
         .algorithms = algorithms_of(cfg),
         .limits = limits_of(cfg),
     };
-    const char *purpose = optional(cfg, "purpose");
+    const char *purpose = config_optional(cfg, "purpose");
     if (!key->token || !has_token(config, key->token))
         return complain_reference(cfg, detail, "token", key->token);
     if (!key->label)
-        return complain(cfg, detail, "label is missing");
+        return config_complain(cfg, detail, "label is missing");
     if (!purpose)
-        return complain(cfg, detail, "purpose is missing");
+        return config_complain(cfg, detail, "purpose is missing");
     key->purpose = wire_purpose_by_name(purpose);
-    key->id_len = config_parse_id(optional(cfg, "id"), key->id);
-    return resolve(config, optional(cfg, "certificate-file"), &key->certificate_file);
+    key->id_len = config_parse_id(config_optional(cfg, "id"), key->id);
+    return config_resolve(config, config_optional(cfg, "certificate-file"), &key->certificate_file);
 }
 
 static enum err take_audit_key(struct config *config, cfg_t *cfg, struct detail *detail)
 {
     if (config->has_audit_key)
-        return complain(cfg, detail, "there can be only one");
+        return config_complain(cfg, detail, "there can be only one");
     config->has_audit_key = true;
     config->audit_key = (struct config_key){
         .name = "audit-key",
-        .token = optional(cfg, "token"),
-        .label = optional(cfg, "label"),
+        .token = config_optional(cfg, "token"),
+        .label = config_optional(cfg, "label"),
         .purpose = WIRE_AUDIT,
         .state = WIRE_ENABLED,
     };
     if (!config->audit_key.token || !has_token(config, config->audit_key.token))
-        return complain(cfg, detail, "token must name a token section");
+        return config_complain(cfg, detail, "token must name a token section");
     if (!config->audit_key.label)
-        return complain(cfg, detail, "label is missing");
-    config->audit_key.id_len = config_parse_id(optional(cfg, "id"), config->audit_key.id);
+        return config_complain(cfg, detail, "label is missing");
+    config->audit_key.id_len = config_parse_id(config_optional(cfg, "id"), config->audit_key.id);
     return ERR_OK;
 }
 
 static enum err take_client(struct config *config, cfg_t *cfg, struct detail *detail)
 {
     struct config_client *client = &config->clients[config->client_count++];
-    const char *public_key = optional(cfg, "public-key");
+    const char *public_key = config_optional(cfg, "public-key");
     const char *path = NULL;
     client->name = cfg_title(cfg);
-    if (!public_key == !optional(cfg, "public-key-file"))
-        return complain(cfg, detail, "either public-key or public-key-file must be given");
+    if (!public_key == !config_optional(cfg, "public-key-file"))
+        return config_complain(cfg, detail, "either public-key or public-key-file must be given");
     if (public_key) {
         snprintf(client->public_key, sizeof client->public_key, "%s", public_key);
         return ERR_OK;
     }
-    enum err err = resolve(config, optional(cfg, "public-key-file"), &path);
+    enum err err = config_resolve(config, config_optional(cfg, "public-key-file"), &path);
     if (err != ERR_OK)
         return err;
     err = curve_read_public(path, client->public_key, detail);
     if (err == ERR_OK)
         return ERR_OK;
     struct detail reason = *detail;
-    return complain(cfg, detail, reason.text);
+    return config_complain(cfg, detail, reason.text);
 }
 
 static enum err take_grant(struct config *config, cfg_t *cfg, struct detail *detail)
 {
     struct config_grant *grant = &config->grants[config->grant_count++];
     *grant = (struct config_grant){
-        .client = optional(cfg, "client"),
-        .key = optional(cfg, "key"),
+        .client = config_optional(cfg, "client"),
+        .key = config_optional(cfg, "key"),
         .operations = set_of(cfg, "operations", operation_number),
         .algorithms = algorithms_of(cfg),
         .limits = limits_of(cfg),
@@ -312,7 +331,7 @@ static enum err take_grant(struct config *config, cfg_t *cfg, struct detail *det
     if (!has_key)
         return complain_reference(cfg, detail, "key", grant->key);
     if (!grant->operations)
-        return complain(cfg, detail, "operations must list at least one");
+        return config_complain(cfg, detail, "operations must list at least one");
     return ERR_OK;
 }
 
@@ -326,6 +345,7 @@ static enum err take_sections(struct config *config, struct detail *detail)
         enum err (*take)(struct config *config, cfg_t *cfg, struct detail *detail);
     } kinds[] = {
         {"token", (void **)&config->tokens, sizeof *config->tokens, take_token},
+        {"officer", (void **)&config->officers, sizeof *config->officers, config_take_officer},
         {"key", (void **)&config->keys, sizeof *config->keys, take_key},
         {"audit-key", NULL, 0, take_audit_key},
         {"client", (void **)&config->clients, sizeof *config->clients, take_client},
@@ -333,7 +353,7 @@ static enum err take_sections(struct config *config, struct detail *detail)
     };
     for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
         unsigned count = cfg_size(config->parsed, kinds[k].section);
-        void *array = kinds[k].array ? mem_calloc(count, kinds[k].size) : NULL;
+        void *array = kinds[k].array ? mem_calloc(count + 1, kinds[k].size) : NULL;
         if (kinds[k].array && !array)
             return err_set(detail, ERR_TEMP, "out of memory");
         if (kinds[k].array)
@@ -345,16 +365,42 @@ static enum err take_sections(struct config *config, struct detail *detail)
                 return err;
         }
     }
-    if (config->token_count == 0 || config->key_count == 0)
-        return err_set(detail, ERR_PERM, "%s: at least one token and one key must be there",
-                       config->path);
-    return ERR_OK;
+    if (config->token_count == 0)
+        return err_set(detail, ERR_PERM, "%s: at least one token must be there", config->path);
+    return config_check_officers(config, detail);
+}
+
+// libConfuse knows where a section ends; who is to mend the file wants to know where it begins.
+static enum err take_former(struct config *config, struct detail *detail)
+{
+    struct buf text;
+    struct former former = {0};
+    if (!config->key_count && !config->has_audit_key && !config->client_count &&
+        !config->grant_count)
+        return ERR_OK;
+    buf_init(&text, FILE_SIZE_MAX);
+    enum err err = file_read(config->path, &text, detail);
+    config->has_former = true;
+    if (err == ERR_OK && former_next(buf_bytes(&text), &former))
+        config->former_line = former.line;
+    buf_clear(&text);
+    return err;
+}
+
+enum err config_check_former(const struct config *config, struct detail *detail)
+{
+    if (!config->has_former)
+        return ERR_OK;
+    return err_set(detail, ERR_PERM,
+                   "%s:%u: keys, clients and grants are kept in the registry: bring those of this "
+                   "file there with 'hsmd migrate -c %s'",
+                   config->path, config->former_line, config->path);
 }
 
 // Everyone who can connect may read the metrics: who uses which key how much.
 static enum err take_metrics(struct config *config, struct detail *detail)
 {
-    const char *address = optional(config->parsed, "metrics-listen");
+    const char *address = config_optional(config->parsed, "metrics-listen");
     config->has_metrics = address != NULL;
     if (!address)
         return ERR_OK;
@@ -375,8 +421,8 @@ static enum err take_globals(struct config *config, struct detail *detail)
         return err_set(detail, ERR_PERM, "%s: listen is missing", config->path);
     for (size_t i = 0; i < config->listen_count; i++)
         config->listen[i] = cfg_getnstr(cfg, "listen", (unsigned)i);
-    const char *key_file = optional(cfg, "server-key-file");
-    const char *state = optional(cfg, "state-directory");
+    const char *key_file = config_optional(cfg, "server-key-file");
+    const char *state = config_optional(cfg, "state-directory");
     if (!key_file || !state)
         return err_set(detail, ERR_PERM, "%s: %s is missing", config->path,
                        key_file ? "state-directory" : "server-key-file");
@@ -389,17 +435,20 @@ static enum err take_globals(struct config *config, struct detail *detail)
     config->self_test_interval = (unsigned)cfg_getint(cfg, "self-test-interval");
     enum err err = take_metrics(config, detail);
     if (err == ERR_OK)
-        err = resolve(config, key_file, &config->server_key_file);
+        err = config_take_channel(config, detail);
     if (err == ERR_OK)
-        err = resolve(config, state, &config->state_directory);
-    if (err != ERR_OK || optional(cfg, "audit-log"))
-        return err == ERR_OK ? resolve(config, optional(cfg, "audit-log"), &config->audit_log)
-                             : err;
+        err = config_resolve(config, key_file, &config->server_key_file);
+    if (err == ERR_OK)
+        err = config_resolve(config, state, &config->state_directory);
+    if (err != ERR_OK || config_optional(cfg, "audit-log"))
+        return err == ERR_OK
+                   ? config_resolve(config, config_optional(cfg, "audit-log"), &config->audit_log)
+                   : err;
     char audit_log[4096];
     if ((size_t)snprintf(audit_log, sizeof audit_log, "%s/audit.log", state) >= sizeof audit_log)
         return err_set(detail, ERR_PERM, "%s: state-directory is too long", config->path);
     cfg_setstr(cfg, "audit-log", audit_log);
-    return resolve(config, cfg_getstr(cfg, "audit-log"), &config->audit_log);
+    return config_resolve(config, cfg_getstr(cfg, "audit-log"), &config->audit_log);
 }
 
 enum err config_load(const char *path, struct config **out, struct detail *detail)
@@ -416,6 +465,8 @@ enum err config_load(const char *path, struct config **out, struct detail *detai
         err = take_globals(config, detail);
     if (err == ERR_OK)
         err = take_sections(config, detail);
+    if (err == ERR_OK)
+        err = take_former(config, detail);
     if (err != ERR_OK) {
         config_free(config);
         return err;
@@ -434,6 +485,7 @@ void config_free(struct config *config)
         mem_free(config->paths[i]);
     mem_free(config->paths);
     mem_free(config->tokens);
+    mem_free(config->officers);
     mem_free(config->keys);
     mem_free(config->clients);
     mem_free(config->grants);

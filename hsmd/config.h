@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // hsmd.conf(5), read once at start into a constant struct. Values are checked here one by one and
 // against each other; what they point to (files, tokens, keys) is checked by those who open it.
+//
+// Keys, clients and grants are the former configuration: they are still read, for hsmd migrate,
+// which brings them into the registry. hsmd does not start while they are there.
 #pragma once
 
 #include <confuse.h>
@@ -9,6 +12,7 @@
 #include "hsmd/base/buf.h"
 #include "hsmd/base/err.h"
 #include "hsmd/base/log.h"
+#include "hsmd/officers/act.h"
 #include "hsmd/registry/budget.h"
 #include "hsmd/watch/http.h"
 #include "hsmd/registry/registry.h"
@@ -23,7 +27,8 @@ struct config_token {
     const char *serial;         // or NULL
     const char *init_args;      // or NULL
     const char *pin_file;       // or NULL
-    const char *pin_credential; // or NULL; one of both is there
+    const char *pin_credential; // or NULL; without both the token is locked until an officer
+                                // gives its PIN
     unsigned sessions;
     bool healing; // the PIN an officer gives stays in locked memory
 };
@@ -54,6 +59,14 @@ struct config_grant {
     struct budget_limits limits;
 };
 
+// The first officers, for a registry that has none.
+struct config_officer {
+    const char *name;
+    enum officer_role role;
+    uint8_t signing_key[OFFICER_SIGNING_KEY_SIZE];
+    char curve_key[CURVE_TEXT_SIZE];
+};
+
 // Everything belongs to the struct and lives until config_free. Paths are absolute, or relative to
 // the working directory as the path of the file was.
 struct config {
@@ -61,6 +74,14 @@ struct config {
     const char *listen[CONFIG_ENDPOINTS_MAX];
     size_t listen_count;
     const char *server_key_file;
+    const char *officers_listen[CONFIG_ENDPOINTS_MAX];
+    size_t officers_listen_count;         // 0: no officers' channel
+    const char *officers_server_key_file; // NULL only if there is no channel
+    unsigned officers_timeout;            // ms
+    unsigned quorum;                      // of a registry that has none
+    unsigned proposal_lapse;              // s, the most a proposal may ask for
+    struct config_officer *officers;
+    size_t officer_count;
     const char *state_directory;
     const char *audit_log;
     enum audit_sync audit_sync;
@@ -82,14 +103,20 @@ struct config {
     size_t client_count;
     struct config_grant *grants;
     size_t grant_count;
-    cfg_t *parsed; // what most of the texts above point into
-    char **paths;  // and the others
+    bool has_former;      // sections key, audit-key, client or grant
+    unsigned former_line; // where the first of them begins
+    cfg_t *parsed;        // what most of the texts above point into
+    char **paths;         // and the others
     size_t path_count;
 };
 
 // ERR_PERM: the detail is "FILE:LINE: reason".
 enum err config_load(const char *path, struct config **config, struct detail *detail);
 void config_free(struct config *config);
+
+// ERR_PERM: sections of the former configuration are in the file; the detail names file, line and
+// the command that brings them into the registry.
+enum err config_check_former(const struct config *config, struct detail *detail);
 
 // The table of options, for the test that compares it with hsmd.conf(5). Ends with CFG_END.
 const cfg_opt_t *config_options(void);

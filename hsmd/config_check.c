@@ -6,6 +6,7 @@
 
 #include "hsmd/base/curve.h"
 #include "hsmd/base/text.h"
+#include "hsmd/config_internal.h"
 #include "pkcs11/token.h"
 
 #define TIMEOUT_MIN 100
@@ -13,6 +14,7 @@
 #define CHECKPOINT_LINES_MAX 1000000
 #define CHECKPOINT_SECONDS_MAX 86400
 #define INTERVAL_MAX 86400
+#define QUORUM_MAX 64
 
 // Lists are checked as a whole each time; then the last value is the newest.
 static const char *newest(cfg_opt_t *opt)
@@ -118,7 +120,7 @@ int config_check_public_key(cfg_t *cfg, cfg_opt_t *opt)
 int config_check_listen(cfg_t *cfg, cfg_opt_t *opt)
 {
     if (cfg_opt_size(opt) > CONFIG_ENDPOINTS_MAX) {
-        cfg_error(cfg, "listen: more than %d endpoints", CONFIG_ENDPOINTS_MAX);
+        cfg_error(cfg, "%s: more than %d endpoints", cfg_opt_name(opt), CONFIG_ENDPOINTS_MAX);
         return -1;
     }
     for (unsigned i = 0; i < cfg_opt_size(opt); i++) {
@@ -127,11 +129,27 @@ int config_check_listen(cfg_t *cfg, cfg_opt_t *opt)
         if (!is_ipc && strncmp(endpoint, "tcp://", 6) != 0)
             return reject(cfg, opt, endpoint, "ipc:///path or tcp://address:port");
         if (is_ipc && strlen(endpoint) - 6 >= sizeof((struct sockaddr_un *)0)->sun_path) {
-            cfg_error(cfg, "listen: the path of an ipc endpoint has room for 107 characters");
+            cfg_error(cfg, "%s: the path of an ipc endpoint has room for 107 characters",
+                      cfg_opt_name(opt));
             return -1;
         }
     }
     return 0;
+}
+
+int config_check_role(cfg_t *cfg, cfg_opt_t *opt)
+{
+    return config_role_by_name(newest(opt)) ? 0
+                                            : reject(cfg, opt, newest(opt), "officer or auditor");
+}
+
+int config_check_signing_key(cfg_t *cfg, cfg_opt_t *opt)
+{
+    struct buf key;
+    buf_init(&key, OFFICER_SIGNING_KEY_SIZE);
+    bool is_key = text_get_hex(newest(opt), &key) == ERR_OK && key.len == OFFICER_SIGNING_KEY_SIZE;
+    buf_clear(&key);
+    return is_key ? 0 : reject(cfg, opt, newest(opt), "an Ed25519 public key (64 hex digits)");
 }
 
 int config_check_log(cfg_t *cfg, cfg_opt_t *opt)
@@ -157,6 +175,16 @@ static int check_range(cfg_t *cfg, cfg_opt_t *opt, long low, long high)
         return 0;
     cfg_error(cfg, "%s must be %ld to %ld, not %ld", cfg_opt_name(opt), low, high, value);
     return -1;
+}
+
+int config_check_quorum(cfg_t *cfg, cfg_opt_t *opt)
+{
+    return check_range(cfg, opt, 1, QUORUM_MAX);
+}
+
+int config_check_lapse(cfg_t *cfg, cfg_opt_t *opt)
+{
+    return check_range(cfg, opt, STATEMENT_LAPSE_MIN, STATEMENT_LAPSE_MAX);
 }
 
 int config_check_audit_sync(cfg_t *cfg, cfg_opt_t *opt)

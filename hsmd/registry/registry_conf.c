@@ -5,16 +5,7 @@
 #include <string.h>
 
 #include "hsmd/certificate.h"
-
-static enum err key_budget(const struct config_key *from, struct budgets *budgets,
-                           struct budget **budget, struct detail *detail)
-{
-    char identity[BUDGET_IDENTITY_MAX];
-    if (!budgets)
-        return ERR_OK;
-    snprintf(identity, sizeof identity, "key %s", from->name);
-    return budgets_get(budgets, identity, &from->limits, budget, detail);
-}
+#include "hsmd/registry/budget_identity.h"
 
 static bool is_same_grant(const struct config_grant *a, const struct config_grant *b)
 {
@@ -22,50 +13,18 @@ static bool is_same_grant(const struct config_grant *a, const struct config_gran
            a->operations == b->operations && a->algorithms == b->algorithms;
 }
 
-static void put_names(struct buf *out, uint64_t set, const char *(*name_of)(unsigned number))
-{
-    const char *separator = " ";
-    for (unsigned i = 0; i < 64; i++) {
-        if (!(set & REGISTRY_SET(i)) || !name_of(i))
-            continue;
-        (void)buf_printf(out, "%s%s", separator, name_of(i)); // cut if need be
-        separator = ",";
-    }
-}
-
-static const char *operation_name(unsigned number)
-{
-    return wire_operation_name((enum wire_operation)number);
-}
-
-static const char *algorithm_name(unsigned number)
-{
-    return wire_algorithm_name((enum wire_algorithm)number);
-}
-
-// What a grant says is what it is called: another one, another budget. Of equal ones each has its
-// own by its place among them.
+// Of equal ones each has its own by its place among them.
 static enum err grant_budget(const struct config *config, size_t index, struct budgets *budgets,
                              struct budget **budget, struct detail *detail)
 {
     const struct config_grant *grant = &config->grants[index];
     unsigned place = 1;
-    struct buf identity;
     if (!budgets)
         return ERR_OK;
     for (size_t i = 0; i < index; i++)
         place += is_same_grant(&config->grants[i], grant);
-    buf_init(&identity, BUDGET_IDENTITY_MAX);
-    enum err err = buf_printf(&identity, "grant %s %s", grant->client, grant->key);
-    put_names(&identity, grant->operations, operation_name);
-    if (grant->algorithms != REGISTRY_ALL)
-        put_names(&identity, grant->algorithms, algorithm_name);
-    if (err == ERR_OK && place > 1)
-        err = buf_printf(&identity, " %u", place);
-    if (err == ERR_OK)
-        err = budgets_get(budgets, buf_text(&identity), &grant->limits, budget, detail);
-    buf_clear(&identity);
-    return err;
+    return budget_of_grant(budgets, grant->client, grant->key, grant->operations, grant->algorithms,
+                           place, &grant->limits, budget, detail);
 }
 
 static enum err add_keys(const struct config *config, struct budgets *budgets,
@@ -84,8 +43,8 @@ static enum err add_keys(const struct config *config, struct budgets *budgets,
         if (err != ERR_OK)
             err = err_prefix(detail, err, "key %s", from->name);
         key.certificates = buf_bytes(&certificates);
-        if (err == ERR_OK)
-            err = key_budget(from, budgets, &key.budget, detail);
+        if (err == ERR_OK && budgets)
+            err = budget_of_key(budgets, from->name, &from->limits, &key.budget, detail);
         if (err == ERR_OK)
             err = registry_add_key(registry, &key, detail);
         buf_clear(&certificates);

@@ -27,7 +27,8 @@ struct store;
 
 // Makes the file (mode 0600) and its tables if it is not there. Looks whether it is whole
 // (PRAGMA quick_check, foreign_key_check). WAL is off: one file that can be copied while hsmd
-// stands.
+// stands. The file is locked until store_close; ERR_TEMP: another process has it. Made by root, it
+// belongs to whom the directory belongs to.
 enum err store_open(const char *path, struct store **store, struct detail *detail);
 void store_close(struct store *store); // rolls back; NULL is fine
 
@@ -120,7 +121,8 @@ struct store_verdict {
 
 // Each calls see with every item (of a name or number, if one is given: NULL or 0 for all), in the
 // order of names or numbers; what it is given lives until it returns. Ends early with what see
-// returns if that is not ERR_OK. Nothing found is ERR_OK.
+// returns if that is not ERR_OK. Nothing found is ERR_OK. see may read the store; it changes it
+// only if it then ends the walk.
 typedef enum err (*store_see_key)(void *context, const struct store_key *key);
 typedef enum err (*store_see_client)(void *context, const struct store_client *client);
 typedef enum err (*store_see_grant)(void *context, const struct store_grant *grant);

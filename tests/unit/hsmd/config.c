@@ -16,6 +16,11 @@
 
 #define KEY_1 "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7"
 #define KEY_2 "Yne@$w-vo<fVvi]a<NY6T1ed:M$fCG*[IaLV{hID"
+#define KEY_3 "abcdefghijklmnopqrstuvwxyz0123456789ABCD"
+#define HEX_1 "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
+#define HEX_2 "ff0102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
+#define SIGNING_1 "signing-key = \"" HEX_1 "\""
+#define SIGNING_2 "signing-key = \"" HEX_2 "\""
 
 static const char good[] = "listen = { \"ipc:///run/x.sock\", \"tcp://127.0.0.1:7011\" }\n"
                            "server-key-file = \"server.key\"\n"
@@ -108,7 +113,6 @@ static void test_mistakes(void **state)
         {"module = \"/m.so\"", "", "token main: module is missing"},
         {"module = \"/m.so\"", "module = \"\"", ":4: module: \"\" is not a value"},
         {"label = \"t\"", "", "label or serial"},
-        {"pin-file = \"pin\"", "", "either pin-file or pin-credential"},
         {"pin-file = \"pin\"", "pin-file = \"pin\" pin-credential = \"pin\"",
          "either pin-file or pin-credential"},
         {"pin-file = \"pin\"", "pin-credential = \"../pin\"", "is not a name"},
@@ -148,6 +152,45 @@ static void test_mistakes(void **state)
          "there can be only one"},
         {"key = signing", "key = audit-key", "key must name"},
         {"grant {", "client gw { public-key = \"" KEY_2 "\" }\ngrant {", "gw"},
+        {"state-directory", "officers-listen = { \"ipc:///o\" }\nstate-directory",
+         "officers-server-key-file is missing"},
+        {"state-directory",
+         "officers-listen = { \"ipc:///run/x.sock\" }\nofficers-server-key-file = o.key\n"
+         "state-directory",
+         "listen and officers-listen are both ipc:///run/x.sock"},
+        {"state-directory", "officers-listen = { \"udp://x\" }\nstate-directory",
+         ":3: officers-listen: \"udp://x\" is not"},
+        {"state-directory", "officers-server-key-file = server.key\nstate-directory",
+         "must not be server-key-file"},
+        {"state-directory", "officers-timeout = 99\nstate-directory", ":3: officers-timeout must"},
+        {"state-directory", "quorum = 0\nstate-directory", ":3: quorum must be 1 to"},
+        {"state-directory", "proposal-lapse = 59\nstate-directory", ":3: proposal-lapse must be"},
+        {"state-directory", "proposal-lapse = 2592001\nstate-directory", "proposal-lapse must be"},
+        {"pin-file", "healing = maybe pin-file", "healing"},
+        {"client gw", "officer a { role = boss }\nclient gw", "\"boss\" is not officer or auditor"},
+        {"client gw", "officer a { signing-key = 00 }\nclient gw", "is not an Ed25519 public key"},
+        {"client gw", "officer a { " SIGNING_1 " }\nclient gw", "officer a: role is missing"},
+        {"client gw", "officer a { role = officer " SIGNING_1 " }\nclient gw",
+         "officer a: either file, or"},
+        {"client gw", "officer a { role = officer file = x " SIGNING_1 " }\nclient gw",
+         "officer a: either file, or"},
+        {"client gw", "officer a { role = officer file = none }\nclient gw", "officer a: "},
+        {"client gw", "officer a { role = officer file = hsmd.conf }\nclient gw", "officer a: "},
+        {"client gw",
+         "officer a { role = officer " SIGNING_1 " public-key = \"" KEY_1 "\" }\nclient gw",
+         "officer a and client gw have the same key"},
+        {"client gw",
+         "officer a { role = officer " SIGNING_1 " public-key = \"" KEY_2 "\" }\n"
+         "officer b { role = officer " SIGNING_2 " public-key = \"" KEY_2 "\" }\nclient gw",
+         "officers a and b have the same key"},
+        {"client gw",
+         "officer a { role = officer " SIGNING_1 " public-key = \"" KEY_2 "\" }\n"
+         "officer b { role = officer " SIGNING_1 " public-key = \"" KEY_3 "\" }\nclient gw",
+         "officers a and b have the same key"},
+        {"client gw",
+         "quorum = 2\nofficer a { role = officer " SIGNING_1 " public-key = \"" KEY_2 "\" }\n"
+         "officer b { role = auditor " SIGNING_2 " public-key = \"" KEY_3 "\" }\nclient gw",
+         "quorum is 2, and there are 1 officers"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         char text[4096];
@@ -270,12 +313,83 @@ static void test_same_key_twice(void **state)
     config_free(config);
 }
 
+// What is left for the file when keys, clients and grants are in the registry.
+static void test_officers(void **state)
+{
+    (void)state;
+    struct config *config = NULL;
+    struct detail detail = {0};
+    char expected[128];
+    char file[96];
+    snprintf(file, sizeof file, "%s/bob.pub", dir);
+    assert_int_equal(
+        file_write(file, BYTES_LITERAL("officer-1 bob " HEX_2 " " KEY_3 "\n"), 0600, NULL), ERR_OK);
+    enum err err =
+        load("listen = { \"ipc:///run/x.sock\" }\nserver-key-file = server.key\n"
+             "officers-listen = { \"ipc:///run/o.sock\" }\n"
+             "officers-server-key-file = officers.key\nstate-directory = state\nquorum = 2\n"
+             "token main { module = \"/m.so\" label = t healing = false }\n"
+             "officer alice { role = officer " SIGNING_1 " public-key = '" KEY_2 "' }\n"
+             "officer bob { role = officer file = bob.pub }\n"
+             "officer carol { role = auditor " SIGNING_1 " public-key = '" KEY_1 "' }\n",
+             &config, &detail);
+    assert_int_equal(err, ERR_PERM); // one key twice
+    err = load("listen = { \"ipc:///run/x.sock\" }\nserver-key-file = server.key\n"
+               "officers-listen = { \"ipc:///run/o.sock\" }\n"
+               "officers-server-key-file = officers.key\nstate-directory = state\nquorum = 2\n"
+               "token main { module = \"/m.so\" label = t healing = false }\n"
+               "officer alice { role = officer " SIGNING_1 " public-key = '" KEY_2 "' }\n"
+               "officer bob { role = officer file = bob.pub }\n",
+               &config, &detail);
+    if (err != ERR_OK)
+        fail_msg("%s", detail.text);
+    assert_int_equal(config->officers_listen_count, 1);
+    assert_string_equal(config->officers_listen[0], "ipc:///run/o.sock");
+    snprintf(expected, sizeof expected, "%s/officers.key", dir);
+    assert_string_equal(config->officers_server_key_file, expected);
+    assert_int_equal(config->officers_timeout, 120000);
+    assert_int_equal(config->quorum, 2);
+    assert_int_equal(config->proposal_lapse, 604800);
+    assert_false(config->tokens[0].healing);
+    assert_null(config->tokens[0].pin_file);
+    assert_null(config->tokens[0].pin_credential);
+    assert_int_equal(config->officer_count, 2);
+    assert_string_equal(config->officers[1].name, "bob");
+    assert_int_equal(config->officers[1].role, OFFICER_OFFICER);
+    assert_int_equal(config->officers[1].signing_key[0], 0xff);
+    assert_int_equal(config->officers[0].signing_key[31], 0x1f);
+    assert_string_equal(config->officers[1].curve_key, KEY_3);
+    assert_int_equal(config->key_count, 0);
+    assert_false(config->has_former);
+    assert_int_equal(config_check_former(config, &detail), ERR_OK);
+    config_free(config);
+    unlink(file);
+}
+
+static void test_former(void **state)
+{
+    (void)state;
+    struct config *config = NULL;
+    struct detail detail = {0};
+    char expected[400];
+    assert_int_equal(load(good, &config, &detail), ERR_OK);
+    assert_true(config->has_former);
+    assert_true(config->tokens[0].healing);
+    assert_int_equal(config_check_former(config, &detail), ERR_PERM);
+    snprintf(expected, sizeof expected, "%s:5: ", path);
+    assert_ptr_equal(strstr(detail.text, expected), detail.text);
+    snprintf(expected, sizeof expected, "'hsmd migrate -c %s'", path);
+    assert_non_null(strstr(detail.text, expected));
+    config_free(config);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_values),   cmocka_unit_test(test_mistakes),
         cmocka_unit_test(test_quotes),   cmocka_unit_test(test_relative_module),
         cmocka_unit_test(test_registry), cmocka_unit_test(test_same_key_twice),
+        cmocka_unit_test(test_officers), cmocka_unit_test(test_former),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

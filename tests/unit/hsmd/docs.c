@@ -97,13 +97,18 @@ static void unescape(char *text)
 static void test_examples(void **state)
 {
     (void)state;
-    static const char key[] = "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7\n";
+    static const char *const officers[] = {"alice", "bob", "carol"};
     char dir[] = "/tmp/docs-XXXXXX";
     char path[64];
     unsigned examples = 0;
     assert_non_null(mkdtemp(dir));
-    write_in(dir, "gateway.pub", key);
-    write_in(dir, "gateway1.pub", key);
+    for (unsigned i = 0; i < 3; i++) {
+        char name[32];
+        char line[200];
+        snprintf(name, sizeof name, "%s.pub", officers[i]);
+        snprintf(line, sizeof line, "officer-1 %s %064x %040x\n", officers[i], i + 1, i + 1);
+        write_in(dir, name, line);
+    }
     snprintf(path, sizeof path, "%s/hsmd.conf", dir);
     for (char *at = read_page("hsmd.conf.5"); (at = strstr(at, "\n.Bd -literal")) != NULL;) {
         struct config *config = NULL;
@@ -116,16 +121,17 @@ static void test_examples(void **state)
         enum err err = config_load(path, &config, &detail);
         assert_string_equal(detail.text, "");
         assert_int_equal(err, ERR_OK);
+        assert_int_equal(config_check_former(config, &detail), ERR_OK);
         config_free(config);
         examples++;
         at = end + 1;
     }
     assert_int_equal(examples, 2);
     unlink(path);
-    snprintf(path, sizeof path, "%s/gateway.pub", dir);
-    unlink(path);
-    snprintf(path, sizeof path, "%s/gateway1.pub", dir);
-    unlink(path);
+    for (unsigned i = 0; i < 3; i++) {
+        snprintf(path, sizeof path, "%s/%s.pub", dir, officers[i]);
+        unlink(path);
+    }
     rmdir(dir);
     buf_clear(&page);
 }
