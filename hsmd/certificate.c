@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "hsmd/certificate.h"
 
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/x509.h>
@@ -59,31 +63,40 @@ enum err certificate_load(const char *path, struct buf *der, struct detail *deta
     return err;
 }
 
-static enum err check_signing(uint32_t usage, struct detail *warning, struct detail *detail)
+void certificate_add_flaw(struct detail *list, const char *fmt, ...)
+{
+    size_t len = strlen(list->text);
+    va_list ap;
+    if (len && len + 2 < sizeof list->text) {
+        memcpy(list->text + len, "; ", 3);
+        len += 2;
+    }
+    va_start(ap, fmt);
+    vsnprintf(list->text + len, sizeof list->text - len, fmt, ap);
+    va_end(ap);
+}
+
+static void look_at_signing(uint32_t usage, struct detail *flaws, struct detail *doubts)
 {
     // Absent: receivers presume both (RFC 8550, 4.4.2).
     if (usage == UINT32_MAX)
-        return ERR_OK;
+        return;
     if (!(usage & (KU_DIGITAL_SIGNATURE | KU_NON_REPUDIATION)))
-        return err_set(detail, ERR_PERM, "its certificate's keyUsage is not for signatures");
-    if (!(usage & KU_DIGITAL_SIGNATURE) || !(usage & KU_NON_REPUDIATION))
-        (void)err_set(warning, ERR_OK,
-                      "its certificate's keyUsage should have both digitalSignature and "
-                      "nonRepudiation");
-    return ERR_OK;
+        certificate_add_flaw(flaws, "its certificate's keyUsage is not for signatures");
+    else if (!(usage & KU_DIGITAL_SIGNATURE) || !(usage & KU_NON_REPUDIATION))
+        certificate_add_flaw(doubts, "its certificate's keyUsage should have both digitalSignature "
+                                     "and nonRepudiation");
 }
 
-static enum err check_decryption(uint32_t usage, enum token_key_type type, struct detail *warning,
-                                 struct detail *detail)
+static void look_at_decryption(uint32_t usage, bool is_rsa, struct detail *flaws,
+                               struct detail *doubts)
 {
-    uint32_t wanted = type == TOKEN_KEY_RSA ? KU_KEY_ENCIPHERMENT : KU_KEY_AGREEMENT;
-    const char *name = type == TOKEN_KEY_RSA ? "keyEncipherment" : "keyAgreement";
-    if (usage == UINT32_MAX) {
-        (void)err_set(warning, ERR_OK, "its certificate should have a keyUsage with %s", name);
-        return ERR_OK;
-    }
-    return usage & wanted ? ERR_OK
-                          : err_set(detail, ERR_PERM, "its certificate's keyUsage lacks %s", name);
+    uint32_t wanted = is_rsa ? KU_KEY_ENCIPHERMENT : KU_KEY_AGREEMENT;
+    const char *name = is_rsa ? "keyEncipherment" : "keyAgreement";
+    if (usage == UINT32_MAX)
+        certificate_add_flaw(doubts, "its certificate should have a keyUsage with %s", name);
+    else if (!(usage & wanted))
+        certificate_add_flaw(flaws, "its certificate's keyUsage lacks %s", name);
 }
 
 static bool is_of_key(X509 *certificate, struct bytes public_key)
@@ -93,25 +106,33 @@ static bool is_of_key(X509 *certificate, struct bytes public_key)
     EVP_PKEY *certified = X509_get0_pubkey(certificate);
     bool is_same = key && certified && EVP_PKEY_eq(key, certified) == 1;
     EVP_PKEY_free(key);
-    ERR_clear_error();
     return is_same;
 }
 
-static enum err check_use(X509 *certificate, enum wire_purpose purpose, struct detail *warning,
-                          struct detail *detail)
+void certificate_look(struct x509_st *certificate, struct bytes public_key,
+                      enum wire_purpose purpose, struct detail *flaws, struct detail *doubts)
 {
     const EVP_PKEY *key = X509_get0_pubkey(certificate);
     uint32_t usage = X509_get_key_usage(certificate);
-    enum err err = ERR_OK;
+    uint32_t extended = X509_get_extended_key_usage(certificate);
+    bool is_smime = purpose == WIRE_SMIME_SIGN || purpose == WIRE_SMIME_DECRYPT;
+    flaws->text[0] = 0;
+    doubts->text[0] = 0;
+    if (public_key.len && !is_of_key(certificate, public_key))
+        certificate_add_flaw(flaws, "its certificate is of another key");
     if (purpose == WIRE_SMIME_SIGN)
-        err = check_signing(usage, warning, detail);
-    else if (purpose == WIRE_SMIME_DECRYPT)
-        err =
-            check_decryption(usage, key && EVP_PKEY_is_a(key, "RSA") ? TOKEN_KEY_RSA : TOKEN_KEY_EC,
-                             warning, detail);
-    if (err == ERR_OK && X509_cmp_current_time(X509_get0_notAfter(certificate)) < 0)
-        (void)err_set(warning, ERR_OK, "its certificate has expired");
-    return err;
+        look_at_signing(usage, flaws, doubts);
+    if (purpose == WIRE_SMIME_DECRYPT)
+        look_at_decryption(usage, key && EVP_PKEY_is_a(key, "RSA"), flaws, doubts);
+    // RFC 8550, 4.4.4. Absent: UINT32_MAX.
+    if (is_smime && !(extended & (XKU_SMIME | XKU_ANYEKU)))
+        certificate_add_flaw(doubts,
+                             "its certificate's extendedKeyUsage should have emailProtection");
+    if (X509_cmp_current_time(X509_get0_notAfter(certificate)) <= 0)
+        certificate_add_flaw(doubts, "its certificate has expired");
+    if (X509_cmp_current_time(X509_get0_notBefore(certificate)) >= 0)
+        certificate_add_flaw(doubts, "its certificate is not valid yet");
+    ERR_clear_error();
 }
 
 static X509 *first(struct bytes certificates)
@@ -120,32 +141,29 @@ static X509 *first(struct bytes certificates)
     return d2i_X509(NULL, &der, (long)certificates.len);
 }
 
-static enum err check(struct bytes certificates, const struct token_key_info *info,
-                      enum wire_purpose purpose, struct detail *warning, struct detail *detail)
+static enum err check(struct bytes certificates, struct bytes public_key, enum wire_purpose purpose,
+                      struct detail *warning, struct detail *detail)
 {
+    struct detail flaws;
     X509 *certificate = first(certificates);
-    enum err err;
     warning->text[0] = 0;
     if (!certificate)
         return err_openssl(detail, ERR_PERM, "its certificate cannot be read");
-    if (info && !is_of_key(certificate, info->public_key))
-        err = err_set(detail, ERR_PERM, "its certificate is of another key");
-    else
-        err = check_use(certificate, purpose, warning, detail);
+    certificate_look(certificate, public_key, purpose, &flaws, warning);
     X509_free(certificate);
-    return err;
+    return flaws.text[0] ? err_set(detail, ERR_PERM, "%s", flaws.text) : ERR_OK;
 }
 
 enum err certificate_check(struct bytes certificates, const struct token_key_info *info,
                            enum wire_purpose purpose, struct detail *warning, struct detail *detail)
 {
-    return check(certificates, info, purpose, warning, detail);
+    return check(certificates, info->public_key, purpose, warning, detail);
 }
 
 enum err certificate_check_use(struct bytes certificates, enum wire_purpose purpose,
                                struct detail *warning, struct detail *detail)
 {
-    return check(certificates, NULL, purpose, warning, detail);
+    return check(certificates, (struct bytes){0}, purpose, warning, detail);
 }
 
 bool certificate_is_same_key(struct bytes certificates, struct bytes others)

@@ -21,5 +21,16 @@ enum err certificate_check(struct bytes certificates, const struct token_key_inf
 enum err certificate_check_use(struct bytes certificates, enum wire_purpose purpose,
                                struct detail *warning, struct detail *detail);
 
+struct x509_st; // OpenSSL's X509
+
+// Everything that is the matter with the certificate itself, one after the other with "; " between:
+// flaws rule it out, doubts are what only some recipients mind (and that it is not valid now).
+// public_key: SubjectPublicKeyInfo, or empty: not looked at. Both are written anew.
+void certificate_look(struct x509_st *certificate, struct bytes public_key,
+                      enum wire_purpose purpose, struct detail *flaws, struct detail *doubts);
+// Appends one more to such a list, cut where it is full.
+void certificate_add_flaw(struct detail *list, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3)));
+
 // Are both of one key? False too if one of them cannot be read.
 bool certificate_is_same_key(struct bytes certificates, struct bytes others);

@@ -9,6 +9,8 @@
 #include "hsmd/officers/act.h"
 #include "pkcs11/token.h"
 
+#define ISSUE_DAYS_MAX 3650 // of a certificate for itself
+
 // Signs a digest, as token_sign does with a key that is somebody else's matter. out:
 // TOKEN_SIGNATURE_MAX bytes.
 struct issue_signer {
@@ -20,16 +22,22 @@ struct issue_signer {
     enum wire_purpose purpose; // keyUsage and extendedKeyUsage follow from it
 };
 
-// What can be said of the act's fields alone: at least a common name; country of two letters of
-// ISO 3166; domains and, unless any_name, a common name that is no address FQDN-shaped; emails
-// well-formed; hash SHA-256, -384 or -512; pss for RSA only. ERR_PERM: the detail says which and
-// what to do. hsmctl asks it before it proposes, hsmd again.
+// What can be said of the act's fields alone: at least a common name; texts of UTF-8 within the
+// bounds of RFC 5280; country of two letters of ISO 3166; domains ("*." before one is fine, F15),
+// the domains of emails and a common name that is no address FQDN-shaped, or with any_name of
+// letters, digits and hyphens (the common name: of anything); emails well-formed and ASCII; hash
+// SHA-256, -384 or -512; days 1 to ISSUE_DAYS_MAX. ERR_PERM: the detail says which and what to do.
+// hsmctl asks it before it proposes, hsmd again.
 enum err issue_check(const struct act *act, struct detail *detail);
 
 // Append DER: a PKCS#10 request (RFC 2986) with subjectAltName and keyUsage as extensionRequest; a
 // certificate (RFC 5280, 8550) valid from a day ago for act->days, basicConstraints CA:FALSE,
-// subject and authority key identifiers, random serial number. Verified with the public key before
-// it is given out. digest: 64 bytes, what was signed, for the audit log; its length in digest_len.
+// subject and authority key identifiers, random serial number. Both with extendedKeyUsage
+// emailProtection where the purpose is S/MIME. Verified with the public key before
+// it is given out. digest: 64 bytes, what the signer was given, for the audit log, also where it or
+// what follows fails; its length in digest_len, 0: it did not come so far. What the signer fails
+// with is passed on. ERR_PERM: as issue_check, or pss with a key that is not RSA. ERR_TEMP: the
+// signature is none of this key, or out of memory.
 enum err issue_request(const struct act *act, const struct issue_signer *signer, struct buf *der,
                        uint8_t *digest, size_t *digest_len, struct detail *detail);
 enum err issue_self_signed(const struct act *act, const struct issue_signer *signer,

@@ -67,6 +67,8 @@ enum officer_role {
 const char *officer_role_name(enum officer_role role);    // NULL: none
 enum officer_role officer_role_by_name(const char *name); // 0: none
 const char *act_kind_name(enum act_kind kind);            // NULL: none
+enum act_kind act_kind_by_name(const char *name);         // 0: none
+const char *act_kind_what(enum act_kind kind);            // "generate a key in a token"; NULL: none
 char act_attachment(enum act_kind kind);                  // ' ', 'p', 'k'
 
 // All fields of all acts; those a kind does not have are zero. Bytes are borrowed: of an act that
@@ -75,15 +77,16 @@ struct act {
     enum act_kind kind;
     struct bytes name;         // str: of the key, client, officer or token it is about
     struct bytes key;          // str: grant, ungrant
-    struct bytes tokens;       // str, list of names: key-generate (one), key-import (one or more),
-                               // key-adopt, key-place, key-destroy (empty: all of them)
+    struct bytes tokens;       // str, list of names: key-generate, key-adopt, key-place (one),
+                               // key-import (one or more), key-destroy (empty: all of them)
     struct bytes label;        // str: key-adopt, key-place: CKA_LABEL
-    struct bytes id;           // bin: key-adopt, key-place: CKA_ID, may be empty
+    struct bytes id;           // bin: key-adopt, key-place: CKA_ID; this or the label may be empty
     enum wire_key_type type;   // uint: key-generate
     unsigned bits;             // uint: key-generate
     enum wire_purpose purpose; // uint: key-generate, -import, -adopt
     uint64_t operations;       // uint, set (REGISTRY_SET): grant
-    uint64_t algorithms;       // uint, set, all bits: no restriction: grant, key-generate, ...
+    uint64_t algorithms;       // uint, set, all bits: no restriction: grant, key-generate, -import,
+                               // -adopt
     uint64_t per_minute, per_hour, total, failures_per_hour; // uint, 0 none: key-limit, grant
     struct bytes public_key; // bin: key-import: SubjectPublicKeyInfo; officer-add: Ed25519
     struct bytes curve_key;  // str, Z85: client-add, officer-add
@@ -96,27 +99,39 @@ struct act {
     struct bytes domains, emails; // str, lists: subjectAltName
     enum hash hash;               // uint
     bool pss;                     // uint
-    bool any_name;                // uint: names need not be FQDNs (F17)
+    bool any_name;                // uint: names need not be FQDNs (F17); key-certificate and
+                                  // key-import too
     unsigned days;                // uint: key-self-sign
 };
 
-// Appends the encoding. ERR_PERM: a field is over its cap, missing, or not well-formed (the detail
-// names it in hsmctl's words); what must be looked up (is there such a key?) is not looked at.
+// Appends the encoding. ERR_PERM: a field is over its cap, missing, not well-formed, or not one of
+// the kind (the detail names it in hsmctl's words); what must be looked up (is there such a key?)
+// is not looked at.
 enum err act_encode(const struct act *act, struct buf *out, struct detail *detail);
-// Strict, and checks the same; borrows from encoding.
+// Strict, and checks the same; an encoding that is not byte for byte what act_encode gives is
+// refused. Borrows from encoding.
 enum err act_decode(struct bytes encoding, struct act *act, struct detail *detail);
 
 // In plain words for the person who is to sign it: one sentence, then a line "  field: value" for
-// every field that matters. Quoted where it comes from outside (text_quote). Texts are English.
+// every field that matters. Quoted where it comes from outside (text_quote), so it is ASCII without
+// control characters other than line ends. Texts are English. A cap of ACT_EXPLANATION_MAX will do
+// for every act.
+#define ACT_EXPLANATION_MAX 524288
 enum err act_explain(const struct act *act, struct buf *out);
 // One line, for the audit log and lists: "generate key \"signing\" (rsa:3072, smime-sign) in main".
+// Long texts are cut; a cap of ACT_SUMMARY_MAX will do.
+#define ACT_SUMMARY_MAX 1024
 enum err act_summary(const struct act *act, struct buf *out);
-// {"kind":"key-generate","name":"signing",...} with the fields of the kind; sets as arrays of
-// names, binaries as hex. NULL: out of memory.
+// {"kind":"key-generate","name":"signing",...} with the fields of the kind; sets and lists as
+// arrays of names, binaries as hex; "type":"rsa:3072" says the bits too; no restriction and no
+// limit: null. NULL: out of memory.
 json_t *act_json(const struct act *act);
 
-// "rsa:3072", "ec:p256". False: no such type.
+// "rsa:3072", "ec:p256". False: no such type, or not one that a token is asked to generate.
 bool act_type_by_name(const char *text, enum wire_key_type *type, unsigned *bits);
+bool act_type_is_known(enum wire_key_type type, unsigned bits);
+#define ACT_TYPE_SIZE 16
+const char *act_type_text(enum wire_key_type type, unsigned bits, char text[ACT_TYPE_SIZE]);
 
 // Steps through a list: the next text of *rest (comma-separated, no empty ones). False: none left.
 bool act_list_next(struct bytes *rest, struct bytes *item);

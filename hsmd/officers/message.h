@@ -5,7 +5,8 @@
 //     request  [version, operation, id, field...]
 //     reply    [version, class, id, detail, body]
 //
-// Decoding is strict in the way of wire.h. The peer is who its CURVE key says.
+// Decoding is strict in the way of wire.h; on ERR_PERM the id is the frame's if that much could be
+// read, else 0, and nothing else is set. The peer is who its CURVE key says.
 #pragma once
 
 #include "hsmd/officers/act.h"
@@ -51,6 +52,7 @@ enum message_read {
 
 const char *message_operation_name(enum message_operation operation);
 const char *message_read_name(enum message_read read);
+enum message_read message_read_by_name(const char *name); // 0: none
 
 struct message_request {
     enum message_operation operation;
@@ -83,10 +85,13 @@ struct message_reply {
                          // item of READ_PROPOSALS
 };
 
+// Append one frame, or nothing. The buffer grows at most once, before a byte of an attachment is in
+// it. ERR_PERM: a field is over its cap, missing, or does not go with the operation.
 enum err message_encode_request(const struct message_request *request, struct buf *out,
                                 struct detail *detail);
 enum err message_decode_request(struct bytes frame, struct message_request *request,
                                 struct detail *detail);
+// What is not printable ASCII in detail becomes '?', so that it can be put on a terminal.
 enum err message_encode_reply(const struct message_reply *reply, struct buf *out);
 enum err message_decode_reply(struct bytes frame, struct message_reply *reply,
                               struct detail *detail);

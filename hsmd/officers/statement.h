@@ -18,6 +18,7 @@
 #define STATEMENT_NONCE_SIZE 16
 #define STATEMENT_DIGEST_SIZE 32
 #define STATEMENT_SIGNATURE_SIZE 64
+#define STATEMENT_PUBLIC_KEY_SIZE 32     // OFFICER_SIGNING_KEY_SIZE
 #define STATEMENT_LAPSE_MIN 60           // seconds
 #define STATEMENT_LAPSE_MAX (30 * 86400) // seconds
 #define STATEMENT_LAPSE_DEFAULT (7 * 86400)
@@ -31,12 +32,16 @@ struct statement {
     struct bytes act;      // encoding
 };
 
-// What is signed by who proposes. Appends to out, cap ACT_SIZE_MAX + 512 at least.
+// What is signed by who proposes. Appends to out, cap ACT_SIZE_MAX + 512 at least. ERR_PERM: a
+// field is not of its size, no name, or lapse out of bounds; ERR_TEMP: out of memory.
 enum err statement_put(const struct statement *statement, struct buf *out);
 enum err statement_digest(const struct statement *statement, uint8_t digest[STATEMENT_DIGEST_SIZE]);
 // What is signed by who approves (or rejects) proposal number with that digest.
 enum err statement_put_verdict(bool is_approval, struct bytes instance, uint64_t number,
                                struct bytes digest, struct buf *out);
+
+// 32 bytes, and not a point of small order, for which anybody could sign.
+bool statement_is_key(struct bytes public_key);
 
 // public_key: 32 bytes. ERR_DENIED: no good signature of that key.
 enum err statement_check(struct bytes public_key, struct bytes message, struct bytes signature,
