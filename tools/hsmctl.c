@@ -34,8 +34,8 @@ static int print_error(const struct call *call, enum err err, const struct detai
     struct detail scratch = {0};
     buf_init(&clean, 4 * sizeof detail->text);
     (void)print_clean(&clean, bytes_of_text(detail->text), false);
-    json_t *json = json_pack("{s:{s:s, s:s}}", "error", "class", err_name(err), "detail",
-                             buf_text(&clean));
+    json_t *json =
+        json_pack("{s:{s:s, s:s}}", "error", "class", err_name(err), "detail", buf_text(&clean));
     (void)print_json(json, &scratch);
     json_decref(json);
     buf_clear(&clean);

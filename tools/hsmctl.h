@@ -16,55 +16,56 @@
 #include "tools/hsmctl_session.h"
 
 #define HSMCTL_EXIT_GOOD 0
-#define HSMCTL_EXIT_BAD 1     // what was checked is not as it should be; hsmd, or who was asked, said no
+#define HSMCTL_EXIT_BAD \
+    1 // what was checked is not as it should be; hsmd, or who was asked, said no
 #define HSMCTL_EXIT_TROUBLE 2 // called wrongly, or a file cannot be read
 #define HSMCTL_EXIT_AWAY 3    // hsmd cannot be reached, or does not answer: may work later
 
 // X(symbol, name, argument, letter, what it does). argument "": a flag; letter 0: none.
-#define HSMCTL_OPTIONS(X)                                                                          \
-    X(OPTION_CONFIG, "config", "FILE", 'c', "read this configuration file")                        \
-    X(OPTION_JSON, "json", "", 0, "print one JSON document, errors too")                           \
-    X(OPTION_YES, "yes", "", 0, "sign without asking")                                             \
-    X(OPTION_PASSPHRASE_FD, "passphrase-fd", "N", 0, "read the officer's passphrase from there")   \
-    X(OPTION_LAPSE, "lapse", "DURATION", 0, "how long others have to agree: 30m, 2h, 7d")          \
-    X(OPTION_AMEND, "amend", "N", 0, "change my pending proposal N instead of making another")     \
-    X(OPTION_TIMEOUT, "timeout", "MS", 0, "wait that many milliseconds for hsmd")                  \
-    X(OPTION_HELP, "help", "", 'h', "how to call it")                                              \
-    X(OPTION_VERSION, "version", "", 'V', "the version")                                           \
-    X(OPTION_ALL, "all", "", 0, "those that have ended, too")                                      \
-    X(OPTION_WATCH, "watch", "", 0, "again every two seconds")                                     \
-    X(OPTION_PEM, "pem", "", 0, "print the certificates, or else the public key")                  \
-    X(OPTION_TYPE, "type", "TYPE", 0, "rsa:2048, rsa:3072, rsa:4096, ec:p256, ec:p384")            \
-    X(OPTION_PURPOSE, "purpose", "PURPOSE", 0, "smime-sign, smime-decrypt, general, audit")        \
-    X(OPTION_TOKEN, "token", "TOKEN[,..]", 0, "in which token")                                    \
-    X(OPTION_ALGORITHMS, "algorithms", "A[,..]", 0, "these only")                                  \
-    X(OPTION_PKCS12, "pkcs12", "FILE", 0, "the key and its certificates")                          \
-    X(OPTION_IMPORT_PASSPHRASE_FD, "import-passphrase-fd", "N", 0,                                 \
-      "read the PKCS#12 file's passphrase from there")                                             \
-    X(OPTION_LABEL, "label", "LABEL", 0, "the key's CKA_LABEL in the token")                       \
-    X(OPTION_ID, "id", "HEX", 0, "the key's CKA_ID in the token")                                  \
-    X(OPTION_COMMON_NAME, "common-name", "NAME", 0, "subject: CN")                                 \
-    X(OPTION_ORGANIZATION, "organization", "NAME", 0, "subject: O")                                \
-    X(OPTION_UNIT, "unit", "NAME", 0, "subject: OU")                                               \
-    X(OPTION_CITY, "city", "NAME", 0, "subject: L")                                                \
-    X(OPTION_STATE, "state", "NAME", 0, "subject: ST")                                             \
-    X(OPTION_COUNTRY, "country", "CC", 0, "subject: C, two letters")                               \
-    X(OPTION_DOMAINS, "domains", "NAME[,..]", 0, "subjectAltName: DNS names")                      \
-    X(OPTION_EMAILS, "emails", "ADDRESS[,..]", 0, "subjectAltName: mail addresses")                \
-    X(OPTION_HASH, "hash", "HASH", 0, "sha256 (the default), sha384, sha512")                      \
-    X(OPTION_PSS, "pss", "", 0, "sign with RSASSA-PSS")                                            \
-    X(OPTION_ANY_NAME, "any-name", "", 0, "names need not be fully qualified")                     \
-    X(OPTION_DAYS, "days", "N", 0, "valid for so long")                                            \
-    X(OPTION_OUT, "out", "FILE", 0, "write there, not to standard output")                         \
-    X(OPTION_NAME_AGAIN, "name-again", "NAME", 0, "the key's name again")                          \
-    X(OPTION_PER_MINUTE, "per-minute", "N", 0, "uses in a minute")                                 \
-    X(OPTION_PER_HOUR, "per-hour", "N", 0, "uses in an hour")                                      \
-    X(OPTION_TOTAL, "total", "N", 0, "uses in all")                                                \
-    X(OPTION_FAILURES, "failures-per-hour", "N", 0, "failures of unwrap in an hour")               \
-    X(OPTION_PUBLIC_KEY, "public-key", "KEY", 0, "the client's CURVE public key, Z85")             \
-    X(OPTION_PUBLIC_KEY_FILE, "public-key-file", "FILE", 0, "a file with it")                      \
-    X(OPTION_FILE, "file", "FILE", 0, "what hsmctl officer keygen wrote: NAME.pub")                \
-    X(OPTION_ROLE, "role", "ROLE", 0, "officer (the default) or auditor")                          \
+#define HSMCTL_OPTIONS(X)                                                                        \
+    X(OPTION_CONFIG, "config", "FILE", 'c', "read this configuration file")                      \
+    X(OPTION_JSON, "json", "", 0, "print one JSON document, errors too")                         \
+    X(OPTION_YES, "yes", "", 0, "sign without asking")                                           \
+    X(OPTION_PASSPHRASE_FD, "passphrase-fd", "N", 0, "read the officer's passphrase from there") \
+    X(OPTION_LAPSE, "lapse", "DURATION", 0, "how long others have to agree: 30m, 2h, 7d")        \
+    X(OPTION_AMEND, "amend", "N", 0, "change my pending proposal N instead of making another")   \
+    X(OPTION_TIMEOUT, "timeout", "MS", 0, "wait that many milliseconds for hsmd")                \
+    X(OPTION_HELP, "help", "", 'h', "how to call it")                                            \
+    X(OPTION_VERSION, "version", "", 'V', "the version")                                         \
+    X(OPTION_ALL, "all", "", 0, "those that have ended, too")                                    \
+    X(OPTION_WATCH, "watch", "", 0, "again every two seconds")                                   \
+    X(OPTION_PEM, "pem", "", 0, "print its certificates")                                        \
+    X(OPTION_TYPE, "type", "TYPE", 0, "rsa:3072, rsa:4096, ec:p256, ec:p384, ...")               \
+    X(OPTION_PURPOSE, "purpose", "PURPOSE", 0, "smime-sign, smime-decrypt, general or audit")    \
+    X(OPTION_TOKEN, "token", "TOKEN[,..]", 0, "in which token")                                  \
+    X(OPTION_ALGORITHMS, "algorithms", "A[,..]", 0, "these only")                                \
+    X(OPTION_PKCS12, "pkcs12", "FILE", 0, "the key and its certificates")                        \
+    X(OPTION_IMPORT_PASSPHRASE_FD, "import-passphrase-fd", "N", 0,                               \
+      "read the PKCS#12 file's passphrase from there")                                           \
+    X(OPTION_LABEL, "label", "LABEL", 0, "the key's CKA_LABEL in the token")                     \
+    X(OPTION_ID, "id", "HEX", 0, "the key's CKA_ID in the token")                                \
+    X(OPTION_COMMON_NAME, "common-name", "NAME", 0, "subject: CN")                               \
+    X(OPTION_ORGANIZATION, "organization", "NAME", 0, "subject: O")                              \
+    X(OPTION_UNIT, "unit", "NAME", 0, "subject: OU")                                             \
+    X(OPTION_CITY, "city", "NAME", 0, "subject: L")                                              \
+    X(OPTION_STATE, "state", "NAME", 0, "subject: ST")                                           \
+    X(OPTION_COUNTRY, "country", "CC", 0, "subject: C, two letters")                             \
+    X(OPTION_DOMAINS, "domains", "NAME[,..]", 0, "subjectAltName: DNS names")                    \
+    X(OPTION_EMAILS, "emails", "ADDRESS[,..]", 0, "subjectAltName: mail addresses")              \
+    X(OPTION_HASH, "hash", "HASH", 0, "sha256 (the default), sha384, sha512")                    \
+    X(OPTION_PSS, "pss", "", 0, "sign with RSASSA-PSS")                                          \
+    X(OPTION_ANY_NAME, "any-name", "", 0, "names need not be fully qualified")                   \
+    X(OPTION_DAYS, "days", "N", 0, "valid for so long")                                          \
+    X(OPTION_OUT, "out", "FILE", 0, "write there, not to standard output")                       \
+    X(OPTION_NAME_AGAIN, "name-again", "NAME", 0, "the key's name again")                        \
+    X(OPTION_PER_MINUTE, "per-minute", "N", 0, "uses in a minute")                               \
+    X(OPTION_PER_HOUR, "per-hour", "N", 0, "uses in an hour")                                    \
+    X(OPTION_TOTAL, "total", "N", 0, "uses in all")                                              \
+    X(OPTION_FAILURES, "failures-per-hour", "N", 0, "failures of unwrap in an hour")             \
+    X(OPTION_PUBLIC_KEY, "public-key", "KEY", 0, "the client's CURVE public key, Z85")           \
+    X(OPTION_PUBLIC_KEY_FILE, "public-key-file", "FILE", 0, "a file with it")                    \
+    X(OPTION_FILE, "file", "FILE", 0, "what hsmctl officer keygen wrote: NAME.pub")              \
+    X(OPTION_ROLE, "role", "ROLE", 0, "officer (the default) or auditor")                        \
     X(OPTION_PIN_FD, "pin-fd", "N", 0, "read the token's PIN from there")
 
 enum option_index {
@@ -89,15 +90,15 @@ typedef enum err (*command_build)(struct call *call, struct act *act, struct det
 typedef enum err (*command_run)(struct call *call, struct detail *detail);
 
 struct command {
-    const char *words;     // "key generate"
-    const char *arguments; // "NAME", as the usage line has them
-    unsigned min, max;     // how many
-    uint64_t needed;       // options; of those marked with needs_one in the table, one
-    uint64_t allowed;      // options besides those and the ones for all
-    const char *what;      // one line
-    enum act_kind kind;    // 0: none, then run is there
-    command_build build;   // after the kind is set; may be NULL
-    command_run run;       // for acts: NULL, they are proposed
+    const char *words;                 // "key generate"
+    const char *arguments;             // "NAME", as the usage line has them
+    unsigned min, max;                 // how many
+    uint64_t needed;                   // options; of those marked with needs_one in the table, one
+    uint64_t allowed;                  // options besides those and the ones for all
+    const char *what;                  // one line
+    enum act_kind kind;                // 0: none, then run is there
+    command_build build;               // after the kind is set; may be NULL
+    command_run run;                   // for acts: NULL, they are proposed
     int (*raw)(int argc, char **argv); // parses by itself: nothing else counts. argv[0]: last word
 };
 const struct command *command_at(size_t index); // NULL: past the last
@@ -111,8 +112,8 @@ struct call {
     const char *option[OPTION_COUNT]; // NULL: not given; "" of a flag; borrowed from argv
     const char *argument[CALL_ARGUMENTS_MAX];
     unsigned arguments;
-    int failure; // exit status if it fails
-    int status;  // and if not
+    int failure;                                   // exit status if it fails
+    int status;                                    // and if not
     struct buf id, public_key, certificates, text; // of the act, as long as the call
     struct secret attachment;                      // PIN or private key
     struct session session;

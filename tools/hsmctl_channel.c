@@ -78,10 +78,11 @@ static enum err explain(const struct channel *channel, enum channel_fault *fault
                        at);
     case LINK_UNTRUSTED:
         *fault = CHANNEL_OTHER;
-        return err_set(detail, ERR_PERM,
-                       "what listens at %s is not the officers' channel of the hsmd whose key is in "
-                       "server-key-file",
-                       at);
+        return err_set(
+            detail, ERR_PERM,
+            "what listens at %s is not the officers' channel of the hsmd whose key is in "
+            "server-key-file",
+            at);
     case LINK_LOST:
         *fault = CHANNEL_LOST;
         return err_set(detail, ERR_TEMP,

@@ -6,8 +6,8 @@
 #include "hsmd/base/err.h"
 
 struct hsmctl_conf {
-    char *endpoint; // owned
-    char *key_file; // owned
+    char *endpoint;        // owned
+    char *key_file;        // owned
     char *server_key_file; // owned
     char server_key[CURVE_TEXT_SIZE];
     unsigned timeout_ms;

@@ -34,9 +34,9 @@ void help_command(FILE *out, const struct command *command)
 {
     fputs("usage: ", out);
     print_usage(out, command);
-    fprintf(out, "\n%c%s.\n\n", command->what[0] >= 'a' && command->what[0] <= 'z'
-                                     ? command->what[0] - 'a' + 'A'
-                                     : command->what[0],
+    fprintf(out, "\n%c%s.\n\n",
+            command->what[0] >= 'a' && command->what[0] <= 'z' ? command->what[0] - 'a' + 'A'
+                                                               : command->what[0],
             command->what + 1);
     if (command->raw) {
         fputs("More in hsmctl(1).\n", out);

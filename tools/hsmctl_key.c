@@ -20,9 +20,10 @@ static struct bytes option_bytes(const struct call *call, enum option_index inde
 static enum err take_purpose(const struct call *call, struct act *act, struct detail *detail)
 {
     act->purpose = wire_purpose_by_name(call->option[OPTION_PURPOSE]);
-    return act->purpose ? ERR_OK
-                        : err_set(detail, ERR_PERM,
-                                  "--purpose: not one of smime-sign, smime-decrypt, general, audit");
+    return act->purpose
+               ? ERR_OK
+               : err_set(detail, ERR_PERM,
+                         "--purpose: not one of smime-sign, smime-decrypt, general, audit");
 }
 
 // Names with commas between them as a set; not given: all.
@@ -46,8 +47,8 @@ enum err build_generate(struct call *call, struct act *act, struct detail *detai
 {
     act->tokens = option_bytes(call, OPTION_TOKEN);
     if (!act_type_by_name(call->option[OPTION_TYPE], &act->type, &act->bits))
-        return err_set(detail, ERR_PERM, "--type: not one of rsa:2048, rsa:3072, rsa:4096, "
-                                         "ec:p256, ec:p384");
+        return err_set(detail, ERR_PERM,
+                       "--type: not rsa:2048 to rsa:8192, ec:p256, ec:p384 or ec:p521");
     enum err err = take_purpose(call, act, detail);
     return err == ERR_OK ? take_algorithms(call, &act->algorithms, detail) : err;
 }
@@ -57,6 +58,7 @@ enum err build_import(struct call *call, struct act *act, struct detail *detail)
     struct secret passphrase = {0};
     int fd = -1;
     act->tokens = option_bytes(call, OPTION_TOKEN);
+    act->any_name = call_has(call, OPTION_ANY_NAME);
     buf_init(&call->public_key, WIRE_PUBLIC_KEY_MAX);
     buf_init(&call->certificates, WIRE_CERTIFICATES_MAX);
     enum err err = take_purpose(call, act, detail);
@@ -104,10 +106,14 @@ enum err build_subject(struct call *call, struct act *act, struct detail *detail
         enum option_index option;
         struct bytes *field;
     } fields[] = {
-        {OPTION_COMMON_NAME, &act->common_name}, {OPTION_ORGANIZATION, &act->organization},
-        {OPTION_UNIT, &act->unit},               {OPTION_CITY, &act->city},
-        {OPTION_STATE, &act->state},             {OPTION_COUNTRY, &act->country},
-        {OPTION_DOMAINS, &act->domains},         {OPTION_EMAILS, &act->emails},
+        {OPTION_COMMON_NAME, &act->common_name},
+        {OPTION_ORGANIZATION, &act->organization},
+        {OPTION_UNIT, &act->unit},
+        {OPTION_CITY, &act->city},
+        {OPTION_STATE, &act->state},
+        {OPTION_COUNTRY, &act->country},
+        {OPTION_DOMAINS, &act->domains},
+        {OPTION_EMAILS, &act->emails},
     };
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
         *fields[i].field = option_bytes(call, fields[i].option);

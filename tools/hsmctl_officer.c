@@ -15,9 +15,7 @@
 #include "tools/hsmctl_ask.h"
 #include "tools/hsmctl_print.h"
 
-#define PUBLIC_FILE_MAX 512
-#define PUBLIC_FILE_WORD "officer-1"
-#define QUORUM_MAX 64
+#define QUORUM_MAX 99
 
 enum err build_client_add(struct call *call, struct act *act, struct detail *detail)
 {
@@ -38,30 +36,20 @@ enum err build_client_add(struct call *call, struct act *act, struct detail *det
     return err;
 }
 
-// "officer-1 NAME SIGNINGHEX CURVEZ85"
 static enum err read_public(const char *path, struct call *call, struct act *act,
                             struct detail *detail)
 {
-    struct buf file;
-    char word[16], name[TEXT_NAME_MAX + 1], hex[2 * OFFICER_SIGNING_KEY_SIZE + 1];
-    char curve[CURVE_TEXT_SIZE], rest[2];
-    buf_init(&file, PUBLIC_FILE_MAX);
+    struct officer_public public;
     buf_init(&call->public_key, OFFICER_SIGNING_KEY_SIZE);
     buf_init(&call->text, CURVE_TEXT_SIZE);
-    enum err err = file_read(path, &file, detail);
-    if (err == ERR_OK &&
-        (sscanf(buf_text(&file), "%15s %64s %64s %40s %1s", word, name, hex, curve, rest) != 4 ||
-         strcmp(word, PUBLIC_FILE_WORD) != 0 || !curve_is_key(curve) ||
-         text_get_hex(hex, &call->public_key) != ERR_OK ||
-         call->public_key.len != OFFICER_SIGNING_KEY_SIZE))
-        err = err_set(detail, ERR_PERM, "%s: not an officer's public key file (NAME.pub of hsmctl "
-                                        "officer keygen)", path);
-    if (err == ERR_OK && strcmp(name, call->argument[0]) != 0)
-        err = err_set(detail, ERR_PERM, "%s is the key of %s, not of %s", path,
-                      text_is_name(name, strlen(name)) ? name : "another", call->argument[0]);
+    enum err err = officer_public_read(path, &public, detail);
+    if (err == ERR_OK && strcmp(public.name, call->argument[0]) != 0)
+        err = err_set(detail, ERR_PERM, "%s is the key of %s, not of the one to be added", path,
+                      public.name);
     if (err == ERR_OK)
-        err = buf_put_text(&call->text, curve);
-    buf_clear(&file);
+        err = buf_put(&call->public_key, public.signing_key, sizeof public.signing_key);
+    if (err == ERR_OK)
+        err = buf_put_text(&call->text, public.curve_key);
     act->public_key = buf_bytes(&call->public_key);
     act->curve_key = buf_bytes(&call->text);
     return err;
@@ -107,16 +95,11 @@ enum err build_unlock(struct call *call, struct act *act, struct detail *detail)
 static enum err write_public(const struct officer_key *key, const char *name, const char *path,
                              struct buf *hex, struct detail *detail)
 {
-    struct buf line;
-    buf_init(&line, PUBLIC_FILE_MAX);
-    enum err err = text_put_hex(hex, bytes_of(key->public_signing, sizeof key->public_signing));
+    struct officer_public public;
+    enum err err = officer_public_of(key, name, &public, detail);
     if (err == ERR_OK)
-        err = buf_printf(&line, "%s %s %s %s\n", PUBLIC_FILE_WORD, name, buf_text(hex),
-                         key->public_curve);
-    if (err == ERR_OK)
-        err = file_write(path, buf_bytes(&line), 0644, detail);
-    buf_clear(&line);
-    return err;
+        err = text_put_hex(hex, bytes_of(public.signing_key, sizeof public.signing_key));
+    return err == ERR_OK ? officer_public_write(&public, path, detail) : err;
 }
 
 static enum err tell_key(const struct call *call, const struct officer_key *key, const char *path,
@@ -124,9 +107,9 @@ static enum err tell_key(const struct call *call, const struct officer_key *key,
 {
     const char *name = call->argument[0];
     if (call_has(call, OPTION_JSON)) {
-        json_t *json = json_pack("{s:s, s:s, s:s, s:s, s:s}", "name", name, "key_file", path,
-                                 "public_file", public_path, "signing_key", hex, "curve_key",
-                                 key->public_curve);
+        json_t *json =
+            json_pack("{s:s, s:s, s:s, s:s, s:s}", "name", name, "key_file", path, "public_file",
+                      public_path, "signing_key", hex, "curve_key", key->public_curve);
         enum err err = print_json(json, detail);
         json_decref(json);
         return err;
@@ -151,7 +134,7 @@ enum err run_officer_keygen(struct call *call, struct detail *detail)
     const char *name = call->argument[0];
     const char *prefix = call_has(call, OPTION_OUT) ? call->option[OPTION_OUT] : name;
     int fd = -1;
-    buf_init(&hex, PUBLIC_FILE_MAX);
+    buf_init(&hex, 2 * OFFICER_SIGNING_KEY_SIZE);
     if (!text_is_name(name, strlen(name)))
         return err_set(detail, ERR_PERM, "not a name: 1 to 64 of a-z A-Z 0-9 . _ -");
     if (snprintf(path, sizeof path, "%s.key", prefix) >= (int)sizeof path ||

@@ -93,8 +93,8 @@ static enum err find_command(struct call *call, const struct words *words, struc
     for (size_t i = 0; (command = command_at(i)); i++) {
         size_t len = strlen(words->word[0]);
         if (strncmp(command->words, words->word[0], len) == 0 && command->words[len] == ' ')
-            return err_set(detail, ERR_PERM, words->count > 1 ? "%s: there is no \"%s\"" : "%s ...?",
-                           words->word[0],
+            return err_set(detail, ERR_PERM,
+                           words->count > 1 ? "%s: there is no \"%s\"" : "%s ...?", words->word[0],
                            words->count > 1 ? quote(words->word[1], quoted) : "");
     }
     return err_set(detail, ERR_PERM, "there is no command \"%s\"", quote(words->word[0], quoted));

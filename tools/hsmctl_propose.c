@@ -43,10 +43,9 @@ static enum err put_question(const struct act *act, const struct statement *stat
     if (err == ERR_OK && out->len && out->data[out->len - 1] != '\n')
         err = buf_put_text(out, "\n");
     if (err == ERR_OK && statement->replaces)
-        err = buf_printf(out,
-                         "This takes the place of proposal %" PRIu64
-                         ", which loses its signatures.\n",
-                         statement->replaces);
+        err = buf_printf(
+            out, "This takes the place of proposal %" PRIu64 ", which loses its signatures.\n",
+            statement->replaces);
     if (err == ERR_OK)
         err = buf_put_text(out, "If other officers must agree, they have ");
     if (err == ERR_OK)
@@ -55,8 +54,8 @@ static enum err put_question(const struct act *act, const struct statement *stat
 }
 
 // --yes: shown all the same, but for programs.
-static enum err confirm(struct call *call, const struct act *act,
-                        const struct statement *statement, struct detail *detail)
+static enum err confirm(struct call *call, const struct act *act, const struct statement *statement,
+                        struct detail *detail)
 {
     struct buf text;
     bool is_yes = call_has(call, OPTION_YES);
@@ -174,8 +173,7 @@ static size_t signature_count(const json_t *item)
     return count;
 }
 
-static enum err tell_result(struct call *call, FILE *out, const json_t *item,
-                            struct detail *detail)
+static enum err tell_result(struct call *call, FILE *out, const json_t *item, struct detail *detail)
 {
     static const struct column columns[] = {
         {"  SHA-256 of its public key", "public_key_sha256"},

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One officer's talk with hsmd: the officer's key, the connection, and what must be known of hsmd to
-// sign for it.
+// One officer's talk with hsmd: the officer's key, the connection, and what must be known of hsmd
+// to sign for it.
 #pragma once
 
 #include <jansson.h>

@@ -43,8 +43,12 @@ static enum err list(struct call *call, enum message_read what, const char *argu
 enum err run_key_list(struct call *call, struct detail *detail)
 {
     static const struct column columns[] = {
-        {"NAME", "name"},       {"STATE", "state"},         {"TYPE", "type"},
-        {"PURPOSE", "purpose"}, {"TOKENS", "places.token"}, {"CLIENTS", "grants.client"},
+        {"NAME", "name"},
+        {"STATE", "state"},
+        {"TYPE", "type"},
+        {"PURPOSE", "purpose"},
+        {"TOKENS", "places.token"},
+        {"CLIENTS", "grants.client"},
         {"CERTIFICATE UNTIL", "certificates.not_after"},
     };
     return list(call, READ_KEYS, NULL, columns, COUNT(columns), "There are no keys.", detail);
@@ -119,13 +123,17 @@ enum err run_key_show(struct call *call, struct detail *detail)
 
 enum err run_client_list(struct call *call, struct detail *detail)
 {
-    static const struct column columns[] = {
-        {"NAME", "name"}, {"PUBLIC KEY", "public_key"}, {"CREATED", "created"},
-        {"KEYS", "grants.key"}};
-    static const struct column grants[] = {
-        {"KEY", "key"},          {"MAY", "operations"},     {"WITH", "algorithms"},
-        {"PER MINUTE", "limits.per_minute"}, {"PER HOUR", "limits.per_hour"},
-        {"TOTAL", "limits.total"}, {"FAILURES", "limits.failures_per_hour"}};
+    static const struct column columns[] = {{"NAME", "name"},
+                                            {"PUBLIC KEY", "public_key"},
+                                            {"CREATED", "created"},
+                                            {"KEYS", "grants.key"}};
+    static const struct column grants[] = {{"KEY", "key"},
+                                           {"MAY", "operations"},
+                                           {"WITH", "algorithms"},
+                                           {"PER MINUTE", "limits.per_minute"},
+                                           {"PER HOUR", "limits.per_hour"},
+                                           {"TOTAL", "limits.total"},
+                                           {"FAILURES", "limits.failures_per_hour"}};
     json_t *body = NULL;
     const json_t *client = NULL;
     size_t i = 0;
@@ -171,9 +179,9 @@ enum err run_officer_list(struct call *call, struct detail *detail)
 }
 
 static const struct column token_columns[] = {
-    {"TOKEN", "name"},       {"STATE", "state"},   {"FINAL TRY", "final_try"},
-    {"BREAKER", "breaking"}, {"KEYS", "keys"},     {"MISSING", "keys_missing"},
-    {"SESSIONS", "sessions"}, {"CALLS", "calls"},  {"FAILED", "calls_failed"},
+    {"TOKEN", "name"},        {"STATE", "state"}, {"FINAL TRY", "final_try"},
+    {"BREAKER", "breaking"},  {"KEYS", "keys"},   {"MISSING", "keys_missing"},
+    {"SESSIONS", "sessions"}, {"CALLS", "calls"}, {"FAILED", "calls_failed"},
     {"WHY", "error"},
 };
 
@@ -284,9 +292,9 @@ enum err run_token_show(struct call *call, struct detail *detail)
 
 enum err run_usage(struct call *call, struct detail *detail)
 {
-    static const struct column uses[] = {{"CLIENT", "client"}, {"KEY", "key"},
+    static const struct column uses[] = {{"CLIENT", "client"},       {"KEY", "key"},
                                          {"OPERATION", "operation"}, {"DONE", "ok"},
-                                         {"FAILED", "failed"}, {"DENIED", "denied"}};
+                                         {"FAILED", "failed"},       {"DENIED", "denied"}};
     static const struct column budgets[] = {
         {"BUDGET", "identity"},
         {"LEFT THIS MINUTE", "left.per_minute"},

@@ -128,8 +128,7 @@ static enum err take_number(struct call *call, struct detail *detail)
     errno = 0;
     unsigned long long number = strtoull(text, &end, 10);
     if (errno || *text < '1' || *text > '9' || *end || number > INT64_MAX)
-        return err_set(detail, ERR_PERM, "%s: not the number of a proposal",
-                       call->command->words);
+        return err_set(detail, ERR_PERM, "%s: not the number of a proposal", call->command->words);
     return ERR_OK;
 }
 
@@ -230,8 +229,7 @@ static enum err check_verdict(const struct call *call, const json_t *item, bool 
                        call->session.name);
     if (strcmp(state, "pending") != 0)
         return err_set(detail, ERR_PERM, "proposal %s does not wait any more: %s",
-                       call->argument[0],
-                       text_quote(state, strlen(state), quoted, sizeof quoted));
+                       call->argument[0], text_quote(state, strlen(state), quoted, sizeof quoted));
     if (is_approval && strcmp(proposer, call->session.name) == 0)
         return err_set(detail, ERR_PERM,
                        "proposal %s is your own and has your signature: another officer must "
@@ -348,15 +346,19 @@ static enum err show_one(struct call *call, struct detail *detail)
 enum err run_proposals(struct call *call, struct detail *detail)
 {
     static const struct column columns[] = {
-        {"NUMBER", "number"},    {"STATE", "state"},   {"PROPOSER", "proposer"},
-        {"LAPSES", "lapses"},    {"APPROVED BY", "approvals.officer"},
-        {"NEEDED", "needed"},    {"WHAT", "summary"},
+        {"NUMBER", "number"},
+        {"STATE", "state"},
+        {"PROPOSER", "proposer"},
+        {"LAPSES", "lapses"},
+        {"APPROVED BY", "approvals.officer"},
+        {"NEEDED", "needed"},
+        {"WHAT", "summary"},
     };
     json_t *list = NULL;
     if (call->arguments)
         return show_one(call, detail);
-    enum err err = session_read(call, READ_PROPOSALS, call_has(call, OPTION_ALL) ? "all" : "",
-                                &list, detail);
+    enum err err =
+        session_read(call, READ_PROPOSALS, call_has(call, OPTION_ALL) ? "all" : "", &list, detail);
     if (err == ERR_OK && call_has(call, OPTION_JSON))
         err = print_json(list, detail);
     else if (err == ERR_OK)
