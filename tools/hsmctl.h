@@ -184,6 +184,9 @@ struct proposal {
 enum err proposal_open(struct call *call, const json_t *item, struct proposal *proposal,
                        struct detail *detail);
 void proposal_clear(struct proposal *proposal);
+// The proposal of an answer: err is what session_ask said. An act that failed when it was carried
+// out is of the class of its failure and has the proposal all the same; that is ERR_OK here.
+enum err proposal_take(enum err err, const struct buf *body, json_t **item, struct detail *detail);
 // Tells what became of it: carried out, waiting for whom, failed; sets call->status.
 enum err proposal_tell(struct call *call, const json_t *item, struct detail *detail);
 

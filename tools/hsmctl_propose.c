@@ -108,7 +108,7 @@ static enum err propose(struct call *call, const struct act *act, struct bytes e
                         struct detail *detail)
 {
     struct buf body;
-    uint8_t nonce[STATEMENT_NONCE_SIZE];
+    uint8_t nonce[STATEMENT_NONCE_SIZE] = {0};
     json_t *item = NULL;
     struct statement statement = {.nonce = bytes_of(nonce, sizeof nonce), .act = encoding};
     buf_init(&body, MESSAGE_REPLY_MAX);
@@ -128,8 +128,7 @@ static enum err propose(struct call *call, const struct act *act, struct bytes e
     }
     if (err == ERR_OK)
         err = sign_and_send(call, &statement, &body, detail);
-    if (err == ERR_OK && !(item = json_loadb(buf_text(&body), body.len, 0, NULL)))
-        err = err_set(detail, ERR_PERM, "hsmd's answer is no JSON");
+    err = proposal_take(err, &body, &item, detail);
     if (err == ERR_OK)
         err = proposal_tell(call, item, detail);
     json_decref(item);
@@ -159,6 +158,20 @@ static const char *text_of(const json_t *item, const char *name)
 {
     const char *text = json_string_value(json_object_get(item, name));
     return text ? text : "";
+}
+
+enum err proposal_take(enum err err, const struct buf *body, json_t **item, struct detail *detail)
+{
+    if (err != ERR_OK && body->len == 0)
+        return err;
+    json_t *taken = json_loadb(buf_text(body), body->len, JSON_REJECT_DUPLICATES, NULL);
+    bool is_told = err == ERR_OK || strcmp(text_of(taken, "state"), "failed") == 0;
+    if (taken && is_told) {
+        *item = taken;
+        return ERR_OK;
+    }
+    json_decref(taken);
+    return err != ERR_OK ? err : err_set(detail, ERR_PERM, "hsmd's answer is no JSON");
 }
 
 // How many officers have signed it: its proposer, and those who approved it.

@@ -93,13 +93,14 @@ static enum err take_reply(struct call *call, uint64_t id, const struct buf *fra
         return err_prefix(detail, ERR_PERM, "hsmd's answer cannot be read");
     if (reply.id != id && (reply.class == ERR_OK || reply.id != 0))
         return err_set(detail, ERR_PERM, "hsmd's answer is to another question");
+    if (buf_put_bytes(body, reply.body) != ERR_OK)
+        return err_set(detail, ERR_TEMP, "out of memory");
     if (reply.class != ERR_OK) {
         call->failure = reply.class == ERR_TEMP ? HSMCTL_EXIT_AWAY : HSMCTL_EXIT_BAD;
         return err_set(detail, reply.class, "hsmd says no: %.*s", (int)reply.detail.len,
                        reply.detail.len ? (const char *)reply.detail.data : "");
     }
-    return buf_put_bytes(body, reply.body) == ERR_OK ? ERR_OK
-                                                     : err_set(detail, ERR_TEMP, "out of memory");
+    return ERR_OK;
 }
 
 enum err session_ask(struct call *call, struct message_request *request, struct buf *body,

@@ -29,7 +29,7 @@ void session_clear(struct session *session);
 
 // Sends a request (its id is filled in) and waits for what hsmd says. body: the caller's, to be
 // cleared; empty before. ERR_DENIED, ERR_PERM, ...: hsmd says no, and why; or it does not answer.
-// call->failure says which of the two.
+// call->failure says which of the two. There may be a body with it (proposal_take).
 enum err session_ask(struct call *call, struct message_request *request, struct buf *body,
                      struct detail *detail);
 // Reads something and parses it.

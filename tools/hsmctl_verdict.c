@@ -274,9 +274,8 @@ static enum err decide(struct call *call, const json_t *item, bool is_approval, 
     if (err == ERR_OK)
         err = confirm(call, item, &proposal, is_approval, detail);
     if (err == ERR_OK)
-        err = send_verdict(call, &proposal, is_approval, &body, detail);
-    if (err == ERR_OK && !(*outcome = json_loadb(buf_text(&body), body.len, 0, NULL)))
-        err = err_set(detail, ERR_PERM, "hsmd's answer is no JSON");
+        err = proposal_take(send_verdict(call, &proposal, is_approval, &body, detail), &body,
+                            outcome, detail);
     proposal_clear(&proposal);
     buf_clear(&body);
     return err;

@@ -224,6 +224,10 @@ static void answer(struct peer *peer, struct bytes frame, struct buf *out)
     } else if (request.operation == MESSAGE_PROPOSE ? propose(peer, &request)
                                                     : decide(peer, &request)) {
         put_json(proposal_json(peer), &body);
+        if (peer->state->is_done && peer->mode == PEER_FAILING) {
+            reply.class = ERR_TEMP;
+            reply.detail = BYTES_LITERAL("token gone");
+        }
     } else {
         reply.class = ERR_DENIED;
         reply.detail = BYTES_LITERAL("not signed as it should be");
