@@ -49,7 +49,7 @@ static bool set_options(void *socket, const struct link_conf *conf)
         {ZMQ_CURVE_PUBLICKEY, conf->public_key},
         {ZMQ_CURVE_SECRETKEY, conf->secret_key},
     };
-    int64_t frame_max = WIRE_FRAME_MAX;
+    int64_t frame_max = conf->frame_max ? (int64_t)conf->frame_max : WIRE_FRAME_MAX;
     bool ok = zmq_setsockopt(socket, ZMQ_MAXMSGSIZE, &frame_max, sizeof frame_max) == 0;
     for (size_t i = 0; ok && i < sizeof numbers / sizeof *numbers; i++)
         ok = zmq_setsockopt(socket, numbers[i].option, &numbers[i].value, sizeof(int)) == 0;

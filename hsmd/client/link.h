@@ -26,6 +26,7 @@ struct link_conf {
     const char *secret_key;
     unsigned number;     // unique in the context
     unsigned connect_ms; // a connection attempt is given up after that
+    size_t frame_max;    // bytes of a frame that is received; 0: WIRE_FRAME_MAX
 };
 
 struct link {

@@ -216,8 +216,7 @@ static void test_hsmctl(void **state)
     unsigned options = count_options("../tools/hsmctl_audit.c", manual, "\n.It Fl ") +
                        count_options("../tools/hsmctl_audit_show.c", manual, "\n.It Fl ");
     assert_int_equal(options, 12);
-    assert_int_equal(count_in(manual, "\n.It Fl -"), options);
-    const char *source = read_page("../tools/hsmctl_audit.c");
+    const char *source = read_page("../tools/hsmctl_audit.c"); // the rest: tools/hsmctl_docs.c
     static const char *const commands[] = {"verify", "show", "export"};
     for (unsigned i = 0; i < sizeof commands / sizeof *commands; i++) {
         char text[64];
