@@ -4,12 +4,12 @@
 #include <math.h>
 #include <stdlib.h>
 
-double welch_t(const struct welch_sample *samples, size_t count, uint32_t limit)
+double welch_t(const struct welch_sample *samples, size_t count, double limit)
 {
     double n[2] = {0}, mean[2] = {0}, squares[2] = {0}; // Welford's running sums
     for (size_t i = 0; i < count; i++) {
         unsigned lot = samples[i].is_bad;
-        if (samples[i].ns > limit)
+        if (fabs(samples[i].ns) > limit)
             continue;
         n[lot]++;
         double delta = samples[i].ns - mean[lot];
@@ -24,20 +24,30 @@ double welch_t(const struct welch_sample *samples, size_t count, uint32_t limit)
 
 static int compare(const void *a, const void *b)
 {
-    uint32_t x = *(const uint32_t *)a;
-    uint32_t y = *(const uint32_t *)b;
+    double x = *(const double *)a;
+    double y = *(const double *)b;
     return (x > y) - (x < y);
 }
 
-uint32_t welch_limit(const struct welch_sample *samples, size_t count, double share)
+double welch_limit(const struct welch_sample *samples, size_t count, double share)
 {
-    uint32_t *sorted = calloc(count + 1, sizeof *sorted);
+    double *sorted = calloc(count + 1, sizeof *sorted);
     if (!sorted)
         abort();
     for (size_t i = 0; i < count; i++)
-        sorted[i] = samples[i].ns;
+        sorted[i] = fabs(samples[i].ns);
     qsort(sorted, count, sizeof *sorted, compare);
-    uint32_t limit = sorted[(size_t)((double)(count - 1) * share)];
+    double limit = sorted[(size_t)((double)(count - 1) * share)];
     free(sorted);
     return limit;
+}
+
+void welch_level(struct welch_sample *samples, size_t count)
+{
+    for (size_t at = 0; at < count; at += WELCH_WINDOW) {
+        size_t len = count - at < WELCH_WINDOW ? count - at : WELCH_WINDOW;
+        double median = welch_limit(samples + at, len, 0.5);
+        for (size_t i = at; i < at + len; i++)
+            samples[i].ns -= median;
+    }
 }

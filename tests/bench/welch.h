@@ -4,16 +4,21 @@
 
 #include <stdbool.h>
 #include <stddef.h>
-#include <stdint.h>
 
 struct welch_sample {
-    uint32_t ns;
+    double ns;
     bool is_bad; // of which lot
 };
 
-// Welch's t over the samples of at most limit ns; positive: the bad ones take longer. count: both
-// lots together.
-double welch_t(const struct welch_sample *samples, size_t count, uint32_t limit);
-// The time that the given share (0 to 1) of both lots together stays within: where to crop the
-// upper tail, for both alike, which holds what the machine did beside.
-uint32_t welch_limit(const struct welch_sample *samples, size_t count, double share);
+// Takes off each sample the median of the WELCH_WINDOW samples around it, of both lots together:
+// what the machine did for longer than that (its clock, a neighbour on the core) is the same for
+// both lots, and hides what is looked for. samples: in the order they were taken.
+#define WELCH_WINDOW 32
+void welch_level(struct welch_sample *samples, size_t count);
+
+// Welch's t over the samples of at most limit ns to either side of 0; positive: the bad ones take
+// longer. count: both lots together.
+double welch_t(const struct welch_sample *samples, size_t count, double limit);
+// What the given share (0 to 1) of both lots together stays within to either side of 0: where to
+// crop what the machine did beside, for both alike.
+double welch_limit(const struct welch_sample *samples, size_t count, double share);
