@@ -119,6 +119,18 @@ static enum err enter(struct keystore_key *key, struct detail *detail)
     return err == ERR_OK ? ERR_OK : err_set(detail, err, "broken by the test");
 }
 
+// The RSA operation itself; *len: room, then bytes.
+static bool raw_decrypt(const struct keystore_key *key, struct bytes ciphertext, uint8_t *block,
+                        size_t *len)
+{
+    EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new(key->pkey, NULL);
+    bool ok = ctx && EVP_PKEY_decrypt_init(ctx) > 0 &&
+              EVP_PKEY_CTX_set_rsa_padding(ctx, RSA_NO_PADDING) > 0 &&
+              EVP_PKEY_decrypt(ctx, block, len, ciphertext.data, ciphertext.len) > 0;
+    EVP_PKEY_CTX_free(ctx);
+    return ok;
+}
+
 static bool set_scheme(EVP_PKEY_CTX *ctx, enum token_scheme scheme, enum hash hash, unsigned salt)
 {
     const EVP_MD *md = EVP_get_digestbyname(hash_name(hash));
@@ -150,18 +162,6 @@ static enum err sign(struct keystore_key *key, unsigned token, enum token_scheme
         return err_openssl(detail, ERR_PERM, "sign");
     *out_len = len;
     return ERR_OK;
-}
-
-// The RSA operation itself; *len: room, then bytes.
-static bool raw_decrypt(const struct keystore_key *key, struct bytes ciphertext, uint8_t *block,
-                        size_t *len)
-{
-    EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new(key->pkey, NULL);
-    bool ok = ctx && EVP_PKEY_decrypt_init(ctx) > 0 &&
-              EVP_PKEY_CTX_set_rsa_padding(ctx, RSA_NO_PADDING) > 0 &&
-              EVP_PKEY_decrypt(ctx, block, len, ciphertext.data, ciphertext.len) > 0;
-    EVP_PKEY_CTX_free(ctx);
-    return ok;
 }
 
 static enum err unwrap(struct keystore_key *key, unsigned token,
