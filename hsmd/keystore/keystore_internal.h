@@ -50,6 +50,7 @@ struct keystore_token {
     atomic_bool is_refused;      // its PIN was; only an officer may try again
     atomic_bool is_final_try;    // when it was
     atomic_bool is_opening;      // somebody is at it
+    atomic_bool is_unlocking;    // an officer is: nobody else tries meanwhile
     unsigned sessions;           // that it was opened with
 
     pthread_mutex_t lock;
@@ -57,7 +58,6 @@ struct keystore_token {
     enum pin_source source; // (lock)
     struct secret pin;      // (lock)
     uint64_t locks;         // (lock) times it was locked: a login that began before is undone
-    bool is_unlocking;      // (lock)
 
     pthread_t watcher; // see keystore_watch.c
     bool has_watcher;
@@ -138,8 +138,8 @@ enum err keystore_seek(struct place *place, bool is_urgent, deadline_t deadline,
                        struct detail *detail);
 // Notes, and says once, whether a key is where it should be. ERR_PERM: it is not.
 void keystore_tell_place(struct place *place, enum err err, const struct detail *detail);
-// All keys of a token that are not open.
-void keystore_seek_all(struct keystore_token *token, bool is_urgent);
+// All keys of a token that are not open. ERR_TEMP, ERR_DENIED: the token is not well after all.
+enum err keystore_seek_all(struct keystore_token *token, bool is_urgent, struct detail *detail);
 // Opens a key that should be for this purpose, and looks at it closely.
 enum err keystore_take_key(struct token *token, const char *label, struct bytes id,
                            enum wire_purpose purpose, deadline_t deadline, struct token_key **key,

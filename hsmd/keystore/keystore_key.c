@@ -2,6 +2,7 @@
 // Keys, the places they are in, and what makes a key good enough to be used.
 #include "hsmd/keystore/keystore_internal.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include <openssl/core_names.h>
@@ -11,7 +12,8 @@
 #include "hsmd/base/alloc.h"
 #include "hsmd/base/log.h"
 
-#define SEEK_EVERY_MS 1000 // at most, for a key that is not there
+#define SEEK_EVERY_MS 1000  // at most, for a key that is not there
+#define SEEKER_WAIT_MS 1000 // for one who looks for the same key
 
 enum err keystore_check_key(const struct token_key_info *info, enum wire_purpose purpose,
                             struct detail *detail)
@@ -174,15 +176,38 @@ void keystore_tell_place(struct place *place, enum err err, const struct detail 
                   detail->text);
 }
 
+// Another one looks for it. True: it has found it.
+static bool wait_for_seeker(struct place *place, deadline_t deadline)
+{
+    struct keystore_token *token = place->token;
+    deadline_t limit = deadline_in(SEEKER_WAIT_MS);
+    struct timespec until = deadline_timespec(deadline < limit ? deadline : limit);
+    bool in_time = true;
+    pthread_mutex_lock(&token->lock);
+    while (atomic_load(&place->is_being_sought) && in_time)
+        in_time = pthread_cond_timedwait(&token->changed, &token->lock, &until) != ETIMEDOUT;
+    pthread_mutex_unlock(&token->lock);
+    return atomic_load(&place->key);
+}
+
+static void end_seeking(struct place *place)
+{
+    pthread_mutex_lock(&place->token->lock);
+    atomic_store(&place->is_being_sought, false);
+    pthread_cond_broadcast(&place->token->changed);
+    pthread_mutex_unlock(&place->token->lock);
+}
+
 enum err keystore_seek(struct place *place, bool is_urgent, deadline_t deadline,
                        struct detail *detail)
 {
     struct detail reason = {0};
     enum err err = err_set(detail, ERR_PERM, "key %s: token %s does not have it, or not so",
                            place->owner->name, place->token->conf->name);
-    if ((!is_urgent && !deadline_is_past(atomic_load(&place->next_look))) ||
-        atomic_exchange(&place->is_being_sought, true))
+    if (!is_urgent && !deadline_is_past(atomic_load(&place->next_look)))
         return err;
+    if (atomic_exchange(&place->is_being_sought, true))
+        return wait_for_seeker(place, deadline) ? ERR_OK : err;
     if (atomic_load(&place->key)) {
         err = ERR_OK; // another one has found it meanwhile
     } else {
@@ -193,23 +218,25 @@ enum err keystore_seek(struct place *place, bool is_urgent, deadline_t deadline,
         if (err == ERR_PERM)
             atomic_store(&place->next_look, deadline_in(SEEK_EVERY_MS));
     }
-    atomic_store(&place->is_being_sought, false);
+    end_seeking(place);
     return err;
 }
 
-void keystore_seek_all(struct keystore_token *token, bool is_urgent)
+enum err keystore_seek_all(struct keystore_token *token, bool is_urgent, struct detail *detail)
 {
     for (struct place *place = atomic_load(&token->keystore->places); place; place = place->next) {
-        struct detail detail = {0};
         if (place->token != token || atomic_load(&place->key) || !atomic_load(&place->is_current) ||
             atomic_load(&place->owner->is_dropped))
             continue;
-        enum err err = keystore_seek(place, is_urgent, deadline_in(KEY_WAIT_MS), &detail);
+        if (atomic_load(&token->is_unlocking))
+            return ERR_OK; // it is done afterwards
+        enum err err = keystore_seek(place, is_urgent, deadline_in(KEY_WAIT_MS), detail);
         if (err == ERR_DENIED)
-            keystore_give_up(token, &detail);
+            keystore_give_up(token, detail);
         if (err == ERR_TEMP || err == ERR_DENIED)
-            break; // the token is not well after all
+            return err;
     }
+    return ERR_OK;
 }
 
 static struct keystore_key *find_key(struct keystore *keystore, const char *name,

@@ -24,21 +24,13 @@ static enum err enter(struct keystore_token *token, struct token **opened, struc
 // One officer at a time, so that no PIN overtakes another.
 static enum err begin_unlock(struct keystore_token *token, uint64_t *locks, struct detail *detail)
 {
+    bool is_other = atomic_exchange(&token->is_unlocking, true);
     pthread_mutex_lock(&token->lock);
-    bool is_other = token->is_unlocking;
-    token->is_unlocking = true;
     *locks = token->locks;
     pthread_mutex_unlock(&token->lock);
     return is_other ? err_set(detail, ERR_TEMP, "token %s: somebody else is unlocking it",
                               token->conf->name)
                     : ERR_OK;
-}
-
-static void end_unlock(struct keystore_token *token)
-{
-    pthread_mutex_lock(&token->lock);
-    token->is_unlocking = false;
-    pthread_mutex_unlock(&token->lock);
 }
 
 // The PIN was right. False: the token has been locked meanwhile.
@@ -76,7 +68,7 @@ static enum err check_locked(struct keystore_token *token, struct token *opened,
 static enum err unlock(struct keystore_token *token, struct token *opened, const struct secret *pin,
                        uint64_t locks, struct detail *detail)
 {
-    struct detail ignored;
+    struct detail ignored = {0}; // keys that fail to open are sought again
     enum err err = check_locked(token, opened, detail);
     if (err != ERR_OK)
         return err;
@@ -98,8 +90,9 @@ static enum err unlock(struct keystore_token *token, struct token *opened, const
         return err;
     atomic_store(&token->is_refused, false);
     atomic_store(&token->failures, 0);
+    atomic_store(&token->is_unlocking, false);
     keystore_note(token);
-    keystore_seek_all(token, true);
+    (void)keystore_seek_all(token, true, &ignored);
     return ERR_OK;
 }
 
@@ -121,7 +114,7 @@ enum err keystore_unlock(struct keystore *keystore, const char *name, const stru
         gate_leave(&token->module->gate);
         keystore_tell_changes(token, "its PIN was refused");
     }
-    end_unlock(token);
+    atomic_store(&token->is_unlocking, false);
     if (err == ERR_OK)
         log_notice("token", "token", name, "state", "unlocked");
     return err;

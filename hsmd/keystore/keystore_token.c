@@ -72,6 +72,8 @@ static enum err run_inside(struct place *place, const struct operation *operatio
     struct token *opened = atomic_load(&token->token);
     if (atomic_load(&token->is_refused))
         return err_set(detail, ERR_TEMP, "token %s: its PIN was refused", token->conf->name);
+    if (atomic_load(&token->is_unlocking))
+        return err_set(detail, ERR_TEMP, "token %s: being unlocked", token->conf->name);
     if (!opened)
         return err_set(detail, ERR_TEMP, "token %s: not there", token->conf->name);
     enum err err =

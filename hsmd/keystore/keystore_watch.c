@@ -41,10 +41,12 @@ static enum mood mood_of(struct keystore_token *token)
 {
     struct token_status status;
     struct token *opened = atomic_load(&token->token);
-    if (!opened || atomic_load(&token->is_refused))
+    if (!opened)
         return MOOD_LOST;
+    if (atomic_load(&token->is_unlocking))
+        return MOOD_LOCKED;
     token_status(opened, &status);
-    if (status.state == TOKEN_LOCKED)
+    if (status.state == TOKEN_LOCKED || atomic_load(&token->is_refused))
         return has_lost_login(token) ? MOOD_LOST : MOOD_LOCKED;
     bool is_hanging = status.in_call && status.longest_call_ms > HANG_MS;
     return status.state == TOKEN_READY && !status.is_breaking && !is_hanging &&
@@ -149,7 +151,7 @@ static enum err check(struct keystore_token *token, struct token *opened, struct
     struct token_status status;
     unsigned doubts = atomic_exchange(&token->doubts, 0);
     bool is_in_doubt = doubts || atomic_load(&token->failures) || is_any_missing(token);
-    if (atomic_load(&token->is_refused))
+    if (atomic_load(&token->is_refused) || atomic_load(&token->is_unlocking))
         return ERR_OK;
     token_status(opened, &status);
     enum err err = ERR_OK;
@@ -215,8 +217,9 @@ static bool is_time_to_reopen(struct keystore_token *token)
 static void take_again(struct keystore_token *token, struct detail *detail)
 {
     enum err err = keystore_open_token(token, detail);
+    if (err == ERR_OK)
+        err = keystore_seek_all(token, true, detail);
     if (err == ERR_OK) {
-        keystore_seek_all(token, true);
         atomic_store(&token->failures, 0);
         log_notice("token", "token", token->conf->name, "state", "opened anew");
     } else if (err != ERR_DENIED) {
@@ -266,8 +269,9 @@ static bool look_after(struct keystore_token *token)
     if (err == ERR_DENIED)
         keystore_give_up(token, &detail);
     note_result(token, err);
-    if (err == ERR_OK && atomic_load(&token->mood) == MOOD_WELL)
-        keystore_seek_all(token, false);
+    if (err == ERR_OK && atomic_load(&token->mood) == MOOD_WELL &&
+        (err = keystore_seek_all(token, false, &detail)) != ERR_OK)
+        note_result(token, err);
     gate_leave(gate);
     keystore_tell_changes(token, detail.text);
     // A PIN that cannot be read now is no fault of the token.

@@ -149,12 +149,13 @@ static void test_key_gone(void **state)
         assert_int_equal(sign("ec-signing", WIRE_ECDSA), ERR_OK);
         assert_int_equal(sign("signing", WIRE_RSA_PKCS1), ERR_OK);
     }
-    for (unsigned n = 0; n < 20; n++) { // nobody else asks: now it is taken for the token's fault
+    for (unsigned n = 0; n < 20;
+         n++) { // nobody else asks: another key shows that the token is well
         assert_int_equal(sign("moving", WIRE_ECDSA), ERR_TEMP);
         usleep(120000);
     }
     assert_int_equal(times("event=key key=\"moving\" state=\"not there\""), 1);
-    assert_int_equal(times("state=\"opened anew\""), 2); // once, two tokens
+    assert_int_equal(times("state=\"opened anew\""), 0);
     assert_int_equal(sign("ec-signing", WIRE_ECDSA), ERR_OK);
     assert_int_equal(sign("elsewhere", WIRE_ECDSA), ERR_OK);
     softhsm_import_key(&hsmd.hsm, &moving_key, other);
@@ -165,7 +166,7 @@ static void test_key_gone(void **state)
     softhsm_import_key(&hsmd.hsm, &moving_key, moving);
     require_healed("moving");
     assert_true(hsmd_said(&hsmd, "state=\"there again\""));
-    assert_int_equal(times("state=\"opened anew\""), 2);
+    assert_int_equal(times("state=\"opened anew\""), 0);
     EVP_PKEY_free(other);
 }
 
@@ -182,9 +183,11 @@ static void test_pin_refused(void **state)
     hsmd_shim(&hsmd, "fail C_Sign 0x06\n"); // CKR_FUNCTION_FAILED
     for (unsigned n = 0; n < 4; n++)
         assert_int_equal(sign("ec-signing", WIRE_ECDSA), ERR_TEMP);
+    usleep(1500000); // until the module is opened anew, in vain
+    assert_true(times("token=\"main\" state=\"not there\"") > 0);
     hsmd_shim(&hsmd, "");
     require_healed("ec-signing");
-    assert_true(hsmd_said(&hsmd, "token=\"main\" state=\"opened anew\""));
+    assert_true(hsmd_said(&hsmd, "token=\"main\" state=\"back\""));
     usleep(1100000);
     unsigned before = times("state=\"opened anew\"");
     for (unsigned n = 0; n < 4; n++)
