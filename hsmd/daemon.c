@@ -301,6 +301,7 @@ static enum err open_server(struct daemon *daemon, const struct secret *key, str
     daemon->status = (struct status){.core = &daemon->core,
                                      .keystore = daemon->keystore,
                                      .budgets = daemon->budgets,
+                                     .checkpointer = daemon->checkpointer,
                                      .workers = SERVER_LIGHT_WORKERS,
                                      .started = time(NULL)};
     for (size_t i = 0; i < config->token_count; i++)

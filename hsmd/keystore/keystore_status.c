@@ -44,3 +44,15 @@ bool keystore_key_is_open(const struct keystore_key *key, size_t i)
     const struct place_set *set = atomic_load(&key->places);
     return i < set->count && is_open(set->places[i]);
 }
+
+bool keystore_key_is_in(const struct keystore_key *key, size_t index)
+{
+    const struct place_set *set = atomic_load(&key->places);
+    if (index >= key->keystore->token_count)
+        return false;
+    for (size_t i = 0; i < set->count; i++) {
+        if (set->places[i]->token == &key->keystore->tokens[index])
+            return true;
+    }
+    return false;
+}

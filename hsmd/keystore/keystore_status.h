@@ -19,5 +19,8 @@ struct keystore_status {
 // By index of config->tokens. False: there are not so many.
 bool keystore_get_status(struct keystore *keystore, size_t index, struct keystore_status *status);
 
+// Has the key a place in that token, open or not?
+bool keystore_key_is_in(const struct keystore_key *key, size_t index);
+
 // Is the key open in its i-th place? False for an i past the last, too.
 bool keystore_key_is_open(const struct keystore_key *key, size_t i);

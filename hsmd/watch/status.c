@@ -9,45 +9,112 @@
 #define NAMESPACE "sealgate_hsmd_"
 #define SECONDS_A_DAY 86400.0
 
-// Problems, as lines or as the members of a JSON array. Their texts are ours and names of the
-// registry, so there is nothing to escape.
-struct problems {
-    struct buf *out;
-    bool is_json;
-    unsigned count;
-    enum err err;
-};
+typedef double (*token_value)(const struct keystore_status *token);
 
-static void put_problem(struct problems *problems, const char *kind, const char *name,
-                        const char *problem)
+static void put_each(const struct status *status, struct exposition *out, token_value value)
 {
-    const char *quote = problems->is_json ? "\"" : "";
-    const char *comma = problems->is_json && problems->count ? "," : "";
-    if (problems->err == ERR_OK)
-        problems->err =
-            buf_printf(problems->out, "%s%s%s%s%s: %s%s%s", comma, quote, kind, *name ? " " : "",
-                       name, problem, quote, problems->is_json ? "" : "\n");
-    problems->count++;
+    struct keystore_status token;
+    for (size_t i = 0; status->keystore && keystore_get_status(status->keystore, i, &token); i++)
+        exposition_put(out, "", value(&token), "token", token.name, NULL);
+}
+
+static double is_up(const struct keystore_status *token)
+{
+    return token->is_open && !token->token.failures;
+}
+
+static double is_refused(const struct keystore_status *token)
+{
+    return token->token.state == TOKEN_PIN_REFUSED;
+}
+
+static double is_locked(const struct keystore_status *token)
+{
+    return token->token.state == TOKEN_LOCKED;
+}
+
+static double failures(const struct keystore_status *token)
+{
+    return token->token.failures;
+}
+
+static double is_breaking(const struct keystore_status *token)
+{
+    return token->token.is_breaking;
+}
+
+static double sessions(const struct keystore_status *token)
+{
+    return token->sessions;
+}
+
+static double sessions_in_use(const struct keystore_status *token)
+{
+    return token->token.out;
+}
+
+static double longest_call(const struct keystore_status *token)
+{
+    return token->token.longest_call_ms / 1000.0;
+}
+
+static double keys_missing(const struct keystore_status *token)
+{
+    return token->keys_missing;
 }
 
 static void put_tokens(const struct status *status, struct exposition *out)
 {
-    struct keystore_status token;
     exposition_begin(out, NAMESPACE "token_up", "gauge",
                      "1: found and logged in, and the last operation did not fail with it.");
-    for (size_t i = 0; status->keystore && keystore_get_status(status->keystore, i, &token); i++)
-        exposition_put(out, "", token.is_open && !token.token.failures, "token", token.name, NULL);
+    put_each(status, out, is_up);
+    exposition_begin(out, NAMESPACE "token_locked", "gauge", "1: nobody has given its PIN.");
+    put_each(status, out, is_locked);
     exposition_begin(out, NAMESPACE "token_pin_refused", "gauge",
                      "1: the token refused its PIN, which is not tried again.");
-    for (size_t i = 0; status->keystore && keystore_get_status(status->keystore, i, &token); i++)
-        exposition_put(out, "", token.token.state == TOKEN_PIN_REFUSED, "token", token.name, NULL);
+    put_each(status, out, is_refused);
     exposition_begin(out, NAMESPACE "token_failures", "gauge",
                      "Operations in a row that failed for reasons that may pass.");
-    for (size_t i = 0; status->keystore && keystore_get_status(status->keystore, i, &token); i++)
-        exposition_put(out, "", token.token.failures, "token", token.name, NULL);
+    put_each(status, out, failures);
+    exposition_begin(out, NAMESPACE "token_breaking", "gauge",
+                     "1: after failures, requests are refused but for one now and then.");
+    put_each(status, out, is_breaking);
     exposition_begin(out, NAMESPACE "token_sessions", "gauge", "Sessions asked of the token.");
-    for (size_t i = 0; status->keystore && keystore_get_status(status->keystore, i, &token); i++)
-        exposition_put(out, "", token.sessions, "token", token.name, NULL);
+    put_each(status, out, sessions);
+    exposition_begin(out, NAMESPACE "token_sessions_in_use", "gauge",
+                     "Sessions that somebody has at this moment.");
+    put_each(status, out, sessions_in_use);
+    exposition_begin(out, NAMESPACE "token_longest_call_seconds", "gauge",
+                     "Of the calls into the module under way, the longest.");
+    put_each(status, out, longest_call);
+    exposition_begin(out, NAMESPACE "token_keys_missing", "gauge",
+                     "Keys that should be in the token and are not open there.");
+    put_each(status, out, keys_missing);
+}
+
+static void put_audit(const struct status *status, struct exposition *out)
+{
+    struct audit_status audit;
+    struct checkpointer_status checkpoint = {0};
+    audit_get_status(status->core->audit, &audit);
+    if (status->checkpointer)
+        checkpointer_get_status(status->checkpointer, &checkpoint);
+    exposition_begin(out, NAMESPACE "audit_failing", "gauge",
+                     "1: the last line could not be written to the audit log.");
+    exposition_put(out, "", metrics_is_audit_failing(status->core->metrics), NULL);
+    exposition_begin(out, NAMESPACE "audit_unsynced_lines", "gauge",
+                     "Lines written and not on the disk yet.");
+    exposition_put(out, "", (double)audit.unsynced, NULL);
+    exposition_begin(out, NAMESPACE "audit_unsynced_seconds", "gauge",
+                     "Age of the oldest of them.");
+    exposition_put(out, "", (double)audit.unsynced_ms / 1000, NULL);
+    exposition_begin(out, NAMESPACE "audit_uncovered_lines", "gauge",
+                     "Lines that no checkpoint of this run covers.");
+    exposition_put(out, "", (double)checkpoint.uncovered, NULL);
+    exposition_begin(out, NAMESPACE "audit_checkpoint_age_seconds", "gauge",
+                     "Since the last checkpoint.");
+    if (checkpoint.seq)
+        exposition_put(out, "", (double)checkpoint.age_ms / 1000, NULL);
 }
 
 // Days until the key's own certificate ends; negative when it has. False: no certificate.
@@ -118,11 +185,9 @@ enum err status_put_metrics(const struct status *status, struct buf *buf)
     exposition_put(out, "", (double)status->started, NULL);
     exposition_begin(out, NAMESPACE "workers", "gauge", "Workers there are.");
     exposition_put(out, "", status->workers, NULL);
-    exposition_begin(out, NAMESPACE "audit_failing", "gauge",
-                     "1: the last line could not be written to the audit log.");
-    exposition_put(out, "", metrics_is_audit_failing(status->core->metrics), NULL);
     if (status->core->metrics)
         metrics_put(status->core->metrics, out);
+    put_audit(status, out);
     put_tokens(status, out);
     put_keys(status, out);
     put_budgets(status, out);
@@ -131,48 +196,39 @@ enum err status_put_metrics(const struct status *status, struct buf *buf)
     return exposition.err;
 }
 
-static void check_tokens(const struct status *status, struct problems *problems)
-{
-    struct keystore_status token;
-    for (size_t i = 0; status->keystore && keystore_get_status(status->keystore, i, &token); i++) {
-        if (!token.keys)
-            continue;
-        if (token.token.state == TOKEN_PIN_REFUSED)
-            put_problem(problems, "token", token.name, "it refused its PIN");
-        else if (token.token.state == TOKEN_LOCKED)
-            put_problem(problems, "token", token.name, "it is locked");
-        else if (!token.is_open)
-            put_problem(problems, "token", token.name, "it is not there");
-        else if (token.token.failures)
-            put_problem(problems, "token", token.name, "its last operation failed");
-    }
-}
+// Problems, as lines or as the members of a JSON array. Their texts are ours and names of the
+// registry, so there is nothing to escape.
+struct problems {
+    struct buf list;
+    bool is_json;
+    unsigned count;
+    enum err err;
+};
 
-static void put_failed(void *context, const char *key, bool is_hanging)
+static void put_problem(void *context, const char *problem)
 {
-    put_problem(context, "key", key,
-                is_hanging ? "its self-test does not end" : "its self-test failed");
+    struct problems *problems = context;
+    const char *comma = problems->count++ ? "," : "";
+    if (problems->err != ERR_OK)
+        return;
+    problems->err = problems->is_json ? buf_printf(&problems->list, "%s\"%s\"", comma, problem)
+                                      : buf_printf(&problems->list, "%s\n", problem);
 }
 
 enum err status_put_health(const struct status *status, bool is_json, struct buf *out,
                            bool *is_well)
 {
     struct problems problems = {.is_json = is_json};
-    struct buf list;
-    buf_init(&list, out->max);
-    problems.out = &list;
-    if (metrics_is_audit_failing(status->core->metrics))
-        put_problem(&problems, "audit log", "", "it cannot be written");
-    check_tokens(status, &problems);
-    if (status->selftest)
-        selftest_each_failed(status->selftest, put_failed, &problems);
+    buf_init(&problems.list, out->max);
+    bool is_locked_now = status_each_problem(status, put_problem, &problems) == STATUS_LOCKED;
+    const char *state = !problems.count ? "ok" : is_locked_now ? "locked" : "failing";
     enum err err = problems.err;
     if (err == ERR_OK && is_json)
-        err = buf_printf(out, "{\"status\":\"%s\",\"problems\":[%s]}\n",
-                         problems.count ? "failing" : "ok", buf_text(&list));
+        err = buf_printf(out, "{\"status\":\"%s\",\"problems\":[%s]}\n", state,
+                         problems.count ? buf_text(&problems.list) : "");
     else if (err == ERR_OK)
-        err = buf_put_text(out, problems.count ? buf_text(&list) : "ok\n");
-    buf_clear(&list);
+        err = buf_put_text(out, problems.count ? buf_text(&problems.list) : "ok\n");
+    buf_clear(&problems.list);
     *is_well = problems.count == 0;
     return err;
 }

@@ -329,7 +329,7 @@ static void test_audit_key(void **state)
     hsmd_configure(&hsmd, "log-level = info",
                    "audit-key { token = main label = \"p256\" }\nlog-level = info", NULL);
     start();
-    assert_true(hsmd_said(&hsmd, "key audit-key: it is key ec-signing too"));
+    assert_true(hsmd_said(&hsmd, "key audit: it is key ec-signing too"));
     assert_int_equal(hsmd_stop(&hsmd, SIGTERM), 0);
     configure("batch");
     start();

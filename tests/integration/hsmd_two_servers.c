@@ -35,7 +35,7 @@ static char officers_public[41], officers_secret[41]; // of the server
 static char officer_public[41], officer_secret[41];   // of an officer
 static char data_endpoint[128], officers_endpoint[128];
 static struct buf frame;
-static unsigned seen_outstanding[2]; // by the last call of pick_lane
+static atomic_uint seen_outstanding[2]; // by the last call of pick_lane
 static atomic_uint workers_made, workers_freed, refused, logged;
 static atomic_uint marks; // messages given back with MARK in them
 static atomic_bool is_hung;
@@ -75,7 +75,8 @@ static unsigned pick_lane(void *context, const char *peer, struct bytes request,
 {
     (void)context;
     assert_string_equal(peer, officer_public);
-    memcpy(seen_outstanding, outstanding, sizeof seen_outstanding);
+    for (unsigned i = 0; i < 2; i++)
+        atomic_store(&seen_outstanding[i], outstanding[i]);
     if (!request.len)
         return 0;
     return *request.data == '1' ? 1 : *request.data == '2' ? 2 : 0;
