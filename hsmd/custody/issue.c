@@ -12,8 +12,6 @@
 #include <openssl/x509.h>
 #include <openssl/x509v3.h>
 
-#include "hsmd/custody/issue_names.h"
-
 #define SERIAL_SIZE 16 // bytes; RFC 5280, 4.1.2.2, allows 20
 
 // What is made, and of what.
@@ -111,7 +109,7 @@ static X509_NAME *make_subject(const struct act *act)
 static bool add_names(GENERAL_NAMES *names, struct bytes list, int type)
 {
     struct bytes name;
-    while (issue_list_next(&list, &name)) {
+    while (act_list_next(&list, &name)) {
         GENERAL_NAME *entry = GENERAL_NAME_new();
         ASN1_IA5STRING *text = ASN1_IA5STRING_new();
         if (!entry || !text || !ASN1_STRING_set(text, name.data, (int)name.len)) {

@@ -68,13 +68,18 @@ static enum err check_list(const char *field, struct bytes list,
                            enum issue_domain_kind kind, struct detail *detail)
 {
     struct bytes name;
+    struct bytes rest = list;
+    size_t len = 0; // of the list, were it written anew
     if (list.len > ACT_LIST_MAX)
         return err_set(detail, ERR_PERM, "%s: more than %u bytes", field, ACT_LIST_MAX);
-    while (issue_list_next(&list, &name)) {
+    while (act_list_next(&rest, &name)) {
+        len += name.len + (len > 0);
         const char *flaw = flaw_of(name, kind);
         if (flaw)
             return refuse(detail, field, name, flaw, advice_of(flaw));
     }
+    if (len != list.len)
+        return refuse(detail, field, list, "has an empty name between its commas", "");
     return ERR_OK;
 }
 

@@ -162,21 +162,3 @@ const char *issue_country_flaw(struct bytes country)
     }
     return "is no country code of ISO 3166: two capital letters, as DE";
 }
-
-bool issue_list_next(struct bytes *rest, struct bytes *name)
-{
-    if (rest->len == 0)
-        return false;
-    const uint8_t *comma = memchr(rest->data, ',', rest->len);
-    size_t len = comma ? (size_t)(comma - rest->data) : rest->len;
-    *name = bytes_of(rest->data, len);
-    // A comma with nothing behind it: the empty name is not lost.
-    *rest = comma && len + 1 < rest->len ? bytes_of(comma + 1, rest->len - len - 1)
-            : comma                      ? bytes_of(" ", 1)
-                                         : (struct bytes){0};
-    while (name->len && name->data[0] == ' ')
-        *name = bytes_of(name->data + 1, name->len - 1);
-    while (name->len && name->data[name->len - 1] == ' ')
-        name->len--;
-    return true;
-}

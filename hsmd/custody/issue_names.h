@@ -26,7 +26,3 @@ const char *issue_address_flaw(struct bytes address, enum issue_domain_kind kind
 const char *issue_text_flaw(struct bytes text, unsigned max);
 // ISO 3166-1 alpha-2, in capitals.
 const char *issue_country_flaw(struct bytes country);
-
-// Takes the next name of a list (commas between them, spaces around them are nobody's) off the
-// front of rest; an empty one is one too. False: rest was empty.
-bool issue_list_next(struct bytes *rest, struct bytes *name);

@@ -18,6 +18,7 @@ struct keystore_key {
     uint8_t *public_key;
     struct token_key_info info;
     uint8_t seed[PADDING_SEED_SIZE];
+    struct bytes raw; // instead of the RSA operation's result; empty: none
     atomic_int broken;
     atomic_uint delay_ms;
 };
@@ -32,10 +33,9 @@ static void require(bool ok, const char *what)
     exit(1);
 }
 
-struct keystore_key *memstore_key_new(EVP_PKEY *pkey)
+static void set_key(struct keystore_key *key, EVP_PKEY *pkey)
 {
-    struct keystore_key *key = calloc(1, sizeof *key);
-    require(key && pkey, "no key");
+    require(pkey, "no key");
     int len = i2d_PUBKEY(pkey, &key->public_key);
     require(len > 0, "no public key");
     bool is_rsa = EVP_PKEY_is_a(pkey, "RSA");
@@ -52,6 +52,13 @@ struct keystore_key *memstore_key_new(EVP_PKEY *pkey)
         .can_decrypt = is_rsa,
         .can_derive = !is_rsa,
     };
+}
+
+struct keystore_key *memstore_key_new(EVP_PKEY *pkey)
+{
+    struct keystore_key *key = calloc(1, sizeof *key);
+    require(key, "out of memory");
+    set_key(key, pkey);
     memset(key->seed, 0x5e, sizeof key->seed);
     return key;
 }
@@ -70,6 +77,19 @@ void memstore_key_free(struct keystore_key *key)
     EVP_PKEY_free(key->pkey);
     OPENSSL_free(key->public_key);
     free(key);
+}
+
+void memstore_key_replace(struct keystore_key *key, EVP_PKEY *pkey)
+{
+    EVP_PKEY_free(key->pkey);
+    OPENSSL_free(key->public_key);
+    key->public_key = NULL;
+    set_key(key, pkey);
+}
+
+void memstore_key_set_raw(struct keystore_key *key, struct bytes block)
+{
+    key->raw = block;
 }
 
 EVP_PKEY *memstore_key_pkey(const struct keystore_key *key)
@@ -97,6 +117,18 @@ static enum err enter(struct keystore_key *key, struct detail *detail)
     if (delay_ms)
         usleep(delay_ms * 1000);
     return err == ERR_OK ? ERR_OK : err_set(detail, err, "broken by the test");
+}
+
+// The RSA operation itself; *len: room, then bytes.
+static bool raw_decrypt(const struct keystore_key *key, struct bytes ciphertext, uint8_t *block,
+                        size_t *len)
+{
+    EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new(key->pkey, NULL);
+    bool ok = ctx && EVP_PKEY_decrypt_init(ctx) > 0 &&
+              EVP_PKEY_CTX_set_rsa_padding(ctx, RSA_NO_PADDING) > 0 &&
+              EVP_PKEY_decrypt(ctx, block, len, ciphertext.data, ciphertext.len) > 0;
+    EVP_PKEY_CTX_free(ctx);
+    return ok;
 }
 
 static bool set_scheme(EVP_PKEY_CTX *ctx, enum token_scheme scheme, enum hash hash, unsigned salt)
@@ -144,14 +176,9 @@ static enum err unwrap(struct keystore_key *key, unsigned token,
     uint8_t block[TOKEN_SIGNATURE_MAX];
     uint8_t seed[PADDING_SEED_SIZE];
     size_t len = sizeof block;
-    EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new(key->pkey, NULL);
-    bool ok = ctx && EVP_PKEY_decrypt_init(ctx) > 0 &&
-              EVP_PKEY_CTX_set_rsa_padding(ctx, RSA_NO_PADDING) > 0 &&
-              EVP_PKEY_decrypt(ctx, block, &len, ciphertext.data, ciphertext.len) > 0;
-    EVP_PKEY_CTX_free(ctx);
-    if (!ok)
+    if (!key->raw.len && !raw_decrypt(key, ciphertext, block, &len))
         return err_openssl(detail, ERR_PERM, "decrypt");
-    struct bytes raw = bytes_of(block, len);
+    struct bytes raw = key->raw.len ? key->raw : bytes_of(block, len);
     if (padding->oaep)
         err = padding_remove_oaep(raw, padding->hash, padding->mgf_hash, padding->label, out);
     else if ((err = padding_seed(key->seed, ciphertext, seed)) == ERR_OK)

@@ -21,3 +21,10 @@ void memstore_key_break(struct keystore_key *key, enum err err, unsigned delay_m
 
 // Operations of all keys so far that came as far as the store.
 unsigned memstore_used(void);
+
+// From now on it is this key (taken over; of the same type). Not while others use it.
+void memstore_key_replace(struct keystore_key *key, EVP_PKEY *pkey);
+
+// From now on unwrap takes block (borrowed; empty: no longer) for what RSA makes of any ciphertext,
+// and spends no time on RSA. Not while others use the key.
+void memstore_key_set_raw(struct keystore_key *key, struct bytes block);
