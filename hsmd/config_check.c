@@ -139,17 +139,27 @@ int config_check_listen(cfg_t *cfg, cfg_opt_t *opt)
 
 int config_check_role(cfg_t *cfg, cfg_opt_t *opt)
 {
-    return config_role_by_name(newest(opt)) ? 0
-                                            : reject(cfg, opt, newest(opt), "officer or auditor");
+    return officer_role_by_name(newest(opt)) ? 0
+                                             : reject(cfg, opt, newest(opt), "officer or auditor");
+}
+
+bool config_parse_signing_key(const char *hex, uint8_t key[OFFICER_SIGNING_KEY_SIZE])
+{
+    struct buf bytes;
+    buf_init(&bytes, OFFICER_SIGNING_KEY_SIZE);
+    bool is_key = text_get_hex(hex, &bytes) == ERR_OK && statement_is_key(buf_bytes(&bytes));
+    if (is_key)
+        memcpy(key, bytes.data, OFFICER_SIGNING_KEY_SIZE);
+    buf_clear(&bytes);
+    return is_key;
 }
 
 int config_check_signing_key(cfg_t *cfg, cfg_opt_t *opt)
 {
-    struct buf key;
-    buf_init(&key, OFFICER_SIGNING_KEY_SIZE);
-    bool is_key = text_get_hex(newest(opt), &key) == ERR_OK && key.len == OFFICER_SIGNING_KEY_SIZE;
-    buf_clear(&key);
-    return is_key ? 0 : reject(cfg, opt, newest(opt), "an Ed25519 public key (64 hex digits)");
+    uint8_t key[OFFICER_SIGNING_KEY_SIZE];
+    return config_parse_signing_key(newest(opt), key)
+               ? 0
+               : reject(cfg, opt, newest(opt), "an Ed25519 public key (64 hex digits)");
 }
 
 int config_check_log(cfg_t *cfg, cfg_opt_t *opt)

@@ -11,7 +11,6 @@ enum err config_complain(const cfg_t *section, struct detail *detail, const char
 const char *config_optional(cfg_t *cfg, const char *option);
 // A path of the file, seen from the file's directory. NULL stays NULL.
 enum err config_resolve(struct config *config, const char *path, const char **out);
-enum officer_role config_role_by_name(const char *name); // 0: none
 
 // The officers' channel, among the settings.
 enum err config_take_channel(struct config *config, struct detail *detail);

@@ -3,22 +3,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "hsmd/base/file.h"
 #include "hsmd/config_check.h"
 #include "hsmd/config_internal.h"
-
-#define PUBLIC_FILE_MAX 256
-#define PUBLIC_TAG "officer-1 "
-
-enum officer_role config_role_by_name(const char *name)
-{
-#define X(symbol, number, role_name)  \
-    if (strcmp(name, role_name) == 0) \
-        return symbol;
-    OFFICER_ROLES(X)
-#undef X
-    return 0;
-}
+#include "hsmd/officers/keyfile.h"
 
 enum err config_take_channel(struct config *config, struct detail *detail)
 {
@@ -49,50 +36,17 @@ enum err config_take_channel(struct config *config, struct detail *detail)
     return config_resolve(config, key_file, &config->officers_server_key_file);
 }
 
-static bool parse_hex(const char *hex, size_t len, uint8_t key[OFFICER_SIGNING_KEY_SIZE])
-{
-    char text[2 * OFFICER_SIGNING_KEY_SIZE + 1];
-    struct buf bytes;
-    if (len != sizeof text - 1)
-        return false;
-    memcpy(text, hex, len);
-    text[len] = 0;
-    buf_init(&bytes, OFFICER_SIGNING_KEY_SIZE);
-    bool is_key = text_get_hex(text, &bytes) == ERR_OK && bytes.len == OFFICER_SIGNING_KEY_SIZE;
-    if (is_key)
-        memcpy(key, bytes.data, bytes.len);
-    buf_clear(&bytes);
-    return is_key;
-}
-
-// "officer-1 NAME SIGNINGHEX CURVEZ85", as hsmctl officer keygen writes it; no name holds a space.
-static bool parse_public(const char *line, struct config_officer *officer)
-{
-    size_t tag = sizeof PUBLIC_TAG - 1;
-    size_t name = strlen(officer->name);
-    size_t hex = (size_t)2 * OFFICER_SIGNING_KEY_SIZE;
-    if (strlen(line) != tag + name + 1 + hex + 1 + CURVE_TEXT_SIZE - 1 ||
-        memcmp(line, PUBLIC_TAG, tag) != 0 || memcmp(line + tag, officer->name, name) != 0 ||
-        line[tag + name] != ' ' || line[tag + name + 1 + hex] != ' ')
-        return false;
-    const char *curve = line + tag + name + 1 + hex + 1;
-    snprintf(officer->curve_key, sizeof officer->curve_key, "%s", curve);
-    return curve_is_key(curve) && parse_hex(line + tag + name + 1, hex, officer->signing_key);
-}
-
 static enum err read_public(const char *path, struct config_officer *officer, struct detail *detail)
 {
-    struct buf text;
-    buf_init(&text, PUBLIC_FILE_MAX);
-    enum err err = file_read(path, &text, detail);
-    while (text.len && strchr("\r\n", text.data[text.len - 1]))
-        text.data[--text.len] = 0;
-    if (err == ERR_OK && !parse_public(buf_text(&text), officer))
-        err = err_set(detail, ERR_PERM,
-                      "%s: not the line of officer \"%s\" that hsmctl officer keygen writes", path,
-                      officer->name);
-    buf_clear(&text);
-    return err;
+    struct officer_public public = {0};
+    enum err err = officer_public_read(path, &public, detail);
+    if (err != ERR_OK)
+        return err;
+    if (strcmp(public.name, officer->name) != 0)
+        return err_set(detail, ERR_PERM, "%s: is of officer \"%s\"", path, public.name);
+    memcpy(officer->signing_key, public.signing_key, sizeof officer->signing_key);
+    memcpy(officer->curve_key, public.curve_key, sizeof officer->curve_key);
+    return ERR_OK;
 }
 
 enum err config_take_officer(struct config *config, cfg_t *cfg, struct detail *detail)
@@ -105,7 +59,7 @@ enum err config_take_officer(struct config *config, cfg_t *cfg, struct detail *d
     officer->name = cfg_title(cfg);
     if (!role)
         return config_complain(cfg, detail, "role is missing; it must be officer or auditor");
-    officer->role = config_role_by_name(role);
+    officer->role = officer_role_by_name(role);
     enum err err = config_resolve(config, config_optional(cfg, "file"), &path);
     if (err != ERR_OK)
         return err_set(detail, err, "out of memory");
@@ -114,8 +68,9 @@ enum err config_take_officer(struct config *config, cfg_t *cfg, struct detail *d
                                "either file, or signing-key and public-key, must be given");
     if (!path) {
         snprintf(officer->curve_key, sizeof officer->curve_key, "%s", curve);
-        (void)parse_hex(signing, strlen(signing), officer->signing_key); // checked where it stands
-        return ERR_OK;
+        return config_parse_signing_key(signing, officer->signing_key) // checked where it stands
+                   ? ERR_OK
+                   : config_complain(cfg, detail, "signing-key is no key");
     }
     err = read_public(path, officer, detail);
     if (err == ERR_OK)

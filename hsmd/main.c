@@ -153,7 +153,7 @@ static int print_migration(const struct migration *done, bool is_json)
         return EXIT_SUCCESS;
     }
     json_t *object =
-        json_pack("{sisisissss*ssss}", "keys", (int)done->keys, "clients", (int)done->clients,
+        json_pack("{sisisissss?ssss}", "keys", (int)done->keys, "clients", (int)done->clients,
                   "grants", (int)done->grants, "registry", done->registry, "audit_key",
                   done->audit_key[0] ? done->audit_key : NULL, "file", done->file, "former_file",
                   done->former);

@@ -180,8 +180,10 @@ static const char *officer_flaw(const struct store_officer *officer)
 {
     if (!text_is_name(officer->name, strnlen(officer->name, sizeof officer->name)))
         return "the name of an officer";
-    if (officer->role != OFFICER_OFFICER && officer->role != OFFICER_AUDITOR)
+    if (!officer_role_name(officer->role))
         return "the role of an officer";
+    if (!statement_is_key(bytes_of(officer->signing_key, sizeof officer->signing_key)))
+        return "the signing key of an officer";
     if (!memchr(officer->curve_key, 0, sizeof officer->curve_key) ||
         !curve_is_key(officer->curve_key))
         return "the public CURVE key of an officer";

@@ -17,8 +17,8 @@
 #define KEY_1 "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7"
 #define KEY_2 "Yne@$w-vo<fVvi]a<NY6T1ed:M$fCG*[IaLV{hID"
 #define KEY_3 "abcdefghijklmnopqrstuvwxyz0123456789ABCD"
-#define HEX_1 "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
-#define HEX_2 "ff0102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
+#define HEX_1 "cb819d5f7ce27a055d3317b74d671255ca04ec70cccd7adf79505e2e4761398c"
+#define HEX_2 "3cc588589510ee9c31aefd9e2e5660c86564a960d1923d2aae8f89d5fe820f98"
 #define SIGNING_1 "signing-key = \"" HEX_1 "\""
 #define SIGNING_2 "signing-key = \"" HEX_2 "\""
 
@@ -356,8 +356,8 @@ static void test_officers(void **state)
     assert_int_equal(config->officer_count, 2);
     assert_string_equal(config->officers[1].name, "bob");
     assert_int_equal(config->officers[1].role, OFFICER_OFFICER);
-    assert_int_equal(config->officers[1].signing_key[0], 0xff);
-    assert_int_equal(config->officers[0].signing_key[31], 0x1f);
+    assert_int_equal(config->officers[1].signing_key[0], 0x3c);
+    assert_int_equal(config->officers[0].signing_key[31], 0x8c);
     assert_string_equal(config->officers[1].curve_key, KEY_3);
     assert_int_equal(config->key_count, 0);
     assert_false(config->has_former);

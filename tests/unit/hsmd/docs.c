@@ -98,6 +98,10 @@ static void test_examples(void **state)
 {
     (void)state;
     static const char *const officers[] = {"alice", "bob", "carol"};
+    static const char *const signing[] = {
+        "cb819d5f7ce27a055d3317b74d671255ca04ec70cccd7adf79505e2e4761398c",
+        "3cc588589510ee9c31aefd9e2e5660c86564a960d1923d2aae8f89d5fe820f98",
+        "ed87c3bc531bcab442a25b307ec2272c54f7a8cde920b48532b1cb2eebb843f1"};
     char dir[] = "/tmp/docs-XXXXXX";
     char path[64];
     unsigned examples = 0;
@@ -106,7 +110,7 @@ static void test_examples(void **state)
         char name[32];
         char line[200];
         snprintf(name, sizeof name, "%s.pub", officers[i]);
-        snprintf(line, sizeof line, "officer-1 %s %064x %040x\n", officers[i], i + 1, i + 1);
+        snprintf(line, sizeof line, "officer-1 %s %s %040x\n", officers[i], signing[i], i + 1);
         write_in(dir, name, line);
     }
     snprintf(path, sizeof path, "%s/hsmd.conf", dir);

@@ -1,0 +1,424 @@
+// SPDX-License-Identifier: Apache-2.0
+// A former configuration brought into the registry by the real hsmd, and every way in which that
+// fails: then file and registry are as they were.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+#include <jansson.h>
+
+#include "hsmd/base/file.h"
+#include "hsmd/config.h"
+#include "hsmd/registry/store.h"
+#include "tests/support/pki.h"
+
+#define KEY_1 "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7"
+#define KEY_2 "Yne@$w-vo<fVvi]a<NY6T1ed:M$fCG*[IaLV{hID"
+
+static const char good[] =
+    "# the gateway's custodian\n"
+    "listen = { 'ipc:///run/x.sock' }\n"
+    "server-key-file = server.key   // made by keygen\n"
+    "state-directory = state\n"
+    "token main { module = '/m.so' label = 't' pin-file = pin }\n"
+    "key signing {\n"
+    "    token = main\n"
+    "    label = \"a } label\"  # }\n"
+    "    id = '01fF'\n"
+    "    purpose = smime-sign\n"
+    "    algorithms = { rsa-pkcs1, rsa-pss }\n"
+    "    certificate-file = signing.pem\n"
+    "    per-minute = 5  per-hour = 6  total = 7  failures-per-hour = 8\n"
+    "}\n"
+    "key old { token = main label = old purpose = smime-decrypt state = retired }\n"
+    "audit-key { token = main label = aud id = 06 }\n"
+    "client gw { public-key-file = gw.pub } log = stderr\n"
+    "client archive { public-key = '" KEY_2 "' }\n"
+    "grant { client = gw key = signing operations = { sign } total = 9 }\n"
+    "grant { client = archive key = old operations = { unwrap, agree }\n"
+    "    algorithms = { rsaes-oaep } }\n";
+
+static const char rewritten[] =
+    "# the gateway's custodian\n"
+    "listen = { 'ipc:///run/x.sock' }\n"
+    "server-key-file = server.key   // made by keygen\n"
+    "state-directory = state\n"
+    "token main { module = '/m.so' label = 't' pin-file = pin }\n"
+    "# key signing {\n"
+    "#     token = main\n"
+    "#     label = \"a } label\"  # }\n"
+    "#     id = '01fF'\n"
+    "#     purpose = smime-sign\n"
+    "#     algorithms = { rsa-pkcs1, rsa-pss }\n"
+    "#     certificate-file = signing.pem\n"
+    "#     per-minute = 5  per-hour = 6  total = 7  failures-per-hour = 8\n"
+    "# }\n"
+    "# key old { token = main label = old purpose = smime-decrypt state = retired }\n"
+    "# audit-key { token = main label = aud id = 06 }\n"
+    "# client gw { public-key-file = gw.pub }\n"
+    " log = stderr\n"
+    "# client archive { public-key = '" KEY_2 "' }\n"
+    "# grant { client = gw key = signing operations = { sign } total = 9 }\n"
+    "# grant { client = archive key = old operations = { unwrap, agree }\n"
+    "#     algorithms = { rsaes-oaep } }\n";
+
+static char dir[64];
+static struct buf said; // by hsmd
+static struct buf seen; // in the store
+static struct detail detail;
+
+static const char *in_dir(const char *name)
+{
+    static char paths[4][128];
+    static unsigned next;
+    char *path = paths[next++ % 4];
+    snprintf(path, sizeof paths[0], "%s/%s", dir, name);
+    return path;
+}
+
+static void write_text(const char *name, const char *text)
+{
+    assert_int_equal(file_write(in_dir(name), bytes_of_text(text), 0600, &detail), ERR_OK);
+}
+
+static void write_chain(void)
+{
+    char command[300];
+    X509 *ca = pki_ca("ca", PKI_EC_P256);
+    X509 *certificate =
+        pki_signer("signing", PKI_RSA_2048, "email:a@a.example", ca, pki_key(PKI_EC_P256));
+    pki_write_certificates(in_dir("signing.pem"), certificate, ca);
+    // Longer than a page of the store.
+    snprintf(command, sizeof command,
+             "for i in 1 2 3 4 5 6 7 8 9; do cat %s/signing.pem; done >%s/long.pem", dir, dir);
+    assert_int_equal(system(command), 0);
+    X509_free(certificate);
+    X509_free(ca);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    snprintf(dir, sizeof dir, "/tmp/hsmd-migrate-XXXXXX");
+    assert_non_null(mkdtemp(dir));
+    buf_init(&said, 1 << 16);
+    buf_init(&seen, 1 << 16);
+    write_chain();
+    write_text("gw.pub", KEY_1 "\n");
+    write_text("hsmd.conf", good);
+    assert_int_equal(chmod(in_dir("hsmd.conf"), 0640), 0);
+    assert_int_equal(mkdir(in_dir("state"), 0700), 0);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    char command[100];
+    buf_clear(&said);
+    buf_clear(&seen);
+    snprintf(command, sizeof command, "rm -rf %s", dir);
+    return system(command) == 0 ? 0 : -1;
+}
+
+// Exit status of `hsmd migrate -c FILE ARGUMENT`, files limited to so many bytes (0: not).
+static int run(const char *argument, size_t limit)
+{
+    int ends[2];
+    int status = 0;
+    uint8_t chunk[512];
+    buf_reset(&said);
+    assert_int_equal(pipe(ends), 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        const struct rlimit sizes = {.rlim_cur = limit, .rlim_max = limit};
+        dup2(ends[1], 1);
+        dup2(ends[1], 2);
+        if (limit)
+            setrlimit(RLIMIT_FSIZE, &sizes);
+        execl(TEST_BUILD "/bin/hsmd", "hsmd", "migrate", "-c", in_dir("hsmd.conf"), argument,
+              (char *)NULL);
+        _exit(127);
+    }
+    close(ends[1]);
+    for (ssize_t n; (n = read(ends[0], chunk, sizeof chunk)) > 0;)
+        assert_int_equal(buf_put(&said, chunk, (size_t)n), ERR_OK);
+    close(ends[0]);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
+}
+
+static enum err see_key(void *context, const struct store_key *key)
+{
+    (void)context;
+    const struct store_place *place = &key->places[0];
+    assert_int_equal(key->place_count, 1);
+    return buf_printf(&seen, "%s %s %s %llx %u/%u/%u/%u %s %s %s %s %zu %02x\n", key->name,
+                      wire_purpose_name(key->purpose), wire_state_name(key->state),
+                      (unsigned long long)key->algorithms, key->limits.per_minute,
+                      key->limits.per_hour, key->limits.total, key->limits.failures_per_hour,
+                      key->public_key.len ? "seen" : "unseen",
+                      key->certificates.len ? "certified" : "bare", place->token, place->label,
+                      place->id_len, place->id_len ? place->id[place->id_len - 1] : 0);
+}
+
+static enum err see_client(void *context, const struct store_client *client)
+{
+    (void)context;
+    return buf_printf(&seen, "%s %s\n", client->name, client->public_key);
+}
+
+static enum err see_grant(void *context, const struct store_grant *grant)
+{
+    (void)context;
+    return buf_printf(&seen, "%s %s %llx %llx %u\n", grant->client, grant->key,
+                      (unsigned long long)grant->operations, (unsigned long long)grant->algorithms,
+                      grant->limits.total);
+}
+
+static enum err check_public_key(void *context, const struct store_key *key)
+{
+    (void)context;
+    uint8_t *der = NULL;
+    int len = i2d_PUBKEY(pki_key(PKI_RSA_2048), &der);
+    assert_true(len > 0);
+    assert_true(bytes_equal(key->public_key, bytes_of(der, (size_t)len)));
+    OPENSSL_free(der);
+    return ERR_OK;
+}
+
+static struct store *open_store(void)
+{
+    struct store *store = NULL;
+    if (store_open(in_dir("state/" STORE_FILE), &store, &detail) != ERR_OK)
+        fail_msg("%s", detail.text);
+    return store;
+}
+
+static void see_all(struct store *store)
+{
+    buf_reset(&seen);
+    assert_int_equal(store_each_key(store, NULL, see_key, NULL, &detail), ERR_OK);
+    assert_int_equal(store_each_client(store, NULL, see_client, NULL, &detail), ERR_OK);
+    assert_int_equal(store_each_grant(store, NULL, NULL, see_grant, NULL, &detail), ERR_OK);
+}
+
+static void assert_file(const char *name, const char *expected)
+{
+    struct stat st;
+    struct buf text;
+    buf_init(&text, 1 << 16);
+    assert_int_equal(file_read(in_dir(name), &text, &detail), ERR_OK);
+    assert_string_equal(buf_text(&text), expected);
+    buf_clear(&text);
+    assert_int_equal(stat(in_dir(name), &st), 0);
+    assert_int_equal(st.st_mode & 07777, 0640);
+}
+
+// Neither the file nor what is beside it has changed.
+static void assert_unchanged(const char *text)
+{
+    assert_file("hsmd.conf", text);
+    assert_int_not_equal(access(in_dir("hsmd.conf.migrated"), F_OK), 0);
+    if (buf_text(&said)[0] == 0 || !strstr(buf_text(&said), "nothing is changed: "))
+        fail_msg("\"%s\"", buf_text(&said));
+}
+
+static void test_everything(void **state)
+{
+    (void)state;
+    static const char expected[] =
+        "audit audit enabled ffffffffffffffff 0/0/0/0 unseen bare main aud 1 06\n"
+        "old smime-decrypt retired ffffffffffffffff 0/0/0/0 unseen bare main old 0 00\n"
+        "signing smime-sign enabled 6 5/6/7/8 seen certified main a } label 2 ff\n"
+        "archive " KEY_2 "\n"
+        "gw " KEY_1 "\n"
+        "archive old c 20000 0\n"
+        "gw signing 2 ffffffffffffffff 9\n";
+    if (run(NULL, 0) != 0)
+        fail_msg("%s", buf_text(&said));
+    assert_non_null(strstr(buf_text(&said), "3 keys, 2 clients and 2 grants are now in "));
+    assert_non_null(strstr(buf_text(&said), "is called \"audit\""));
+    assert_file("hsmd.conf", rewritten);
+    assert_file("hsmd.conf.before-migration", good);
+    struct store *store = open_store();
+    see_all(store);
+    assert_string_equal(buf_text(&seen), expected);
+    assert_int_equal(store_each_key(store, "signing", check_public_key, NULL, &detail), ERR_OK);
+    store_close(store);
+    // Once is enough, and says so.
+    assert_int_equal(run(NULL, 0), EX_CONFIG);
+    assert_non_null(strstr(buf_text(&said), "has no keys, clients or grants to bring"));
+    assert_file("hsmd.conf", rewritten);
+}
+
+static void test_json(void **state)
+{
+    (void)state;
+    json_error_t error;
+    char text[4096];
+    const char *at = strstr(good, "audit-key {");
+    const char *end = strchr(at, '\n');
+    // The names audit and audit-key: the first is taken.
+    snprintf(text, sizeof text, "%.*skey audit { token = main label = x purpose = general }\n%s",
+             (int)(at - good), good, at);
+    write_text("hsmd.conf", text);
+    assert_int_equal(run("--json", 0), 0);
+    json_t *object = json_loads(buf_text(&said), 0, &error);
+    assert_non_null(object);
+    assert_int_equal(json_integer_value(json_object_get(object, "keys")), 4);
+    assert_int_equal(json_integer_value(json_object_get(object, "clients")), 2);
+    assert_int_equal(json_integer_value(json_object_get(object, "grants")), 2);
+    assert_string_equal(json_string_value(json_object_get(object, "audit_key")), "audit-key");
+    assert_non_null(json_object_get(object, "registry"));
+    json_decref(object);
+    // Without one.
+    unlink(in_dir("hsmd.conf.before-migration"));
+    unlink(in_dir("state/" STORE_FILE));
+    snprintf(text, sizeof text, "%.*s%s", (int)(at - good), good, end + 1);
+    write_text("hsmd.conf", text);
+    assert_int_equal(run("--json", 0), 0);
+    object = json_loads(buf_text(&said), 0, &error);
+    assert_true(json_is_null(json_object_get(object, "audit_key")));
+    json_decref(object);
+}
+
+static void test_mistakes(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *from, *to, *says;
+    } rows[] = {
+        {"signing.pem", "none.pem", "key signing: "},
+        {"certificate-file = signing.pem", "certificate-file = gw.pub", "no certificate in it"},
+        {"log = stderr", "grant { client = gw key = signing operations = { sign } }",
+         "two grants of client gw for key signing allow the same"},
+        {KEY_2, KEY_1, "has the same public CURVE key"},
+        {"key old {",
+         "key audit-key { token = main label = x purpose = general }\n"
+         "key audit { token = main label = x purpose = general }\nkey old {",
+         "rename one of them"},
+        {"label = old",
+         "label = "
+         "llllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllll"
+         "llllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllll",
+         "label is longer than"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char text[4096];
+        const char *at = strstr(good, rows[i].from);
+        assert_non_null(at);
+        snprintf(text, sizeof text, "%.*s%s%s", (int)(at - good), good, rows[i].to,
+                 at + strlen(rows[i].from));
+        write_text("hsmd.conf", text);
+        assert_int_equal(chmod(in_dir("hsmd.conf"), 0640), 0);
+        assert_int_equal(run(NULL, 0), EX_CONFIG);
+        if (!strstr(buf_text(&said), rows[i].says))
+            fail_msg("row %zu: \"%s\"", i, buf_text(&said));
+        assert_unchanged(text);
+        assert_int_not_equal(access(in_dir("hsmd.conf.before-migration"), F_OK), 0);
+        assert_int_not_equal(access(in_dir("state/" STORE_FILE), F_OK), 0);
+    }
+    // Nor is a directory left that was not there.
+    assert_int_equal(rmdir(in_dir("state")), 0);
+    assert_int_equal(run(NULL, 0), EX_CONFIG);
+    assert_int_not_equal(access(in_dir("state"), F_OK), 0);
+}
+
+static void test_former_file_is_there(void **state)
+{
+    (void)state;
+    write_text("hsmd.conf.before-migration", "precious\n");
+    assert_int_equal(chmod(in_dir("hsmd.conf.before-migration"), 0640), 0);
+    assert_int_equal(run(NULL, 0), EX_CONFIG);
+    assert_non_null(strstr(buf_text(&said), "is there already"));
+    assert_unchanged(good);
+    assert_file("hsmd.conf.before-migration", "precious\n");
+}
+
+static void test_registry_in_use(void **state)
+{
+    (void)state;
+    struct store_client client = {.name = "other"};
+    struct store *store = open_store();
+    snprintf(client.public_key, sizeof client.public_key, "%s", KEY_1);
+    assert_int_equal(run(NULL, 0), EX_TEMPFAIL);
+    assert_non_null(strstr(buf_text(&said), "in use by another process"));
+    assert_unchanged(good);
+    assert_int_equal(store_add_client(store, &client, &detail), ERR_OK);
+    store_close(store);
+    assert_int_equal(run(NULL, 0), EX_CONFIG);
+    assert_non_null(strstr(buf_text(&said), "the registry has clients already (\"other\")"));
+    assert_unchanged(good);
+    store = open_store();
+    see_all(store);
+    assert_string_equal(buf_text(&seen), "other " KEY_1 "\n");
+    store_close(store);
+}
+
+// The disk is full when the registry is made; and when all is written but the registry's own end.
+static void test_full(void **state)
+{
+    (void)state;
+    char text[4096];
+    struct stat st;
+    assert_int_equal(run(NULL, 9000), EX_TEMPFAIL);
+    assert_unchanged(good);
+    assert_int_not_equal(access(in_dir("state/" STORE_FILE), F_OK), 0);
+    store_close(open_store());
+    assert_int_equal(stat(in_dir("state/" STORE_FILE), &st), 0);
+    const char *at = strstr(good, "signing.pem");
+    snprintf(text, sizeof text, "%.*slong.pem%s", (int)(at - good), good, at + 11);
+    write_text("hsmd.conf", text);
+    assert_int_equal(chmod(in_dir("hsmd.conf"), 0640), 0);
+    assert_int_equal(run(NULL, (size_t)st.st_size), EX_TEMPFAIL);
+    assert_unchanged(text);
+    assert_int_not_equal(access(in_dir("hsmd.conf.before-migration"), F_OK), 0);
+    struct store *store = open_store();
+    see_all(store);
+    assert_string_equal(buf_text(&seen), "");
+    store_close(store);
+    // With room it works.
+    if (run(NULL, 0) != 0)
+        fail_msg("%s", buf_text(&said));
+}
+
+// What is replaced is the file, not the link to it.
+static void test_link(void **state)
+{
+    (void)state;
+    struct stat st;
+    assert_int_equal(rename(in_dir("hsmd.conf"), in_dir("real.conf")), 0);
+    assert_int_equal(symlink("real.conf", in_dir("hsmd.conf")), 0);
+    if (run(NULL, 0) != 0)
+        fail_msg("%s", buf_text(&said));
+    assert_int_equal(lstat(in_dir("hsmd.conf"), &st), 0);
+    assert_true(S_ISLNK(st.st_mode));
+    assert_file("real.conf", rewritten);
+    assert_file("real.conf.before-migration", good);
+}
+
+#define TEST(function) cmocka_unit_test_setup_teardown(function, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_everything),
+        TEST(test_json),
+        TEST(test_mistakes),
+        TEST(test_former_file_is_there),
+        TEST(test_registry_in_use),
+        TEST(test_full),
+        TEST(test_link),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
