@@ -100,15 +100,17 @@ static enum err change_made(struct act_run *run)
 static enum err undo_made(struct act_run *run)
 {
     struct custody *custody = run->custody;
+    struct bytes public_key = buf_bytes(&run->public_key);
     enum err first = ERR_OK;
+    if (!public_key.len) // no memory was left to keep it
+        public_key = run->act.public_key;
     if (run->is_bound)
         custody_unbind(custody, run->made.name);
     for (size_t i = 0; i < run->done; i++) {
         struct buf id;
         struct detail why = {0};
         const struct keystore_place place = act_place(&run->made.places[i]);
-        enum err err = custody->conf.tokens->destroy(custody->conf.keystore, &place,
-                                                     buf_bytes(&run->public_key),
+        enum err err = custody->conf.tokens->destroy(custody->conf.keystore, &place, public_key,
                                                      deadline_in(CUSTODY_UNDO_MS), &why);
         if (err == ERR_OK || first != ERR_OK)
             continue;
@@ -192,13 +194,15 @@ static enum err import_at(struct act_run *run, const struct store_place *place, 
         custody->conf.tokens->import(custody->conf.keystore, place->token, &wish, run->act.purpose,
                                      run->secret, run->call->deadline, &shown, run->detail);
     run->done += err == ERR_OK;
+    bool is_first = err == ERR_OK && !run->public_key.len;
+    bool is_given = err == ERR_OK && is_same(buf_bytes(&shown), run->act.public_key);
     if (err != ERR_OK)
         err = err_prefix(run->detail, err, "token %s", place->token);
-    else if (!is_same(buf_bytes(&shown), run->act.public_key))
+    else if (is_first && buf_put_bytes(&run->public_key, buf_bytes(&shown)) != ERR_OK)
+        err = err_set(run->detail, ERR_TEMP, "out of memory");
+    if (err == ERR_OK && !is_given)
         err = err_set(run->detail, ERR_PERM, "token %s shows another public key than it was given",
                       place->token);
-    else if (!run->public_key.len)
-        err = buf_put_bytes(&run->public_key, buf_bytes(&shown));
     buf_clear(&shown);
     return err;
 }

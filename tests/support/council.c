@@ -61,14 +61,15 @@ static void fill_config(struct council *council, unsigned quorum)
 
 enum err council_open(struct council *council)
 {
-    const struct custody_conf conf = {.config = &council->config,
-                                      .store = council->store,
-                                      .live = council->live,
-                                      .tokens = &council_token_ops,
-                                      .keystore = (struct keystore *)(void *)&council->tokens,
-                                      .budgets = council->budgets,
-                                      .audit = council->audit,
-                                      .metrics = council->metrics};
+    const struct custody_conf conf = {
+        .config = &council->config,
+        .store = council->store,
+        .live = council->live,
+        .tokens = council->ops ? council->ops : &council_token_ops,
+        .keystore = council->ops ? council->keystore : (struct keystore *)(void *)&council->tokens,
+        .budgets = council->budgets,
+        .audit = council->audit,
+        .metrics = council->metrics};
     return custody_new(&conf, &council->custody, &council->detail);
 }
 

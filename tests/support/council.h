@@ -53,6 +53,8 @@ struct council {
     struct config_token config_tokens[COUNCIL_TOKENS];
     struct config_officer config_officers[COUNCIL_AUDITOR + 1];
     struct council_tokens tokens;
+    const struct custody_token_ops *ops; // other tokens in their place; NULL: those
+    struct keystore *keystore;           // of ops
     struct store *store;
     struct live *live;
     struct budgets *budgets;
