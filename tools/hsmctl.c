@@ -18,6 +18,8 @@ static const char help[] =
     "                        print an audit log as a table\n"
     "  audit export [--format csv|json] FILE...\n"
     "                        for other programs\n"
+    "  bench --module FILE --token LABEL --pin-fd N [--conf FILE] KEY:OPERATION[:CALLERS]...\n"
+    "                        what hsmd costs: the token directly, and through hsmd\n"
     "\n"
     "  -h, --help            this text\n"
     "  -V, --version         the version\n"
@@ -29,6 +31,7 @@ static const struct {
     int (*run)(int argc, char **argv);
 } commands[] = {
     {"audit", hsmctl_audit},
+    {"bench", hsmctl_bench},
 };
 
 int hsmctl_usage_error(const char *fmt, ...)

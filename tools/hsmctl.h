@@ -10,6 +10,7 @@
 
 // argv[0] is the command's name. Returns the exit status.
 int hsmctl_audit(int argc, char **argv);
+int hsmctl_bench(int argc, char **argv);
 
 // Of "audit": argv[0] is "verify", "show", "export".
 int hsmctl_audit_verify(int argc, char **argv);
