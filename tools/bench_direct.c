@@ -23,6 +23,7 @@
 static CK_FUNCTION_LIST *module;
 static CK_SLOT_ID slot;
 static const char *token_label, *key_label;
+static bool is_copied; // the key as a session object, which some tokens are faster with
 
 struct caller {
     enum bench_operation operation;
@@ -174,6 +175,18 @@ static bool once(void *argument)
     }
 }
 
+static bool copy_key(struct caller *caller)
+{
+    CK_BBOOL no = CK_FALSE;
+    CK_ATTRIBUTE template = {CKA_TOKEN, &no, sizeof no};
+    CK_OBJECT_HANDLE copy = 0;
+    if (!check(module->C_CopyObject(caller->session, caller->key, &template, 1, &copy),
+               "C_CopyObject"))
+        return false;
+    caller->key = copy;
+    return true;
+}
+
 static void *open_caller(const struct bench_half *half)
 {
     struct caller *caller = calloc(1, sizeof *caller);
@@ -187,7 +200,7 @@ static void *open_caller(const struct bench_half *half)
         find(caller->session, CKO_PRIVATE_KEY, &caller->key) &&
         check(module->C_GetAttributeValue(caller->session, caller->key, &type, 1),
               "C_GetAttributeValue") &&
-        make_input(caller) && once(caller))
+        make_input(caller) && (!is_copied || copy_key(caller)) && once(caller))
         return caller;
     free(caller);
     return NULL;
@@ -251,20 +264,18 @@ static bool load(const char *path)
 static int usage(void)
 {
     fputs("usage: hsmbench-direct --module FILE --token LABEL --key LABEL --op sign|unwrap|agree\n"
-          "                       [--callers N] [--pin-fd N]\n",
+          "                       [--callers N] [--pin-fd N] [--session-object]\n",
           stderr);
     return 2;
 }
 
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {{"module", required_argument, NULL, 'm'},
-                                            {"token", required_argument, NULL, 't'},
-                                            {"key", required_argument, NULL, 'k'},
-                                            {"op", required_argument, NULL, 'o'},
-                                            {"callers", required_argument, NULL, 'c'},
-                                            {"pin-fd", required_argument, NULL, 'p'},
-                                            {NULL, 0, NULL, 0}};
+    static const struct option options[] = {
+        {"module", required_argument, NULL, 'm'},   {"token", required_argument, NULL, 't'},
+        {"key", required_argument, NULL, 'k'},      {"op", required_argument, NULL, 'o'},
+        {"callers", required_argument, NULL, 'c'},  {"pin-fd", required_argument, NULL, 'p'},
+        {"session-object", no_argument, NULL, 's'}, {NULL, 0, NULL, 0}};
     const char *path = NULL;
     int operation = -1, pin_fd = 3;
     struct bench_half half = {
@@ -285,6 +296,9 @@ int main(int argc, char **argv)
             break;
         case 'c':
             half.callers = bench_number(optarg, BENCH_CALLERS_MAX);
+            break;
+        case 's':
+            is_copied = true;
             break;
         case 'p':
             pin_fd = (int)bench_number(optarg, 1000);
