@@ -267,7 +267,7 @@ int hsmctl_bench(int argc, char **argv)
         .commands = {direct, options.through ? through : hsmd},
         .pin_fds = {pin, options.through ? pin : -1},
         .labels = {options.label, options.through ? options.label : NULL},
-        .hsmd = options.hsmd ? options.hsmd : find_hsmd(),
+        .hsmd = options.hsmd || options.through ? options.hsmd : find_hsmd(),
         .pairs = options.pairs,
         .ms = options.ms,
     };
