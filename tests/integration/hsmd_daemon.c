@@ -358,7 +358,19 @@ static void write_text(const char *name, const char *text, unsigned mode)
     assert_int_equal(file_write(hsmd_path(&hsmd, name), bytes_of_text(text), mode, NULL), ERR_OK);
 }
 
-// What is wrong is said by its step, with the exit status of its class.
+static void read_text(const char *name, char *text, size_t size)
+{
+    struct buf buf;
+    buf_init(&buf, size - 1);
+    assert_int_equal(file_read(hsmd_path(&hsmd, name), &buf, NULL), ERR_OK);
+    snprintf(text, size, "%s", buf_text(&buf));
+    buf_clear(&buf);
+}
+
+#define OFFICERS "log-level = info officers-listen = { \"ipc://DIR/officers.sock\" } "
+
+// What is wrong is said by its step, with the exit status of its class; by hsmd, or by hsmd migrate
+// before it.
 static void test_failing_starts(void **state)
 {
     (void)state;
@@ -369,8 +381,6 @@ static void test_failing_starts(void **state)
         {"\"pin\"", "\"open-pin\"", "token main: PIN: ", 78},
         {"\"pin\"", "\"no-pin\"", "token main: PIN: ", 78},
         {"pin-file = \"pin\"", "pin-credential = \"pin\"", "no credential \"pin\"", 78},
-        {"CERTS/rsa2048.pem", "CERTS/rsa3072.pem",
-         "key signing: certificate: its certificate is of", 78},
         {"CERTS/rsa2048.pem", "CERTS/none.pem", "key signing: ", 78},
         {"CERTS/rsa2048.pem", "hsmd.conf", "key signing: ", 78},
         {"\"server.key\"", "\"server.pub\"", "server key: ", 78},
@@ -383,10 +393,21 @@ static void test_failing_starts(void **state)
         {"ipc://DIR/data.sock", "ipc:///tmp/hsmd-test.sock", "everyone may write", 78},
         {"ipc://DIR/data.sock", "tcp://192.0.2.1:7", "endpoint tcp://192.0.2.1:7", 78},
         {"gw.pub", "server.key.none", "client gateway: ", 78},
+        {"log-level = info", OFFICERS "officers-server-key-file = \"pin\"",
+         "officers' server key: ", 78},
+        {"log-level = info", OFFICERS "officers-server-key-file = \"server-2.key\"",
+         "officers' server key: it is the server key too", 78},
+        {"label = \"general\"", "label = \"rsa2048\"",
+         "key general: it is the same key in the token as key signing", 78},
+        {"key decryption {", "key decryption { certificate-file = \"CERTS/rsa2048.pem\"",
+         "key decryption: certificate: its certificate is of the same key as that of key signing",
+         78},
         {"log-level = info", "log-levle = info", "hsmd.conf:4: ", 78},
     };
-    write_text("wrong-pin", "99999", 0400);
+    char key[80];
     write_text("open-pin", SOFTHSM_PIN, 0440);
+    read_text("server.key", key, sizeof key);
+    write_text("server-2.key", key, 0400);
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         int status = 0;
         hsmd_configure(&hsmd, rows[i].from, rows[i].to, NULL);
@@ -422,6 +443,7 @@ static void test_crippled_starts(void **state)
         {"\"p256\"", "\"shown\"", "key ec-signing: attributes: CKA_SENSITIVE"},
         {"\"p256\"", "\"decrypt-only\"", "key ec-signing: attributes: CKA_SIGN"},
         {"\"p384\"", "\"sign-only\"", "key ec-decryption: attributes: CKA_DERIVE"},
+        {"CERTS/rsa2048.pem", "CERTS/weak.pem", "key signing: another key has taken its place"},
     };
     write_text("wrong-pin", "99999", 0400);
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -439,11 +461,23 @@ static void test_crippled_starts(void **state)
     }
 }
 
+// Nor does it start while keys, clients or grants are in its configuration.
+static void test_former_sections(void **state)
+{
+    (void)state;
+    int status = 0;
+    hsmd.is_to_migrate = false; // as somebody would who does not know of it
+    assert_false(hsmd_start(&hsmd, &status));
+    assert_int_equal(status, 78);
+    assert_true(hsmd_said(&hsmd, "hsmd.conf:8: keys, clients and grants are kept in the registry"));
+    assert_true(hsmd_said(&hsmd, "'hsmd migrate -c "));
+}
+
 static void test_second(void **state)
 {
     (void)state;
-    struct hsmd second = hsmd;
     start();
+    struct hsmd second = hsmd;
     assert_false(hsmd_start(&second, NULL));
     assert_true(hsmd_said(&hsmd, "another hsmd"));
     struct client *client = hsmd_client(&hsmd, "gw", 0); // the first one still has its socket
@@ -563,19 +597,20 @@ static void test_check(void **state)
     } rows[] = {
         {"ipc://DIR/data.sock", "ipc://DIR/none/data.sock", "none: No such file", 0},
         {"ipc://DIR/data.sock", "ipc:///tmp/hsmd-test.sock", "everyone may write", 78},
-        {"key decryption { token = main label = \"rsa3072\" purpose = smime-decrypt",
-         "key decryption { token = main label = \"rsa3072\" purpose = smime-decrypt\n"
-         "certificate-file = \"CERTS/rsa2048.pem\"",
-         "key decryption: certificate: its certificate is of the same key as that of key signing",
-         78},
         {"MODULE", "none.so", "token main: module: ", 78},
         {"grant {", "grant {", ": good", 0},
+        {"log-level = info", OFFICERS "officers-server-key-file = \"server-2.key\"",
+         "officers' server key: it is the server key too", 78},
     };
+    char key[80];
     char output[2000];
     char config[160];
     snprintf(config, sizeof config, "%s", hsmd_path(&hsmd, "hsmd.conf"));
+    read_text("server.key", key, sizeof key);
+    write_text("server-2.key", key, 0400);
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         hsmd_configure(&hsmd, rows[i].from, rows[i].to, NULL);
+        assert_int_equal(hsmd_migrate(&hsmd), 0);
         int status = hsmd_run(&hsmd, output, sizeof output, "-t", "-c", config, NULL);
         if (status != rows[i].status || !strstr(output, rows[i].said))
             fail_msg("row %zu: %d, %s", i, status, output);
@@ -589,6 +624,10 @@ static void test_command_line(void **state)
     struct stat st;
     char config[160];
     snprintf(config, sizeof config, "%s", hsmd_path(&hsmd, "hsmd.conf"));
+    assert_int_equal(hsmd_run(&hsmd, output, sizeof output, "-t", "-c", config, NULL), 78);
+    assert_non_null(
+        strstr(output, "hsmd.conf:8: keys, clients and grants are kept in the registry"));
+    assert_int_equal(hsmd_migrate(&hsmd), 0);
     assert_int_equal(hsmd_run(&hsmd, output, sizeof output, "-t", "-c", config, NULL), 0);
     assert_non_null(strstr(output, "good"));
     assert_int_not_equal(stat(hsmd_path(&hsmd, "state/audit.log"), &st), 0); // touched nothing
@@ -633,6 +672,7 @@ int main(void)
         TEST(test_token_lost),
         TEST(test_failing_starts),
         TEST(test_crippled_starts),
+        TEST(test_former_sections),
         TEST(test_second),
         TEST(test_same_socket),
         TEST(test_credential),
