@@ -443,7 +443,7 @@ static void test_crippled_starts(void **state)
         {"\"p256\"", "\"shown\"", "key ec-signing: attributes: CKA_SENSITIVE"},
         {"\"p256\"", "\"decrypt-only\"", "key ec-signing: attributes: CKA_SIGN"},
         {"\"p384\"", "\"sign-only\"", "key ec-decryption: attributes: CKA_DERIVE"},
-        {"CERTS/rsa2048.pem", "CERTS/weak.pem", "key signing: another key has taken its place"},
+        {"CERTS/rsa2048.pem", "CERTS/general.pem", "key signing: another key has taken its place"},
     };
     write_text("wrong-pin", "99999", 0400);
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -478,8 +478,10 @@ static void test_second(void **state)
     (void)state;
     start();
     struct hsmd second = hsmd;
-    assert_false(hsmd_start(&second, NULL));
-    assert_true(hsmd_said(&hsmd, "another hsmd"));
+    int status = 0;
+    assert_false(hsmd_start(&second, &status));
+    assert_int_equal(status, 75);
+    assert_true(hsmd_said(&hsmd, "state/registry.db: in use by another process"));
     struct client *client = hsmd_client(&hsmd, "gw", 0); // the first one still has its socket
     assert_int_equal(sign(client), ERR_OK);
     client_close(client);
