@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "hsmd/keystore/keystore_status.h"
 
+#include <stdio.h>
+
 #include "hsmd/keystore/keystore_internal.h"
 
 static bool is_open(const struct place *place)
@@ -23,6 +25,10 @@ bool keystore_get_status(struct keystore *keystore, size_t index, struct keystor
         status->keys++;
         status->keys_missing += !is_open(place);
     }
+    pthread_mutex_lock(&token->lock);
+    if (!token->has_tried)
+        snprintf(status->token.error, sizeof status->token.error, "its module hangs");
+    pthread_mutex_unlock(&token->lock);
     if (gate_enter(&token->module->gate, 0)) {
         struct token *opened = atomic_load(&token->token);
         if (opened)
