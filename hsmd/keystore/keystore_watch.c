@@ -41,14 +41,14 @@ static enum mood mood_of(struct keystore_token *token)
 {
     struct token_status status;
     struct token *opened = atomic_load(&token->token);
-    if (!opened)
+    if (!opened || atomic_load(&token->is_opening))
         return MOOD_LOST;
     if (atomic_load(&token->is_unlocking))
         return MOOD_LOCKED;
     token_status(opened, &status);
     if (status.state == TOKEN_LOCKED || atomic_load(&token->is_refused))
         return has_lost_login(token) ? MOOD_LOST : MOOD_LOCKED;
-    bool is_hanging = status.in_call && status.longest_call_ms > HANG_MS;
+    bool is_hanging = status.longest_call_ms > HANG_MS;
     return status.state == TOKEN_READY && !status.is_breaking && !is_hanging &&
                    !atomic_load(&token->failures)
                ? MOOD_WELL
@@ -298,6 +298,7 @@ static void open_first(struct keystore_token *token)
     }
     pthread_mutex_lock(&token->lock);
     token->has_tried = true;
+    token->is_due = atomic_load(&token->keystore->places); // it hung: its keys are known by now
     pthread_cond_broadcast(&token->changed);
     pthread_mutex_unlock(&token->lock);
 }
@@ -426,15 +427,16 @@ bool keystore_wait_opened(struct keystore *keystore, deadline_t deadline)
 {
     struct timespec until = deadline_timespec(deadline);
     bool in_time = true;
+    bool have_tried = true;
     for (size_t i = 0; i < keystore->token_count; i++) {
         struct keystore_token *token = &keystore->tokens[i];
         pthread_mutex_lock(&token->lock);
         while (!token->has_tried && in_time)
             in_time = pthread_cond_timedwait(&token->changed, &token->lock, &until) != ETIMEDOUT;
-        in_time = token->has_tried;
+        have_tried = have_tried && token->has_tried;
         pthread_mutex_unlock(&token->lock);
     }
-    return in_time;
+    return have_tried;
 }
 
 bool keystore_stop_watchers(struct keystore *keystore)
