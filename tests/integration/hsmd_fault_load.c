@@ -22,6 +22,7 @@
 #define TIMEOUT_MS 8000 // of the client: whoever waits so long got no reply at all
 #define FAULT_MS 80
 #define HEALTHY_MS 3000 // a second on a machine with nothing else to do
+#define EVERYBODY_MS 10000
 #define LOG_MAX ((size_t)256 << 20)
 
 static struct hsmd hsmd;
@@ -114,6 +115,8 @@ static void test_faults(void **state)
                 fail_msg("%s at %s: %u wrong answers, %u other errors, %u late (up to %u ms)",
                          faults[f].name, places[p], load.wrong, load.other, load.late,
                          load.longest_ms);
+            if (!load_wait_everybody(&load, EVERYBODY_MS))
+                fail_msg("%s at %s: not everybody is served", faults[f].name, places[p]);
             slowest = took > slowest ? took : slowest;
         }
         print_message("%-27s healthy after at most %u ms\n", faults[f].name, slowest);

@@ -188,6 +188,22 @@ unsigned load_wait_healthy(struct load *load, unsigned limit_ms)
     return (unsigned)(clock_ms() - from);
 }
 
+bool load_wait_everybody(struct load *load, unsigned ms)
+{
+    size_t before[LOAD_CALLERS];
+    deadline_t limit = deadline_in(ms);
+    unsigned served = 0;
+    for (unsigned i = 0; i < LOAD_CALLERS; i++)
+        before[i] = load->callers[i].answer_count;
+    while (served < LOAD_CALLERS && !deadline_is_past(limit)) {
+        served = 0;
+        for (unsigned i = 0; i < LOAD_CALLERS; i++)
+            served += load->callers[i].answer_count > before[i];
+        usleep(1000);
+    }
+    return served == LOAD_CALLERS;
+}
+
 void load_stop(struct load *load)
 {
     atomic_store(&load->is_stopping, true);

@@ -50,6 +50,8 @@ bool load_wait(struct load *load, unsigned more, unsigned ms);
 // Until requests of both operations that were begun from now on are answered ok. How long it took;
 // over limit_ms: not in time.
 unsigned load_wait_healthy(struct load *load, unsigned limit_ms);
+// Until each caller was answered ok once more. False: not in time.
+bool load_wait_everybody(struct load *load, unsigned ms);
 void load_stop(struct load *load); // the answers remain
 void load_clear(struct load *load);
 
