@@ -308,6 +308,54 @@ void chamber_judge(struct chamber *chamber, enum member member, uint64_t number,
     buf_clear(&frame);
 }
 
+static void must(struct answer *answer)
+{
+    if (!answer->is_answered || answer->class != ERR_OK) {
+        fprintf(stderr, "refused: %s\n", answer->detail);
+        exit(1);
+    }
+    answer_clear(answer);
+}
+
+uint64_t chamber_must_propose(struct chamber *chamber, enum member member, const struct act *act,
+                              const char *attachment)
+{
+    struct answer answer;
+    uint64_t number = chamber_propose(chamber, member, act, attachment, &answer);
+    must(&answer);
+    return number;
+}
+
+void chamber_must_judge(struct chamber *chamber, enum member member, uint64_t number,
+                        bool is_rejection)
+{
+    struct answer answer;
+    chamber_judge(chamber, member, number, is_rejection, &answer);
+    must(&answer);
+}
+
+struct judging chamber_judging(struct chamber *chamber, enum member signer, uint64_t number)
+{
+    char state[16];
+    struct judging judging = {.signer = signer, .number = number};
+    chamber_look(chamber, number, state, judging.digest);
+    return judging;
+}
+
+bool chamber_has_client(struct chamber *chamber, const char *name)
+{
+    json_t *list = chamber_read(chamber, DAVE, READ_CLIENTS, "");
+    const json_t *item = NULL;
+    size_t i = 0;
+    bool is_there = false;
+    json_array_foreach(list, i, item)
+    {
+        is_there = is_there || strcmp(json_string_value(json_object_get(item, "name")), name) == 0;
+    }
+    json_decref(list);
+    return is_there;
+}
+
 static int put_row(void *context, int count, char **values, char **columns)
 {
     (void)columns;

@@ -83,8 +83,15 @@ struct judging {
     bool is_other_instance, is_signed_other_way;
 };
 void chamber_put_verdict(struct chamber *chamber, const struct judging *judging, struct buf *frame);
+// That signer approves the proposal as it is now.
+struct judging chamber_judging(struct chamber *chamber, enum member signer, uint64_t number);
+bool chamber_has_client(struct chamber *chamber, const char *name);
 
-// The honest ways. The number of the proposal; fail the test if refused.
+// The honest ways; propose: the number of the proposal. must: ends the test if refused.
+uint64_t chamber_must_propose(struct chamber *chamber, enum member member, const struct act *act,
+                              const char *attachment);
+void chamber_must_judge(struct chamber *chamber, enum member member, uint64_t number,
+                        bool is_rejection);
 uint64_t chamber_propose(struct chamber *chamber, enum member member, const struct act *act,
                          const char *attachment, struct answer *answer);
 void chamber_judge(struct chamber *chamber, enum member member, uint64_t number, bool is_rejection,

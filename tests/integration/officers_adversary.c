@@ -101,21 +101,12 @@ static void attempt_verdict(const char *what, enum member sender, const struct j
 
 static uint64_t propose(enum member member, const struct act *act)
 {
-    struct answer answer;
-    uint64_t number = chamber_propose(&chamber, member, act, NULL, &answer);
-    if (!answer.is_answered || answer.class != ERR_OK)
-        fail_msg("proposal refused: %s", answer.detail);
-    answer_clear(&answer);
-    return number;
+    return chamber_must_propose(&chamber, member, act, NULL);
 }
 
 static void judge(enum member member, uint64_t number, bool is_rejection)
 {
-    struct answer answer;
-    chamber_judge(&chamber, member, number, is_rejection, &answer);
-    if (!answer.is_answered || answer.class != ERR_OK)
-        fail_msg("verdict on %llu refused: %s", (unsigned long long)number, answer.detail);
-    answer_clear(&answer);
+    chamber_must_judge(&chamber, member, number, is_rejection);
 }
 
 static void require_state(uint64_t number, const char *want)
@@ -128,24 +119,12 @@ static void require_state(uint64_t number, const char *want)
 
 static struct judging judging_of(enum member signer, uint64_t number)
 {
-    char state[16];
-    struct judging judging = {.signer = signer, .number = number};
-    chamber_look(&chamber, number, state, judging.digest);
-    return judging;
+    return chamber_judging(&chamber, signer, number);
 }
 
 static bool is_client(const char *name)
 {
-    json_t *list = chamber_read(&chamber, DAVE, READ_CLIENTS, "");
-    const json_t *item = NULL;
-    size_t i = 0;
-    bool is_there = false;
-    json_array_foreach(list, i, item)
-    {
-        is_there = is_there || strcmp(json_string_value(json_object_get(item, "name")), name) == 0;
-    }
-    json_decref(list);
-    return is_there;
+    return chamber_has_client(&chamber, name);
 }
 
 static int setup(void **state)
