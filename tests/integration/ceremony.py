@@ -8,7 +8,7 @@ Takes the literal blocks of PAGE that begin with a prompt, and types what is bol
 shell of the person before the prompt (a terminal each, as the users of that name, PATH first in
 their PATH), or at the question a line begins with. Lines without bold must come, in their order;
 italics stand for any text. What the page says once is done everywhere: a question for a passphrase
-is answered with the one that this person chose, and "Sign this?" with yes. A command must succeed
+is answered with the one that this person chose, and "Sign this?" or "Approve this?" with yes. A command must succeed
 unless the page shows that the program complains.
 """
 
@@ -20,7 +20,7 @@ import sys
 import termios
 import time
 
-WAIT = 90  # seconds without any output
+WAIT = 60  # seconds without any output
 PROMPT = re.compile(rb"@@(\d+)@@ $")
 QUESTION = re.compile(r"(?:assphrase|PIN)[^\n]*: $")
 
@@ -108,7 +108,7 @@ class Terminal:
         if found and self.passphrase is not None:
             self.at += found.end()
             self.type_unseen(self.passphrase)
-        found = re.search(r"Sign this\? \[yes/no\] $", self.rest())
+        found = re.search(r"(?:Sign|Approve) this\? \[yes/no\] $", self.rest())
         if found:
             self.at += found.end()
             self.type("yes")
