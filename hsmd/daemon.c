@@ -230,11 +230,6 @@ static enum err open_custody(struct daemon *daemon, struct detail *detail)
 
 static enum err open_checkpointer(struct daemon *daemon, struct detail *detail)
 {
-    const struct registry *registry = live_take(daemon->live);
-    bool has_key = registry_audit_key(registry);
-    live_give(daemon->live, registry);
-    if (!has_key)
-        log_warning("start", "err", "no enabled key for audit: the audit log is not signed");
     const struct checkpointer_conf conf = {
         .audit = daemon->audit,
         .keystore = &keystore_token_ops,

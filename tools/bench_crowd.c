@@ -138,16 +138,23 @@ static int flood(void *context, const struct keys *keys, unsigned count, const c
                                             .data = bytes_of(digest, sizeof digest)}};
     void *socket = connect_one(context, keys);
     double began = now_ms();
-    for (unsigned i = 0; i < count; i++) {
-        request.id = i + 1;
-        if (!send_request(socket, &request))
-            return fail("cannot send");
-    }
-    for (unsigned i = 0; i < count; i++) {
+    // Answers are taken in between: hsmd drops those of one who does not read.
+    for (unsigned sent = 0, answered = 0; answered < count;) {
+        zmq_pollitem_t item = {.socket = socket, .events = ZMQ_POLLIN};
+        if (sent < count && zmq_poll(&item, 1, 0) == 0) {
+            request.id = ++sent;
+            if (!send_request(socket, &request))
+                return fail("cannot send");
+            continue;
+        }
         enum err class = receive(socket, WIRE_SIGN);
+        answered++;
+        if (class != ERR_OK && class != ERR_TEMP) { // or none came: nor will the rest
+            other = count - ok - temporary;
+            break;
+        }
         ok += class == ERR_OK;
         temporary += class == ERR_TEMP;
-        other += class != ERR_OK && class != ERR_TEMP;
         if (class == ERR_TEMP)
             last_temp = now_ms() - began;
     }

@@ -26,7 +26,6 @@ enum err custody_new(const struct custody_conf *conf, struct custody **out, stru
         return err_set(detail, ERR_TEMP, "out of memory");
     custody->conf = *conf;
     custody->now = wall_clock;
-    custody->started_ms = clock_ms();
     clock_stamp(custody->started);
     pthread_mutex_init(&custody->act, NULL);
     pthread_mutex_init(&custody->store, NULL);

@@ -30,7 +30,7 @@ struct custody_conf {
     struct budgets *budgets;
     struct audit *audit;
     struct metrics *metrics;
-    const struct status *status; // for READ_STATUS; NULL: no problems, no checkpoints are told
+    const struct status *status; // for READ_STATUS
 };
 
 struct custody;

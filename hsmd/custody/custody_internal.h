@@ -34,7 +34,6 @@ struct custody {
     size_t bound_count;
     struct refusals *refusals;
     char started[CLOCK_STAMP_SIZE];
-    deadline_t started_ms;
     int64_t (*now)(void); // seconds since 1970; for tests
 };
 

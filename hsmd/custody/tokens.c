@@ -3,7 +3,6 @@
 
 const struct custody_token_ops custody_keystore_ops = {
     .keys = &keystore_token_ops,
-    .get_status = keystore_get_status,
     .is_open = keystore_key_is_open,
     .add_key = keystore_add_key,
     .drop_key = keystore_drop_key,

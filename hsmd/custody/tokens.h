@@ -8,7 +8,6 @@
 
 struct custody_token_ops {
     const struct keystore_ops *keys;
-    bool (*get_status)(struct keystore *keystore, size_t index, struct keystore_status *status);
     bool (*is_open)(const struct keystore_key *key, size_t i);
     enum err (*add_key)(struct keystore *keystore, const char *name, enum wire_purpose purpose,
                         struct bytes public_key, const struct keystore_place *places, size_t count,

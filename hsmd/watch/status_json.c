@@ -1,8 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // What officers read of hsmd's state. A member that could not be made is NULL, which json_pack
 // takes for a failure of the whole.
+#include <string.h>
+
 #include "hsmd/base/text.h"
 #include "hsmd/watch/status.h"
+
+// What a module or token says may be anything; JSON is UTF-8.
+static json_t *foreign_text(const char *text)
+{
+    char quoted[TEXT_QUOTED_SIZE];
+    json_t *json = json_string(text);
+    return json ? json : json_string(text_quote(text, strlen(text), quoted, sizeof quoted));
+}
 
 static json_t *token_json(const struct keystore_status *token)
 {
@@ -10,7 +20,7 @@ static json_t *token_json(const struct keystore_status *token)
     deadline_t now = clock_ms();
     uint64_t since = status->since && status->since < now ? now - status->since : 0;
     return json_pack(
-        "{s:s, s:s, s:I, s:b, s:b, s:i, s:i, s:i, s:i, s:i, s:I, s:I, s:I, s:I, s:i, s:i, s:s?}",
+        "{s:s, s:s, s:I, s:b, s:b, s:i, s:i, s:i, s:i, s:i, s:I, s:I, s:I, s:I, s:i, s:i, s:o}",
         "name", token->name, "state", token_state_name(status->state), "since_ms",
         (json_int_t)since, "final_try", status->is_final_try, "breaking", status->is_breaking,
         "sessions", (int)status->sessions, "in_use", (int)status->out, "in_call",
@@ -18,7 +28,8 @@ static json_t *token_json(const struct keystore_status *token)
         (int)status->failures, "calls", (json_int_t)status->calls, "calls_failed",
         (json_int_t)status->calls_failed, "refused", (json_int_t)status->refused, "restored",
         (json_int_t)status->restored, "keys", (int)token->keys, "keys_missing",
-        (int)token->keys_missing, "error", status->error[0] ? status->error : NULL);
+        (int)token->keys_missing, "error",
+        status->error[0] ? foreign_text(status->error) : json_null());
 }
 
 static json_t *tokens_json(const struct status *status)
@@ -73,7 +84,7 @@ static json_t *audit_json(const struct status *status)
 
 static void append(void *context, const char *problem)
 {
-    json_array_append_new(context, json_string(problem)); // short of memory: one line less
+    json_array_append_new(context, foreign_text(problem)); // short of memory: one line less
 }
 
 enum err status_json(const struct status *status, json_t **out)

@@ -311,7 +311,7 @@ static void test_mistakes(void **state)
         {"state-directory = state", "state-directory = '/'", "others may enter it"},
         {KEY_2, KEY_1, "has the same public CURVE key"},
         {"key old {",
-         "key audit-key { token = main label = x purpose = general }\n"
+         "key audit-key { token = main label = y purpose = general }\n"
          "key audit { token = main label = x purpose = general }\nkey old {",
          "rename one of them"},
         {"label = old",

@@ -12,7 +12,7 @@ tear_down() {
 # Programs and libraries
 pkcs11='p11|pkcs11|softhsm|cryptoki'
 
-for name in sealgated sealgate hsmd.so; do
+for name in sealgated sealgate hsmctl hsmd.so; do
     check "$name is there" test -f "$BUILD/bin/$name"
     check_not "$name itself links no PKCS#11 library" \
         grep -i -E "NEEDED.*($pkcs11)" <(readelf -d "$BUILD/bin/$name")

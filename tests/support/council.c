@@ -12,6 +12,7 @@
 #include "hsmd/registry/registry_store.h"
 #include "hsmd/registry/store_internal.h"
 #include "tests/support/council_tokens.h"
+#include "tests/support/memstore.h"
 
 #define HOUR 3600
 #define LOG_MAX ((size_t)64 << 20)
@@ -61,6 +62,14 @@ static void fill_config(struct council *council, unsigned quorum)
 
 enum err council_open(struct council *council)
 {
+    council->core = (struct core){.live = council->live,
+                                  .keystore = &memstore_ops,
+                                  .audit = council->audit,
+                                  .metrics = council->metrics};
+    council->status = (struct status){.core = &council->core,
+                                      .keystore = council->keystore,
+                                      .budgets = council->budgets,
+                                      .started = time(NULL)};
     const struct custody_conf conf = {
         .config = &council->config,
         .store = council->store,
@@ -69,7 +78,8 @@ enum err council_open(struct council *council)
         .keystore = council->ops ? council->keystore : (struct keystore *)(void *)&council->tokens,
         .budgets = council->budgets,
         .audit = council->audit,
-        .metrics = council->metrics};
+        .metrics = council->metrics,
+        .status = &council->status};
     return custody_new(&conf, &council->custody, &council->detail);
 }
 

@@ -60,6 +60,8 @@ struct council {
     struct budgets *budgets;
     struct metrics *metrics;
     struct audit *audit;
+    struct core core;
+    struct status status; // of tokens: those of keystore alone
     struct custody *custody;
     struct detail detail; // of the last answer
 };

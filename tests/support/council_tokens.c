@@ -57,18 +57,6 @@ static enum err add(struct council_tokens *tokens, unsigned token,
     abort();
 }
 
-static bool get_status(struct keystore *keystore, size_t index, struct keystore_status *status)
-{
-    const struct council_tokens *tokens = of(keystore);
-    if (index >= COUNCIL_TOKENS)
-        return false;
-    *status = (struct keystore_status){
-        .name = names[index],
-        .is_open = !tokens->is_locked[index],
-        .token = {.state = tokens->is_locked[index] ? TOKEN_LOCKED : TOKEN_READY}};
-    return true;
-}
-
 static bool is_open(const struct keystore_key *key, size_t i)
 {
     (void)key;
@@ -224,7 +212,6 @@ static enum err lock(struct keystore *keystore, const char *name, struct detail 
 
 const struct custody_token_ops council_token_ops = {
     .keys = &memstore_ops,
-    .get_status = get_status,
     .is_open = is_open,
     .add_key = add_key,
     .drop_key = drop_key,
