@@ -6,8 +6,9 @@
 #   certs/                    ca, signing, decryption, ec-signing, ec-decryption, peer (.pem);
 #                             audit.pub.pem, the public half of the audit key
 #   token/                    SoftHSM's configuration and objects
-#   hsmd/                     hsmd.conf, CURVE key, PINs, socket, audit log
+#   hsmd/                     hsmd.conf, CURVE keys, PINs, sockets, registry, audit log
 #   gateway/                  sealgate.conf, CURVE key, store, spool
+#   officer/                  hsmctl.conf, the officer's key and its passphrase
 #   authority/                the CA's own right to its key: CURVE key, openssl.cnf
 
 LABELS=(signing decryption ec-signing ec-decryption)
@@ -22,9 +23,10 @@ make_sandbox() {
     fi
     mkdir "$DIR/certs"
     (umask 077 && mkdir "$DIR/token" "$DIR/token/objects" "$DIR/hsmd" "$DIR/gateway" \
-        "$DIR/gateway/spool" "$DIR/authority")
+        "$DIR/gateway/spool" "$DIR/authority" "$DIR/officer")
     make_token
     make_transport_keys
+    make_officer
     write_openssl_conf "$DIR/openssl.cnf" gateway/gateway
     write_env
     # Keys first, their certificates after: the CA signs through hsmd and the provider itself.
@@ -103,12 +105,29 @@ make_transport_keys() {
     "$BUILD/bin/hsmd" keygen "$DIR/authority/authority"
 }
 
+# The one officer of the sandbox, whose word is enough. The passphrase of the key is beside it.
+make_officer() {
+    "$BUILD/bin/hsmd" keygen "$DIR/hsmd/officers-server"
+    new_secret_file "$DIR/officer/passphrase"
+    (cd "$DIR/officer" && "$BUILD/bin/hsmctl" officer keygen officer --passphrase-fd 3 \
+        3<passphrase >/dev/null) || die "no key for the officer"
+    cat >"$DIR/officer/hsmctl.conf" <<-END
+	# made by tools/sandbox; hsmctl(1)
+	endpoint = 'ipc://$DIR/hsmd/officers.sock'
+	server-key-file = '$DIR/hsmd/officers-server.pub'
+	key-file = 'officer.key'
+	END
+}
+
 # In single quotes: libConfuse expands ${NAME} in double ones.
 write_hsmd_conf() {
     cat >"$DIR/hsmd/hsmd.conf" <<-END
 	# made by tools/sandbox; hsmd.conf(5)
 	listen = { 'ipc://$DIR/hsmd/data.sock' }
 	server-key-file = 'server.key'
+	officers-listen = { 'ipc://$DIR/hsmd/officers.sock' }
+	officers-server-key-file = 'officers-server.key'
+	officer officer { role = officer  file = '../officer/officer.pub' }
 	state-directory = '.'
 	log = stderr
 	token main {
