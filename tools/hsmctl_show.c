@@ -98,25 +98,37 @@ static enum err print_key(const json_t *key)
     return err;
 }
 
+// Certificates or the public half, as PEM. ERR_PERM: there is none.
+static enum err print_pem(const json_t *key, const char *field, const char *what,
+                          struct detail *detail)
+{
+    const char *pem = json_string_value(json_object_get(key, field));
+    if (!pem || !*pem)
+        return err_set(detail, ERR_PERM, "there is no %s this key", what);
+    print_text(stdout, pem, true);
+    return ERR_OK;
+}
+
 enum err run_key_show(struct call *call, struct detail *detail)
 {
     json_t *body = NULL;
+    if (call_has(call, OPTION_PEM) && call_has(call, OPTION_PUBLIC))
+        return err_set(detail, ERR_PERM, "--pem and --public: one at a time");
     enum err err = session_read(call, READ_KEYS, call->argument[0], &body, detail);
+    if (err != ERR_OK)
+        return err;
     const json_t *key = json_array_get(body, 0);
-    const char *pem = json_string_value(json_object_get(key, "certificate_pem"));
-    if (err == ERR_OK && !key) {
-        call->failure = HSMCTL_EXIT_BAD;
+    call->failure = HSMCTL_EXIT_BAD;
+    if (!key)
         err = err_set(detail, ERR_PERM, "there is no such key");
-    } else if (err == ERR_OK && call_has(call, OPTION_PEM) && (!pem || !*pem)) {
-        call->failure = HSMCTL_EXIT_BAD;
-        err = err_set(detail, ERR_PERM, "there is no certificate beside this key");
-    } else if (err == ERR_OK && call_has(call, OPTION_JSON)) {
+    else if (call_has(call, OPTION_JSON))
         err = print_json(key, detail);
-    } else if (err == ERR_OK && call_has(call, OPTION_PEM)) {
-        print_text(stdout, pem, true);
-    } else if (err == ERR_OK) {
+    else if (call_has(call, OPTION_PEM))
+        err = print_pem(key, "certificate_pem", "certificate beside", detail);
+    else if (call_has(call, OPTION_PUBLIC))
+        err = print_pem(key, "public_key_pem", "public half known of", detail);
+    else
         err = print_key(key);
-    }
     json_decref(body);
     return err;
 }

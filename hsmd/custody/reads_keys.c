@@ -89,6 +89,19 @@ static void put_certificates(struct reading *reading, json_t *item, struct bytes
     BIO_free(pem);
 }
 
+// PEM, as it is handed to who verifies: the auditor with the audit key.
+static json_t *public_text(struct bytes public_key)
+{
+    char *text = NULL;
+    BIO *pem = public_key.len ? BIO_new(BIO_s_mem()) : NULL;
+    bool ok =
+        pem && PEM_write_bio(pem, PEM_STRING_PUBLIC, "", public_key.data, (long)public_key.len) > 0;
+    long len = ok ? BIO_get_mem_data(pem, &text) : 0;
+    json_t *value = len > 0 ? json_stringn(text, (size_t)len) : json_null();
+    BIO_free(pem);
+    return value;
+}
+
 // The type from the public key, which is the same in all tokens.
 static json_t *type_text(struct bytes public_key)
 {
@@ -150,6 +163,7 @@ static enum err see_key(void *context, const struct store_key *key)
     reads_put(reading, item, "algorithms", reads_set(key->algorithms, reads_algorithm));
     reads_put(reading, item, "limits", reads_limits(&key->limits));
     reads_put(reading, item, "public_key_sha256", reads_sha256(key->public_key));
+    reads_put(reading, item, "public_key_pem", public_text(key->public_key));
     reads_put(reading, item, "created", json_string(key->created));
     put_token_side(reading, item, key);
     put_certificates(reading, item, key->certificates);

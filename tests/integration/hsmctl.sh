@@ -41,6 +41,14 @@ check "a request, and its signature" openssl req -in "$WORK/csr.pem" -noout -ver
 agreed key self-sign signing --common-name mail.a.example --domains mail.a.example --days 30 \
     >"$WORK/own.pem" 2>/dev/null
 check "a certificate of its own" openssl x509 -in "$WORK/own.pem" -noout -checkend 86400
+for type in rsa:2048 ec:p256; do
+    agreed key generate "decryption-${type%:*}" --type "$type" --purpose smime-decrypt >/dev/null
+    agreed key csr "decryption-${type%:*}" --common-name mail.a.example >"$WORK/csr.pem" 2>/dev/null
+    check "a request of a key that decrypts, $type" openssl req -in "$WORK/csr.pem" -noout -verify
+done
+as dave key show signing --public >"$WORK/public.pem"
+check "the public half, as the certificate has it" \
+    cmp "$WORK/public.pem" <(openssl x509 -in "$WORK/own.pem" -noout -pubkey)
 check "it is put beside the key" agreed key certificate signing "$WORK/own.pem"
 check "... where all see it" says 'BEGIN CERTIFICATE' as dave key show signing --pem
 check "enabled" agreed key enable signing
