@@ -135,7 +135,7 @@ static void test_examples(void **state)
         examples++;
         at = end + 1;
     }
-    assert_int_equal(examples, 2);
+    assert_int_equal(examples, 3);
     unlink(path);
     for (unsigned i = 0; i < 3; i++) {
         snprintf(path, sizeof path, "%s/%s.pub", dir, officers[i]);
