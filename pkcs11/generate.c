@@ -5,9 +5,22 @@
 
 struct job {
     const struct token_key_wish *wish;
-    struct bytes curve; // EC: CKA_EC_PARAMS
+    struct bytes curve; // but of RSA: CKA_EC_PARAMS
     bool has_begun;     // there may be objects of ours in the token
 };
+
+static CK_MECHANISM_TYPE mechanism_of(enum token_key_type type)
+{
+    switch (type) {
+    case TOKEN_KEY_RSA:
+        return CKM_RSA_PKCS_KEY_PAIR_GEN;
+    case TOKEN_KEY_EC:
+        return CKM_EC_KEY_PAIR_GEN;
+    case TOKEN_KEY_ED25519:
+        break;
+    }
+    return CKM_EC_EDWARDS_KEY_PAIR_GEN;
+}
 
 static CK_RV generate_pair(struct token_session *session, const struct job *job, bool is_strict)
 {
@@ -17,7 +30,7 @@ static CK_RV generate_pair(struct token_session *session, const struct job *job,
     CK_OBJECT_HANDLE public_object, private_object;
     CK_ULONG bits = wish->bits;
     bool is_rsa = wish->type == TOKEN_KEY_RSA;
-    CK_MECHANISM mechanism = {is_rsa ? CKM_RSA_PKCS_KEY_PAIR_GEN : CKM_EC_KEY_PAIR_GEN, NULL, 0};
+    CK_MECHANISM mechanism = {mechanism_of(wish->type), NULL, 0};
     wish_put_public(&public, wish, wish->type);
     wish_put_private(&private, wish, wish->type, is_strict);
     if (is_rsa) {
@@ -31,6 +44,21 @@ static CK_RV generate_pair(struct token_session *session, const struct job *job,
                                                  &public_object, &private_object);
 }
 
+// Not every token takes every attribute, nor Ed25519 by every name. What counts is checked below.
+static CK_RV generate_somehow(struct token_session *session, struct job *job)
+{
+    CK_RV rv = CKR_OK;
+    unsigned names = job->wish->type == TOKEN_KEY_ED25519 ? EDWARDS_NAMES : 1;
+    for (unsigned i = 0; i < 2 * names; i++) {
+        if (job->wish->type == TOKEN_KEY_ED25519)
+            job->curve = edwards_name(i / 2);
+        rv = generate_pair(session, job, i % 2 == 0);
+        if (rv == CKR_OK || rv_damage(rv) != DAMAGE_NONE)
+            break;
+    }
+    return rv;
+}
+
 static enum err generate(struct token_session *session, void *arg, struct detail *detail)
 {
     struct job *job = arg;
@@ -39,9 +67,7 @@ static enum err generate(struct token_session *session, void *arg, struct detail
     if (err)
         return err;
     job->has_begun = true;
-    CK_RV rv = generate_pair(session, job, true);
-    if (rv != CKR_OK && rv_damage(rv) == DAMAGE_NONE)
-        rv = generate_pair(session, job, false); // what counts is checked below
+    CK_RV rv = generate_somehow(session, job);
     if (rv != CKR_OK)
         return session_fail(session, rv, "C_GenerateKeyPair", detail);
     return wish_verify(session, job->wish, true, bytes_of(NULL, 0), detail);
@@ -52,7 +78,8 @@ static enum err check(const struct token *token, const struct token_key_wish *wi
 {
     const struct mechanisms *can = &token->can;
     bool is_rsa = wish->type == TOKEN_KEY_RSA;
-    if (!is_rsa && wish->type != TOKEN_KEY_EC)
+    bool is_ed25519 = wish->type == TOKEN_KEY_ED25519;
+    if (!is_rsa && !is_ed25519 && wish->type != TOKEN_KEY_EC)
         return err_set(detail, ERR_PERM, "no such type of key");
     enum err err = wish_check(wish, wish->type, detail);
     if (err)
@@ -61,9 +88,10 @@ static enum err check(const struct token *token, const struct token_key_wish *wi
         (wish->bits < TOKEN_RSA_BITS_MIN || wish->bits > TOKEN_RSA_BITS_MAX || wish->bits % 8 != 0))
         return err_set(detail, ERR_PERM, "an RSA key has %d to %d bits here, in steps of 8",
                        TOKEN_RSA_BITS_MIN, TOKEN_RSA_BITS_MAX);
-    if (!is_rsa && curve_nid(wish->bits) == NID_undef)
+    if (!is_rsa &&
+        (is_ed25519 ? wish->bits != 8 * EDWARDS_SIZE : curve_nid(wish->bits) == NID_undef))
         return err_set(detail, ERR_PERM, "no curve of %u bits is supported", wish->bits);
-    if (!(is_rsa ? can->rsa_generate : can->ec_generate))
+    if (!(is_rsa ? can->rsa_generate : is_ed25519 ? can->eddsa_generate : can->ec_generate))
         return err_set(detail, ERR_PERM, "token %s: it cannot generate such keys", token->name);
     if (is_rsa && (wish->bits < can->rsa_bits_min || wish->bits > can->rsa_bits_max))
         return err_set(detail, ERR_PERM, "token %s: RSA keys have %lu to %lu bits there",
