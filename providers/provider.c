@@ -194,10 +194,13 @@ static const OSSL_ALGORITHM *provider_query(void *provctx, int operation, int *n
     static const OSSL_ALGORITHM keymgmts[] = {
         {PROVIDER_RSA_NAMES, PROVIDER_PROPERTIES, keymgmt_rsa_functions, "RSA keys in hsmd"},
         {PROVIDER_EC_NAMES, PROVIDER_PROPERTIES, keymgmt_ec_functions, "EC keys in hsmd"},
+        {PROVIDER_ED25519_NAMES, PROVIDER_PROPERTIES, keymgmt_ed25519_functions,
+         "Ed25519 keys in hsmd"},
         {NULL, NULL, NULL, NULL}};
     static const OSSL_ALGORITHM signatures[] = {
         {PROVIDER_RSA_NAMES, PROVIDER_PROPERTIES, signature_rsa_functions, "PKCS #1 v1.5 and PSS"},
         {"ECDSA", PROVIDER_PROPERTIES, signature_ecdsa_functions, "ECDSA"},
+        {PROVIDER_ED25519_NAMES, PROVIDER_PROPERTIES, signature_ed25519_functions, "Ed25519"},
         {NULL, NULL, NULL, NULL}};
     static const OSSL_ALGORITHM ciphers[] = {{PROVIDER_RSA_NAMES, PROVIDER_PROPERTIES,
                                               asymcipher_rsa_functions, "PKCS #1 v1.5 and OAEP"},
@@ -208,6 +211,7 @@ static const OSSL_ALGORITHM *provider_query(void *provctx, int operation, int *n
     static const OSSL_ALGORITHM encoders[] = {
         {PROVIDER_RSA_NAMES, PROVIDER_PROPERTIES ",output=text", encoder_text_functions, NULL},
         {PROVIDER_EC_NAMES, PROVIDER_PROPERTIES ",output=text", encoder_text_functions, NULL},
+        {PROVIDER_ED25519_NAMES, PROVIDER_PROPERTIES ",output=text", encoder_text_functions, NULL},
         {NULL, NULL, NULL, NULL}};
     static const OSSL_ALGORITHM stores[] = {
         {PROVIDER_SCHEME, PROVIDER_PROPERTIES, store_functions, "keys and certificates of hsmd"},
