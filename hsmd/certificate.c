@@ -66,14 +66,12 @@ enum err certificate_load(const char *path, struct buf *der, struct detail *deta
 void certificate_add_flaw(struct detail *list, const char *fmt, ...)
 {
     size_t len = strlen(list->text);
+    struct detail flaw;
     va_list ap;
-    if (len && len + 2 < sizeof list->text) {
-        memcpy(list->text + len, "; ", 3);
-        len += 2;
-    }
     va_start(ap, fmt);
-    vsnprintf(list->text + len, sizeof list->text - len, fmt, ap);
+    vsnprintf(flaw.text, sizeof flaw.text, fmt, ap);
     va_end(ap);
+    snprintf(list->text + len, sizeof list->text - len, "%s%s", len ? "; " : "", flaw.text);
 }
 
 static void look_at_signing(uint32_t usage, struct detail *flaws, struct detail *doubts)

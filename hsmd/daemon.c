@@ -19,6 +19,7 @@
 #include "hsmd/server/server.h"
 #include "hsmd/server/server_key.h"
 #include "hsmd/server/zap.h"
+#include "hsmd/state_directory.h"
 #include "hsmd/watch/status.h"
 #include "hsmd/ticker.h"
 
@@ -53,24 +54,9 @@ struct daemon {
     struct http *http; // NULL: not configured
 };
 
-static enum err check_state_directory(const char *path, struct detail *detail)
-{
-    struct stat st;
-    if (stat(path, &st) != 0)
-        return err_errno(detail, ERR_PERM, "state directory: %s", path);
-    if (!S_ISDIR(st.st_mode))
-        return err_set(detail, ERR_PERM, "state directory: %s: not a directory", path);
-    if ((st.st_mode & 077) != 0 || (st.st_uid != geteuid() && geteuid() != 0))
-        return err_set(detail, ERR_PERM,
-                       "state directory: %s: mode %04o, owner %u: others may enter it (chmod 0700)",
-                       path, st.st_mode & 07777u, st.st_uid);
-    return ERR_OK;
-}
-
 static enum err load_server_key(const char *file, const char *what, struct secret *key,
-                                struct detail *detail)
+                                char public_key[REGISTRY_PUBLIC_KEY_SIZE], struct detail *detail)
 {
-    char public_key[REGISTRY_PUBLIC_KEY_SIZE];
     enum err err = secret_init(key, SECRET_FILE_MAX, detail);
     if (err == ERR_OK)
         err = server_key_load(file, key, public_key, detail);
@@ -109,11 +95,29 @@ static enum err check_endpoints(const char *const *endpoints, size_t count, stru
     return ERR_OK;
 }
 
-static enum err check_server_key(const char *file, const char *what, struct detail *detail)
+static enum err look_at_server_key(const char *file, const char *what,
+                                   char public_key[REGISTRY_PUBLIC_KEY_SIZE], struct detail *detail)
 {
     struct secret key = {0};
-    enum err err = load_server_key(file, what, &key, detail);
+    enum err err = load_server_key(file, what, &key, public_key, detail);
     secret_clear(&key);
+    return err;
+}
+
+// With one key for both sockets a gateway could be led to the officers', and an officer to the
+// gateways', by whoever sits between.
+static enum err check_server_keys(const struct config *config, struct detail *detail)
+{
+    char data[REGISTRY_PUBLIC_KEY_SIZE] = "";
+    char officers[REGISTRY_PUBLIC_KEY_SIZE] = "";
+    enum err err = look_at_server_key(config->server_key_file, "server key", data, detail);
+    if (err == ERR_OK && config->officers_listen_count)
+        err = look_at_server_key(config->officers_server_key_file, "officers' server key", officers,
+                                 detail);
+    if (err == ERR_OK && strcmp(data, officers) == 0)
+        err = err_set(detail, ERR_PERM,
+                      "officers' server key: it is the server key too: make one of its own with "
+                      "'hsmd keygen'");
     return err;
 }
 
@@ -122,11 +126,9 @@ enum err daemon_check(const struct config *config, struct detail *detail)
 {
     enum err err = config_check_former(config, detail);
     if (err == ERR_OK)
-        err = check_server_key(config->server_key_file, "server key", detail);
-    if (err == ERR_OK && config->officers_listen_count)
-        err = check_server_key(config->officers_server_key_file, "officers' server key", detail);
+        err = check_server_keys(config, detail);
     if (err == ERR_OK && access(config->state_directory, F_OK) == 0)
-        err = check_state_directory(config->state_directory, detail);
+        err = state_directory_check(config->state_directory, detail);
     for (size_t i = 0; i < config->token_count && err == ERR_OK; i++)
         err = check_token(&config->tokens[i], detail);
     if (err == ERR_OK)
@@ -136,13 +138,6 @@ enum err daemon_check(const struct config *config, struct detail *detail)
     if (err == ERR_OK && !config->officers_listen_count)
         log_warning("check", "err", "no officers-listen: nobody can change the registry");
     return err;
-}
-
-static enum err make_state_directory(const char *path, struct detail *detail)
-{
-    if (mkdir(path, 0700) != 0 && errno != EEXIST)
-        return err_errno(detail, ERR_PERM, "state directory: %s", path);
-    return check_state_directory(path, detail);
 }
 
 static unsigned tick_keystore(void *context)
@@ -277,7 +272,8 @@ static enum err open_server(struct daemon *daemon, struct detail *detail)
         return err_set(detail, ERR_TEMP, "out of memory");
     for (size_t i = 0; i < config->token_count; i++)
         workers[i] = config->tokens[i].sessions;
-    enum err err = load_server_key(config->server_key_file, "server key", &key, detail);
+    char public_key[REGISTRY_PUBLIC_KEY_SIZE];
+    enum err err = load_server_key(config->server_key_file, "server key", &key, public_key, detail);
     const struct server_conf conf = {.domain = ZAP_DOMAIN_DATA,
                                      .endpoints = config->listen,
                                      .endpoint_count = config->listen_count,
@@ -305,8 +301,9 @@ static enum err open_officers(struct daemon *daemon, struct detail *detail)
     const unsigned workers[] = {1};
     if (!config->officers_listen_count)
         return ERR_OK;
-    enum err err =
-        load_server_key(config->officers_server_key_file, "officers' server key", &key, detail);
+    char public_key[REGISTRY_PUBLIC_KEY_SIZE];
+    enum err err = load_server_key(config->officers_server_key_file, "officers' server key", &key,
+                                   public_key, detail);
     const struct server_conf conf = {.domain = ZAP_DOMAIN_OFFICERS,
                                      .endpoints = config->officers_listen,
                                      .endpoint_count = config->officers_listen_count,
@@ -373,7 +370,9 @@ static enum err start(struct daemon *daemon, struct detail *detail)
     };
     enum err err = config_check_former(daemon->config, detail);
     if (err == ERR_OK)
-        err = make_state_directory(daemon->config->state_directory, detail);
+        err = check_server_keys(daemon->config, detail);
+    if (err == ERR_OK)
+        err = state_directory_make(daemon->config->state_directory, detail);
     for (size_t i = 0; i < sizeof steps / sizeof *steps && err == ERR_OK; i++)
         err = steps[i](daemon, detail);
     return err;

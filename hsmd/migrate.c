@@ -22,6 +22,7 @@
 #include "hsmd/config.h"
 #include "hsmd/former.h"
 #include "hsmd/registry/store.h"
+#include "hsmd/state_directory.h"
 
 #define FILE_SIZE_MAX ((size_t)4 * 1024 * 1024)
 #define FORMER_SUFFIX ".before-migration"
@@ -54,6 +55,50 @@ static void put_public_key(struct bytes certificates, struct buf *out)
     EVP_PKEY_free(key);
     X509_free(certificate);
     ERR_clear_error();
+}
+
+struct naming {
+    const struct store_key *key;
+    char other[TEXT_NAME_MAX + 1]; // another name of it; "": none
+    bool is_by_certificate;
+};
+
+// Without an id the label alone says which one it is.
+static bool is_same_place(const struct store_place *a, const struct store_place *b)
+{
+    bool is_same_id = !a->id_len || !b->id_len ||
+                      bytes_equal(bytes_of(a->id, a->id_len), bytes_of(b->id, b->id_len));
+    return strcmp(a->token, b->token) == 0 && strcmp(a->label, b->label) == 0 && is_same_id;
+}
+
+static enum err see_other(void *context, const struct store_key *other)
+{
+    struct naming *naming = context;
+    const struct store_key *key = naming->key;
+    bool is_by_certificate = key->public_key.len && bytes_equal(key->public_key, other->public_key);
+    if (!is_by_certificate && !is_same_place(&key->places[0], &other->places[0]))
+        return ERR_OK;
+    snprintf(naming->other, sizeof naming->other, "%s", other->name);
+    naming->is_by_certificate = is_by_certificate;
+    return ERR_OK;
+}
+
+// A key has one name: under two it could be used as the one purpose forbids, and grants, limits and
+// states would be of no avail. Of a key in two objects only its certificates can tell that here.
+static enum err check_one_name(struct store *store, const struct store_key *key,
+                               struct detail *detail)
+{
+    struct naming naming = {.key = key};
+    enum err err = store_each_key(store, NULL, see_other, &naming, detail);
+    if (err == ERR_OK && naming.other[0])
+        err =
+            err_set(detail, ERR_PERM,
+                    naming.is_by_certificate
+                        ? "key %s: certificate: its certificate is of the same key as that of key "
+                          "%s: a key has one name"
+                        : "key %s: it is the same key in the token as key %s: a key has one name",
+                    key->name, naming.other);
+    return err;
 }
 
 static enum err load_certificates(const struct config_key *from, struct buf *certificates,
@@ -98,6 +143,8 @@ static enum err move_key(struct store *store, const struct config_key *from, con
     if (key.certificates.len)
         put_public_key(key.certificates, &public_key);
     key.public_key = buf_bytes(&public_key);
+    if (err == ERR_OK)
+        err = check_one_name(store, &key, detail);
     if (err == ERR_OK)
         err = store_add_key(store, &key, detail);
     buf_clear(&certificates);
@@ -321,7 +368,9 @@ static enum err migrate_config(const struct config *config, struct migration *mi
         return err;
     bool is_new_directory = mkdir(config->state_directory, 0700) == 0;
     bool is_new_store = access(migration->registry, F_OK) != 0;
-    err = store_open(migration->registry, &store, detail);
+    err = state_directory_check(config->state_directory, detail);
+    if (err == ERR_OK)
+        err = store_open(migration->registry, &store, detail);
     if (err == ERR_OK)
         err = move_into(store, &move, detail);
     store_close(store);

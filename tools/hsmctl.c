@@ -53,16 +53,17 @@ static int run(struct call *call, struct detail *detail)
     return err == ERR_OK ? call->status : print_error(call, err, detail);
 }
 
-static int main_audit(int argc, char **argv)
+// Commands that parse their own options.
+static int main_raw(const char *group, int (*command)(int argc, char **argv), int argc, char **argv)
 {
     for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
             puts("usage:");
-            help_group(stdout, "audit");
+            help_group(stdout, group);
             return HSMCTL_EXIT_GOOD;
         }
     }
-    return hsmctl_audit(argc, argv);
+    return command(argc, argv);
 }
 
 int main(int argc, char **argv)
@@ -72,7 +73,9 @@ int main(int argc, char **argv)
     int status = HSMCTL_EXIT_GOOD;
     log_open("hsmctl", LOG_SINK_STDERR, LOG_LEVEL_ERROR);
     if (argc > 2 && strcmp(argv[1], "audit") == 0 && strcmp(argv[2], "fetch") != 0)
-        return main_audit(argc - 1, argv + 1);
+        return main_raw("audit", hsmctl_audit, argc - 1, argv + 1);
+    if (argc > 1 && strcmp(argv[1], "bench") == 0)
+        return main_raw("bench", hsmctl_bench, argc - 1, argv + 1);
     enum err err = call_parse(&call, argc, argv, &detail);
     if (call_has(&call, OPTION_VERSION)) {
         puts("hsmctl " SEALGATE_VERSION);

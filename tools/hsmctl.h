@@ -198,6 +198,7 @@ int hsmctl_audit(int argc, char **argv);
 int hsmctl_audit_verify(int argc, char **argv);
 int hsmctl_audit_show(int argc, char **argv);
 int hsmctl_audit_export(int argc, char **argv);
+int hsmctl_bench(int argc, char **argv);
 
 // Prints "hsmctl: ..." and how to get help; returns HSMCTL_EXIT_TROUBLE.
 int hsmctl_usage_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

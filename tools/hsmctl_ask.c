@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Echo is off only while a secret is typed. A signal that comes meanwhile is kept until the
-// terminal is as it was, then it is sent to this process again, with what it does by default.
+// terminal is as it was, then it is sent to this process again, with what it does by default. Who
+// was stopped and comes back is asked again.
 #include "tools/hsmctl_ask.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -69,6 +71,11 @@ static enum err terminal_open(struct terminal *terminal, bool is_quiet, struct d
     return err;
 }
 
+static bool was_stopped(void)
+{
+    return signal_seen == SIGTSTP || signal_seen == SIGTTIN || signal_seen == SIGTTOU;
+}
+
 static enum err show(int fd, const char *text, struct detail *detail)
 {
     for (size_t left = strlen(text); left;) {
@@ -81,6 +88,18 @@ static enum err show(int fd, const char *text, struct detail *detail)
     return ERR_OK;
 }
 
+// A signal may come between a look at signal_seen and the wait, so no wait is long.
+static ssize_t read_byte(int fd, uint8_t *byte)
+{
+    struct pollfd item = {.fd = fd, .events = POLLIN};
+    while (!signal_seen) {
+        if (poll(&item, 1, 200) > 0)
+            return read(fd, byte, 1);
+    }
+    errno = EINTR;
+    return -1;
+}
+
 // A line into place, byte by byte: what follows it belongs to others. room counts the final 0.
 static enum err read_line(int fd, uint8_t *place, size_t room, size_t *len, struct detail *detail)
 {
@@ -89,7 +108,7 @@ static enum err read_line(int fd, uint8_t *place, size_t room, size_t *len, stru
     enum err err = ERR_OK;
     ssize_t n = 0;
     *len = 0;
-    while ((n = read(fd, &byte, 1)) == 1 || (n < 0 && errno == EINTR && !signal_seen)) {
+    while ((n = read_byte(fd, &byte)) == 1 || (n < 0 && errno == EINTR && !signal_seen)) {
         if (n < 0)
             continue;
         if (byte == '\n')
@@ -121,18 +140,11 @@ static enum err check_secret(struct secret *out, enum err err, size_t len)
     return err;
 }
 
-enum err ask_secret(const char *prompt, int fd, struct secret *out, struct detail *detail)
+static enum err ask_quietly(const char *prompt, struct secret *out, size_t room,
+                            struct detail *detail)
 {
     struct terminal terminal;
     size_t len = 0;
-    size_t room = out->room > ASK_SECRET_MAX ? ASK_SECRET_MAX + 1 : out->room;
-    secret_wipe(out);
-    if (fd >= 0) {
-        enum err err = read_line(fd, out->data, room, &len, detail);
-        if (err != ERR_OK)
-            err = err_prefix(detail, err, "%s", prompt);
-        return check_secret(out, err, len);
-    }
     enum err err = terminal_open(&terminal, true, detail);
     if (err != ERR_OK)
         return err_prefix(detail, err, "%s", prompt);
@@ -143,6 +155,26 @@ enum err ask_secret(const char *prompt, int fd, struct secret *out, struct detai
         err = read_line(terminal.fd, out->data, room, &len, detail);
     err = check_secret(out, err, len); // wiped, if so, before the signal may end us
     terminal_close(&terminal);
+    return err;
+}
+
+enum err ask_secret(const char *prompt, int fd, struct secret *out, struct detail *detail)
+{
+    size_t len = 0;
+    size_t room = out->room > ASK_SECRET_MAX ? ASK_SECRET_MAX + 1 : out->room;
+    enum err err = ERR_OK;
+    secret_wipe(out);
+    if (fd >= 0) {
+        signal_seen = 0;
+        err = read_line(fd, out->data, room, &len, detail);
+        if (err != ERR_OK)
+            err = err_prefix(detail, err, "%s", prompt);
+        return check_secret(out, err, len);
+    }
+    do {
+        signal_seen = 0;
+        err = ask_quietly(prompt, out, room, detail);
+    } while (err != ERR_OK && was_stopped());
     return err;
 }
 
@@ -165,11 +197,10 @@ enum err ask_new_secret(const char *prompt, int fd, struct secret *out, struct d
     return err;
 }
 
-enum err ask_line(const char *text, const char *prompt, struct buf *out, struct detail *detail)
+static enum err ask_aloud(const char *text, const char *prompt, uint8_t *line, size_t room,
+                          size_t *len, struct detail *detail)
 {
     struct terminal terminal;
-    uint8_t line[ASK_SECRET_MAX + 1];
-    size_t len = 0;
     enum err err = terminal_open(&terminal, false, detail);
     if (err != ERR_OK)
         return err;
@@ -177,8 +208,20 @@ enum err ask_line(const char *text, const char *prompt, struct buf *out, struct 
     if (err == ERR_OK)
         err = show(terminal.fd, prompt, detail);
     if (err == ERR_OK)
-        err = read_line(terminal.fd, line, sizeof line, &len, detail);
+        err = read_line(terminal.fd, line, room, len, detail);
     terminal_close(&terminal);
+    return err;
+}
+
+enum err ask_line(const char *text, const char *prompt, struct buf *out, struct detail *detail)
+{
+    uint8_t line[ASK_SECRET_MAX + 1];
+    size_t len = 0;
+    enum err err = ERR_OK;
+    do {
+        signal_seen = 0;
+        err = ask_aloud(text, prompt, line, sizeof line, &len, detail);
+    } while (err != ERR_OK && was_stopped());
     buf_reset(out);
     if (err == ERR_OK && (err = buf_put(out, line, len)) != ERR_OK)
         err = err_set(detail, err, "the answer is too long");

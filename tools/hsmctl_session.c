@@ -34,12 +34,15 @@ enum err session_open(struct call *call, struct detail *detail)
     uint64_t timeout = 0;
     if (session->channel)
         return ERR_OK;
-    enum err err = hsmctl_conf_load(call->option[OPTION_CONFIG], &session->conf, detail);
+    // The second time around (status --watch) all but the connection is there.
+    enum err err = session->conf.endpoint
+                       ? ERR_OK
+                       : hsmctl_conf_load(call->option[OPTION_CONFIG], &session->conf, detail);
     if (err == ERR_OK)
         err = call_number(call, OPTION_TIMEOUT, 3600000, &timeout, detail);
     if (err == ERR_OK && timeout)
         session->conf.timeout_ms = (unsigned)timeout;
-    if (err == ERR_OK)
+    if (err == ERR_OK && !session->key.curve.data)
         err = read_key(call, session, detail);
     if (err != ERR_OK)
         return err;

@@ -228,6 +228,7 @@ static enum err watch(struct call *call, struct detail *detail)
 {
     for (;;) {
         json_t *status = NULL;
+        call->failure = HSMCTL_EXIT_TROUBLE;
         enum err err = session_read(call, READ_STATUS, NULL, &status, detail);
         bool is_away = err != ERR_OK && call->failure == HSMCTL_EXIT_AWAY;
         if (err != ERR_OK && !is_away)

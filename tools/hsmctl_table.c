@@ -253,6 +253,12 @@ static const struct command rows[] = {
      .arguments = "[--format csv|json] FILE...",
      .raw = hsmctl_audit,
      .what = "audit logs for other programs"},
+    {.words = "bench",
+     .arguments = "--module FILE --token LABEL --pin-fd N [--conf FILE] [--label LABEL] "
+                  "[--pairs N] [--seconds N] [--pid N] [--through FILE] [--json] "
+                  "KEY:OPERATION[:CALLERS]...",
+     .raw = hsmctl_bench,
+     .what = "what hsmd costs: the token directly, and through hsmd"},
 };
 
 const struct option_row *option_at(enum option_index index)

@@ -6,8 +6,9 @@
 #   certs/                    ca, signing, decryption, ec-signing, ec-decryption, peer (.pem);
 #                             audit.pub.pem, the public half of the audit key
 #   token/                    SoftHSM's configuration and objects
-#   hsmd/                     hsmd.conf, CURVE key, PINs, socket, audit log
+#   hsmd/                     hsmd.conf, CURVE keys, PINs, sockets, registry, audit log
 #   gateway/                  sealgate.conf, CURVE key, store, spool
+#   officer/                  hsmctl.conf, the officer's key and its passphrase
 #   authority/                the CA's own right to its key: CURVE key, openssl.cnf
 
 LABELS=(signing decryption ec-signing ec-decryption)
@@ -22,17 +23,18 @@ make_sandbox() {
     fi
     mkdir "$DIR/certs"
     (umask 077 && mkdir "$DIR/token" "$DIR/token/objects" "$DIR/hsmd" "$DIR/gateway" \
-        "$DIR/gateway/spool" "$DIR/authority")
+        "$DIR/gateway/spool" "$DIR/authority" "$DIR/officer")
     make_token
     make_transport_keys
+    make_officer
     write_openssl_conf "$DIR/openssl.cnf" gateway/gateway
     write_env
     # Keys first, their certificates after: the CA signs through hsmd and the provider itself.
-    write_hsmd_conf without-certificates
+    fill_registry without-certificates
     start_hsmd
     make_certificates
     stop_process "$DIR/hsmd/hsmd.pid" hsmd
-    write_hsmd_conf with-certificates
+    fill_registry with-certificates
     write_sealgate_conf
     if [[ $PEER != none ]]; then
         run_sealgate certificate add "$PEER" "$DIR/certs/peer.pem" >/dev/null
@@ -103,59 +105,106 @@ make_transport_keys() {
     "$BUILD/bin/hsmd" keygen "$DIR/authority/authority"
 }
 
-hsmd_key() { # ID LABEL PURPOSE WITH
-    local certificate=''
-    if [[ $4 == with-certificates ]]; then
-        certificate="certificate-file = '../certs/$2.pem'"
-    fi
-    cat <<-END
-	key $2 {
-	    token = main
-	    label = '$2'
-	    id = '$1'
-	    purpose = $3
-	    $certificate
-	}
+# The one officer of the sandbox, whose word is enough. The passphrase of the key is beside it.
+make_officer() {
+    "$BUILD/bin/hsmd" keygen "$DIR/hsmd/officers-server"
+    new_secret_file "$DIR/officer/passphrase"
+    (cd "$DIR/officer" && "$BUILD/bin/hsmctl" officer keygen officer --passphrase-fd 3 \
+        3<passphrase >/dev/null) || die "no key for the officer"
+    cat >"$DIR/officer/hsmctl.conf" <<-END
+	# made by tools/sandbox; hsmctl(1)
+	endpoint = 'ipc://$DIR/hsmd/officers.sock'
+	server-key-file = '$DIR/hsmd/officers-server.pub'
+	key-file = 'officer.key'
 	END
 }
 
 # In single quotes: libConfuse expands ${NAME} in double ones.
-write_hsmd_conf() { # with-certificates, without-certificates
-    {
-        cat <<-END
-		# made by tools/sandbox; hsmd.conf(5)
-		listen = { 'ipc://$DIR/hsmd/data.sock' }
-		server-key-file = 'server.key'
-		state-directory = '.'
-		log = stderr
-		token main {
-		    module = '$(softhsm_module)'
-		    label = '$DOMAIN'
-		    pin-file = 'pin'
-		}
-		END
-        hsmd_key 01 signing smime-sign "$1"
-        hsmd_key 02 decryption smime-decrypt "$1"
-        hsmd_key 03 ec-signing smime-sign "$1"
-        hsmd_key 04 ec-decryption smime-decrypt "$1"
-        cat <<-END
-		audit-key { token = main  label = 'audit'  id = '06' }
-		client gateway { public-key-file = '../gateway/gateway.pub' }
-		grant { client = gateway  key = signing  operations = { sign } }
-		grant { client = gateway  key = decryption  operations = { unwrap } }
-		grant { client = gateway  key = ec-signing  operations = { sign } }
-		grant { client = gateway  key = ec-decryption  operations = { agree } }
-		END
-        if [[ $CA_DIR == "$DIR" ]]; then
-            echo "# The CA of the sandbox. Not the gateway's to use."
-            hsmd_key 05 ca general "$1"
-            cat <<-END
-			client authority { public-key-file = '../authority/authority.pub' }
-			grant { client = authority  key = ca  operations = { sign } }
-			END
-        fi
-    } >"$DIR/hsmd/hsmd.conf"
+write_hsmd_conf() {
+    cat >"$DIR/hsmd/hsmd.conf" <<-END
+	# made by tools/sandbox; hsmd.conf(5)
+	listen = { 'ipc://$DIR/hsmd/data.sock' }
+	server-key-file = 'server.key'
+	officers-listen = { 'ipc://$DIR/hsmd/officers.sock' }
+	officers-server-key-file = 'officers-server.key'
+	officer officer { role = officer  file = '../officer/officer.pub' }
+	state-directory = '.'
+	log = stderr
+	token main {
+	    module = '$(softhsm_module)'
+	    label = '$DOMAIN'
+	    pin-file = 'pin'
+	}
+	END
 }
+
+# ---- what hsmd answers for: keys, clients, grants, in its registry ----
+
+registry_begin() { # CERTIFICATES: with-certificates, without-certificates; a new registry
+    CERTIFICATES=$1
+    rm -f "$DIR/hsmd/registry.db" "$DIR/hsmd/hsmd.conf.before-migration"
+    write_hsmd_conf
+}
+
+registry_key() { # ID LABEL PURPOSE
+    local certificate=''
+    if [[ $CERTIFICATES == with-certificates ]]; then
+        certificate="certificate-file = '../certs/$2.pem'"
+    fi
+    echo "key $2 { token = main  label = '$2'  id = '$1'  purpose = $3  $certificate }" \
+        >>"$DIR/hsmd/hsmd.conf"
+}
+
+registry_audit_key() { # ID LABEL
+    echo "audit-key { token = main  label = '$2'  id = '$1' }" >>"$DIR/hsmd/hsmd.conf"
+}
+
+registry_client() { # NAME PUBLIC-KEY-FILE
+    echo "client $1 { public-key-file = '$2' }" >>"$DIR/hsmd/hsmd.conf"
+}
+
+registry_grant() { # CLIENT KEY OPERATIONS
+    echo "grant { client = $1  key = $2  operations = { $3 } }" >>"$DIR/hsmd/hsmd.conf"
+}
+
+registry_end() {
+    "$BUILD/bin/hsmd" migrate -c "$DIR/hsmd/hsmd.conf" >"$DIR/hsmd/migrate.log" 2>&1 ||
+        die "hsmd migrate: $(cat "$DIR/hsmd/migrate.log")"
+}
+
+# One more: the registry is made anew from what it was made of.
+registry_add_key() { # ID LABEL PURPOSE OPERATIONS
+    local conf=$DIR/hsmd/hsmd.conf
+    CERTIFICATES=without-certificates
+    mv "$conf.before-migration" "$conf"
+    rm -f "$DIR/hsmd/registry.db"
+    registry_key "$1" "$2" "$3"
+    registry_grant gateway "$2" "$4"
+    registry_end
+}
+
+fill_registry() { # with-certificates, without-certificates
+    registry_begin "$1"
+    registry_key 01 signing smime-sign
+    registry_key 02 decryption smime-decrypt
+    registry_key 03 ec-signing smime-sign
+    registry_key 04 ec-decryption smime-decrypt
+    registry_audit_key 06 audit
+    registry_client gateway ../gateway/gateway.pub
+    registry_grant gateway signing sign
+    registry_grant gateway decryption unwrap
+    registry_grant gateway ec-signing sign
+    registry_grant gateway ec-decryption agree
+    if [[ $CA_DIR == "$DIR" ]]; then
+        # The CA of the sandbox. Not the gateway's to use.
+        registry_key 05 ca general
+        registry_client authority ../authority/authority.pub
+        registry_grant authority ca sign
+    fi
+    registry_end
+}
+
+# ---- hsmd ----
 
 start_hsmd() {
     if is_running "$DIR/hsmd/hsmd.pid" hsmd; then

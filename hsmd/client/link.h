@@ -33,6 +33,7 @@ struct link {
     struct link *next; // in the pool
     unsigned endpoint; // index in the client's list
     enum link_state state;
+    deadline_t trusted_until; // a reply came so lately that the monitor need not be asked
     void *socket;
     void *monitor;
 };
@@ -46,6 +47,9 @@ void link_abandon(struct link *link);
 
 // Reads what the monitor has to tell. Whether the connection may still be used.
 bool link_is_alive(struct link *link);
+// The same, but asks only if the last reply came some time ago. A connection that ended since is
+// noticed by link_send or link_receive.
+bool link_is_usable(struct link *link);
 
 // ERR_TEMP: the link is dead, its state says why.
 enum err link_send(struct link *link, struct bytes frame);

@@ -162,7 +162,7 @@ enum err pool_take(struct pool *pool, struct link_conf *conf, unsigned index, st
                    struct detail *detail)
 {
     for (struct link *idle; (idle = take_idle(pool, index)) != NULL;) {
-        if (idle->endpoint == index && link_is_alive(idle)) {
+        if (idle->endpoint == index && link_is_usable(idle)) {
             *link = idle;
             return ERR_OK;
         }

@@ -52,16 +52,17 @@ static enum err set_quorum(struct custody *custody, unsigned quorum, struct deta
 static enum err found(struct custody *custody, const struct officers *known, struct detail *detail)
 {
     const struct config *config = custody->conf.config;
+    size_t count = known->count ? 0 : config->officer_count;
     unsigned signers = known->signers;
     enum err err = ERR_OK;
-    for (size_t i = 0; i < config->officer_count && !known->count && err == ERR_OK; i++) {
+    for (size_t i = 0; i < count; i++)
         signers += config->officers[i].role == OFFICER_OFFICER;
+    if (config->quorum > signers)
+        return err_set(detail, ERR_PERM,
+                       "a quorum of %u, and only %u officers: nobody could ever agree",
+                       config->quorum, signers);
+    for (size_t i = 0; i < count && err == ERR_OK; i++)
         err = add_officer(custody, &config->officers[i], detail);
-    }
-    if (err == ERR_OK && config->quorum > signers)
-        err = err_set(detail, ERR_PERM,
-                      "a quorum of %u, and only %u officers: nobody could ever agree",
-                      config->quorum, signers);
     return err == ERR_OK ? set_quorum(custody, config->quorum, detail) : err;
 }
 

@@ -2,6 +2,7 @@
 // What is not well, each with its reason in a few words.
 #include <stdio.h>
 
+#include "hsmd/registry/store.h"
 #include "hsmd/watch/selftest.h"
 #include "hsmd/watch/status.h"
 
@@ -68,6 +69,37 @@ static const char *what_ails(const struct keystore_status *token)
     return token->token.failures ? "its last operation failed" : NULL;
 }
 
+// Where its tokens are well, and none of them has it, or has it so that it may be used.
+static bool is_missing(const struct status *status, const struct registry_key *key)
+{
+    struct keystore_status token;
+    bool is_in_one = false;
+    for (size_t i = 0; keystore_get_status(status->keystore, i, &token); i++) {
+        if (!keystore_key_is_in(key->store, i))
+            continue;
+        if (what_ails(&token))
+            return false; // which is a problem of its own
+        is_in_one = true;
+    }
+    for (size_t i = 0; is_in_one && i < STORE_PLACES_MAX; i++) {
+        if (keystore_key_is_open(key->store, i))
+            return false;
+    }
+    return is_in_one;
+}
+
+static void check_keys(const struct status *status, struct list *list)
+{
+    const struct registry_key *key = NULL;
+    const struct registry *registry = live_take(status->core->live);
+    for (size_t i = 0; status->keystore && (key = registry_key_at(registry, i)) != NULL; i++) {
+        if (key->state == WIRE_ENABLED && key->store && is_missing(status, key))
+            add(list, "key", key->name,
+                "its token does not have it, or not so that it may be used");
+    }
+    live_give(status->core->live, registry);
+}
+
 // Is one of them locked?
 static bool check_tokens(const struct status *status, struct list *list)
 {
@@ -94,6 +126,7 @@ enum status_state status_each_problem(const struct status *status, status_tell t
     struct list list = {.tell = tell, .context = context};
     check_audit(status, &list);
     bool is_locked = check_tokens(status, &list);
+    check_keys(status, &list);
     if (status->selftest)
         selftest_each_failed(status->selftest, add_failed, &list);
     if (is_locked)

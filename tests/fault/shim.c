@@ -8,6 +8,7 @@
 //     fail FUNCTION RV [NTH [TIMES]]  the NTH call from now (1: the next) of FUNCTION returns RV,
 //                                     TIMES times (default 0: until the file changes)
 //     delay FUNCTION|* MS             calls take MS milliseconds longer
+//     at-once FUNCTION N              of its delayed calls N run at a time, the others wait
 //     hang FUNCTION                   calls do not come back before the file changes
 //     sessions N                      C_OpenSession beyond N open ones: CKR_SESSION_COUNT
 //     pull [RV]                       the token is out; calls with a session return RV
@@ -15,8 +16,8 @@
 //     kill                            all sessions die once
 //     logout                          nobody is logged in any more, once
 //     hide MECHANISM                  the token lacks it
-//     token-flags FLAGS               further flags of C_GetTokenInfo (0x20000: final try of the
-//     PIN) der-points                      a peer's point must be a DER OCTET STRING
+//     token-flags FLAGS               further flags of C_GetTokenInfo (0x20000: the PIN's final
+//     try) der-points                      a peer's point must be a DER OCTET STRING
 //
 // Numbers as strtoul reads them. Write the file beside and rename it, so that no half is read.
 #include "tests/fault/shim_internal.h"

@@ -4,7 +4,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #define EXPORT __attribute__((visibility("default")))
@@ -31,10 +33,12 @@ static struct fault {
     unsigned nth, times; // calls to go; how often then
     bool is_on, for_ever;
     unsigned delay_ms, calls;
+    unsigned at_once, delayed; // how many are delayed at a time, the others wait; 0: all
     bool hangs;
     CK_FLAGS flags_after;
 } faults[FUNCTION_COUNT];
 
+static pthread_cond_t undelayed = PTHREAD_COND_INITIALIZER;
 static struct timespec control_time;
 static ino_t control_inode;
 
@@ -68,7 +72,9 @@ static void forget_sessions(void)
 static void clear(void)
 {
     unsigned hanging = shim_state.hanging;
-    memset(faults, 0, sizeof faults);
+    for (unsigned i = 0; i < FUNCTION_COUNT; i++)
+        faults[i] = (struct fault){.delayed = faults[i].delayed}; // they will leave
+    pthread_cond_broadcast(&undelayed);
     memset(&shim_state, 0, sizeof shim_state);
     shim_state.hanging = hanging;
 }
@@ -120,6 +126,8 @@ static void apply(char *line)
         set_fail(find(argument[0]), number[1], (unsigned)number[2], (unsigned)number[3]);
     else if (strcmp(word, "delay") == 0 && argument[1])
         set_delay(strcmp(argument[0], "*") == 0 ? NULL : argument[0], (unsigned)number[1]);
+    else if (strcmp(word, "at-once") == 0 && argument[1])
+        faults[find(argument[0])].at_once = (unsigned)number[1];
     else if (strcmp(word, "hang") == 0 && argument[0])
         faults[find(argument[0])].hangs = true;
     else if (strcmp(word, "sessions") == 0)
@@ -162,6 +170,22 @@ static void read_control(void)
         fclose(file);
 }
 
+// As many at a time as the token can do. Lock held, and given up meanwhile.
+static void delay(struct fault *fault)
+{
+    while (fault->at_once && fault->delayed >= fault->at_once)
+        pthread_cond_wait(&undelayed, &shim_lock);
+    unsigned ms = fault->delay_ms;
+    fault->delayed++;
+    pthread_mutex_unlock(&shim_lock);
+    const struct timespec time = {.tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000};
+    prctl(PR_SET_TIMERSLACK, 1UL); // not 50 us longer
+    nanosleep(&time, NULL);
+    pthread_mutex_lock(&shim_lock);
+    fault->delayed--;
+    pthread_cond_signal(&undelayed);
+}
+
 // What the call returns instead of being passed on, or CKR_OK.
 CK_RV shim_enter(enum function at, char kind)
 {
@@ -189,10 +213,9 @@ CK_RV shim_enter(enum function at, char kind)
     } else if (shim_state.is_out && kind != 'm') {
         rv = kind == 's' ? shim_state.out_rv : CKR_TOKEN_NOT_PRESENT;
     }
-    unsigned delay = fault->delay_ms;
+    if (fault->delay_ms)
+        delay(fault);
     pthread_mutex_unlock(&shim_lock);
-    if (delay)
-        usleep(delay * 1000);
     return rv;
 }
 

@@ -41,15 +41,8 @@ import_keys() {
         import_object privkey "$WORK/key.der" "$usage" --sensitive
         import_object pubkey "$WORK/pub.der" "$usage"
         rm -f "$WORK/key.der"
-        cat >>"$box/hsmd/hsmd.conf" <<END
-key corpus-$name {
-    token = main
-    label = "corpus-$name"
-    id = "$id"
-    purpose = smime-decrypt
-}
-grant { client = gateway  key = corpus-$name  operations = { unwrap, agree } }
-END
+        "$ROOT/tools/sandbox" key "$box" "$id" "corpus-$name" smime-decrypt 'unwrap, agree' ||
+            give_up "no key corpus-$name"
         cat >>"$conf" <<END
 identity corpus-$name { key = "hsmd:corpus-$name"  certificate-file = "$generated/pki/$name.crt"  use = decrypt }
 END

@@ -4,7 +4,7 @@
 . "$(dirname "$0")/common.sh"
 cd "$ROOT" || give_up "no $ROOT"
 
-for page in hsmd/hsmd.8 hsmd/hsmd.conf.5 hsmd/audit/hsmd-audit.5 tools/hsmctl.1 hsmd/wire/hsmd-protocol.7 providers/provider-hsmd.7 \
+for page in hsmd/hsmd.8 hsmd/hsmd.conf.5 hsmd/audit/hsmd-audit.5 tools/hsmctl.1 tools/hsmctl-bench.1 hsmd/wire/hsmd-protocol.7 providers/provider-hsmd.7 \
     gateway/sealgated.8 gateway/sealgate.conf.5 tools/sealgate.1; do
     check "$page is there" test -s "$page"
     check "$page is clean" mandoc -T lint -W warning "$page"
@@ -16,7 +16,7 @@ while read -r path; do
 done < <(grep -o '](\([A-Za-z][A-Za-z0-9_./-]*\))' README.md | tr -d '()]' | sort -u)
 check "INSTALL points to the list of packages" grep -q 'tools/packages.txt' INSTALL
 check "INSTALL says what a dead milter means" grep -q 'milter_default_action = tempfail' INSTALL
-for script in tools/test tools/demo tools/sandbox tools/build tools/install-packages; do
+for script in tools/test tools/demo tools/sandbox tools/build tools/install-packages tools/bench; do
     check "README or INSTALL names $script" grep -qF "$script" README.md INSTALL
 done
 # shellcheck disable=SC2016

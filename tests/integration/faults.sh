@@ -132,28 +132,35 @@ goes_through "when the token is in again"
 check "... by the same hsmd" test "$custodian" = "$(cat "$box/hsmd/hsmd.pid")" \
     -a -e "/proc/$custodian/exe"
 
-# token gone: hsmd does not start without it
+hsmd_says() { # TEXT
+    grep -q -- "$1" "$box/hsmd/hsmd.log"
+}
+# token gone: hsmd starts without it, says so, and finds it
 stop_process "$box/hsmd/hsmd.pid" hsmd
 mv "$box/token/objects" "$box/token/away"
 mkdir -m 700 "$box/token/objects"
-check_not "hsmd does not start without its token" restart_hsmd
-check "... and names the step" grep -q 'token' "$WORK/up.log"
+: >"$box/hsmd/hsmd.log"
+check "hsmd starts without its token" restart_hsmd
+check "... and names it" hsmd_says "token main: no token with the label 'a.example'"
 is_put_off "the token is gone"
 rmdir "$box/token/objects"
 mv "$box/token/away" "$box/token/objects"
-up >"$WORK/up.log" 2>&1
+check "it finds the token that is back" wait_for 30 hsmd_says 'token="main" state="back"'
 goes_through "when the token is back"
 
 # wrong PIN: tried once, not again
 stop_process "$box/hsmd/hsmd.pid" hsmd
 mv "$box/hsmd/pin" "$box/hsmd/pin.right"
 (umask 377 && echo 000000 >"$box/hsmd/pin")
-check_not "hsmd does not start with a wrong PIN" restart_hsmd
-check "... and says so" grep -q -i 'pin' "$WORK/up.log"
+: >"$box/hsmd/hsmd.log"
+check "hsmd starts with a wrong PIN" restart_hsmd
+check "... and says so" hsmd_says 'CKR_PIN_INCORRECT'
 is_put_off "the PIN is wrong"
 mv -f "$box/hsmd/pin.right" "$box/hsmd/pin"
-up >"$WORK/up.log" 2>&1
-goes_through "with the right PIN again"
+is_put_off "the right PIN is there and hsmd has not been started again"
+check "it was tried once" test "$(grep -c 'CKR_PIN_INCORRECT' "$box/hsmd/hsmd.log")" -eq 1
+restart_hsmd
+goes_through "with the right PIN and hsmd started again"
 
 # disk full where hsmd writes its audit log: it refuses
 mkdir "$WORK/small"

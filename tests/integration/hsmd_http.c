@@ -283,6 +283,46 @@ static void test_slow_and_many(void **state)
     assert_int_equal(hsmd_stop(&hsmd, SIGTERM), 0);
 }
 
+static long wait_health(long wanted)
+{
+    long status = 0;
+    for (int i = 0; i < 200 && status != wanted; i++) {
+        status = fetch("GET", "/healthz", NULL);
+        usleep(100000);
+    }
+    return status;
+}
+
+// hsmd starts though a token is away or refuses its PIN, or a key is not good enough; and says so.
+static void test_crippled(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *from, *to, *problem;
+    } rows[] = {
+        {"MODULE", "/nonexistent/module.so", "token main: it is not there\n"},
+        {"label = \"hsmd test\"", "label = \"another\"", "token main: it is not there\n"},
+        {"\"pin\"", "\"wrong-pin\"", "token main: it refused its PIN\n"},
+        {"\"p256\"", "\"p999\"", "key ec-signing: its token does not have it, or not so that "},
+        {"\"p256\"", "\"weak\"", "key ec-signing: its token does not have it, or not so that "},
+        {"\"p384\"", "\"sign-only\"", "key ec-decryption: its token does not have it, or not so "},
+        {"CERTS/rsa2048.pem", "CERTS/general.pem", "key signing: its token does not have it, or "},
+    };
+    char text[300];
+    assert_int_equal(file_write(hsmd_path(&hsmd, "wrong-pin"), BYTES_LITERAL("99999"), 0400, NULL),
+                     ERR_OK);
+    snprintf(text, sizeof text, "log-level = info\nmetrics-listen = \"127.0.0.1:%u\"\n", port);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        hsmd_configure(&hsmd, "log-level = info\n", text, rows[i].from, rows[i].to, NULL);
+        start();
+        assert_int_equal(fetch("GET", "/healthz", NULL), 503);
+        const char *problem = strstr(buf_text(&body), rows[i].problem);
+        if (!problem || problem != buf_text(&body) || strchr(problem, '\n')[1])
+            fail_msg("row %zu: %s", i, buf_text(&body));
+        assert_int_equal(hsmd_stop(&hsmd, SIGTERM), 0);
+    }
+}
+
 // 503 while the token's files are away, and 200 again.
 static void test_token_lost(void **state)
 {
@@ -306,7 +346,7 @@ static void test_token_lost(void **state)
     assert_int_equal(rename(away, tokens), 0);
     for (int i = 0; i < 50 && sign(client) != ERR_OK; i++)
         usleep(100000);
-    assert_int_equal(fetch("GET", "/healthz", NULL), 200);
+    assert_int_equal(wait_health(200), 200); // when the other keys are there again, too
     assert_int_equal(hsmd_stop(&hsmd, SIGTERM), 0);
     client_close(client);
 }
@@ -344,16 +384,6 @@ static void test_budget(void **state)
     assert_int_equal(hsmd_stop(&hsmd, SIGTERM), 0);
     unlink(hsmd_path(&hsmd, "state/budgets"));
     client_close(client);
-}
-
-static long wait_health(long wanted)
-{
-    long status = 0;
-    for (int i = 0; i < 200 && status != wanted; i++) {
-        status = fetch("GET", "/healthz", NULL);
-        usleep(100000);
-    }
-    return status;
 }
 
 // Nobody asks for anything, and it is noticed all the same that the token is gone and is back.
@@ -439,8 +469,9 @@ static void test_configuration(void **state)
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup(name, begin)
-    const struct CMUnitTest tests[] = {
-        TEST(test_metrics), TEST(test_hostile),   TEST(test_slow_and_many), TEST(test_token_lost),
-        TEST(test_budget),  TEST(test_self_test), TEST(test_configuration)};
+    const struct CMUnitTest tests[] = {TEST(test_metrics),       TEST(test_hostile),
+                                       TEST(test_slow_and_many), TEST(test_token_lost),
+                                       TEST(test_crippled),      TEST(test_budget),
+                                       TEST(test_self_test),     TEST(test_configuration)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -302,9 +302,16 @@ static void test_mistakes(void **state)
         {"certificate-file = signing.pem", "certificate-file = gw.pub", "no certificate in it"},
         {"log = stderr", "grant { client = gw key = signing operations = { sign } }",
          "two grants of client gw for key signing allow the same"},
+        {"label = old", "label = aud id = 06",
+         "key audit: it is the same key in the token as key old: a key has one name"},
+        {"audit-key {",
+         "key twin { token = main label = twin purpose = smime-sign certificate-file = signing.pem "
+         "}\naudit-key {",
+         "key twin: certificate: its certificate is of the same key as that of key signing"},
+        {"state-directory = state", "state-directory = '/'", "others may enter it"},
         {KEY_2, KEY_1, "has the same public CURVE key"},
         {"key old {",
-         "key audit-key { token = main label = x purpose = general }\n"
+         "key audit-key { token = main label = y purpose = general }\n"
          "key audit { token = main label = x purpose = general }\nkey old {",
          "rename one of them"},
         {"label = old",

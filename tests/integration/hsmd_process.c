@@ -35,7 +35,7 @@ static const char configuration[] =
     "key decryption { token = main label = \"rsa3072\" purpose = smime-decrypt }\n"
     "key ec-signing { token = main label = \"p256\" purpose = smime-sign }\n"
     "key ec-decryption { token = main label = \"p384\" purpose = smime-decrypt }\n"
-    "key general { token = main label = \"rsa2048\" purpose = general }\n"
+    "key general { token = main label = \"general\" purpose = general }\n"
     "client gateway { public-key-file = \"gw.pub\" }\n"
     "grant { client = gateway key = signing operations = { sign } }\n"
     "grant { client = gateway key = ec-signing operations = { sign } algorithms = { ecdsa } }\n"
@@ -63,6 +63,17 @@ static void replace(char *text, size_t size, const char *from, const char *to)
     }
 }
 
+// Where the text says that the state is; "" if it is not one of the directory's own.
+static void find_state(struct hsmd *hsmd, const char *text)
+{
+    static const char option[] = "state-directory = \"";
+    const char *at = strstr(text, option);
+    hsmd->state[0] = 0;
+    if (at && at[sizeof option - 1] != '/')
+        snprintf(hsmd->state, sizeof hsmd->state, "%.*s",
+                 (int)strcspn(at + sizeof option - 1, "\""), at + sizeof option - 1);
+}
+
 void hsmd_configure(struct hsmd *hsmd, ...)
 {
     char text[8192];
@@ -79,6 +90,8 @@ void hsmd_configure(struct hsmd *hsmd, ...)
     replace(text, sizeof text, "DIR", hsmd->dir);
     replace(text, sizeof text, "MODULE", softhsm_module());
     replace(text, sizeof text, "CERTS", certs);
+    find_state(hsmd, text);
+    hsmd->is_to_migrate = true;
     REQUIRE(file_write(hsmd_path(hsmd, "hsmd.conf"), bytes_of_text(text), 0600, NULL) == ERR_OK);
 }
 
@@ -129,11 +142,32 @@ int hsmd_run(struct hsmd *hsmd, char *output, size_t size, ...)
     return status;
 }
 
+int hsmd_migrate(struct hsmd *hsmd)
+{
+    char config[160];
+    char registry[80];
+    char output[8];
+    snprintf(config, sizeof config, "%s", hsmd_path(hsmd, "hsmd.conf"));
+    snprintf(registry, sizeof registry, "%s/registry.db", hsmd->state);
+    if (hsmd->state[0])
+        unlink(hsmd_path(hsmd, registry));
+    unlink(hsmd_path(hsmd, "hsmd.conf.before-migration"));
+    int status = hsmd_run(hsmd, output, sizeof output, "migrate", "-c", config, NULL);
+    hsmd->is_to_migrate = status != 0;
+    return status;
+}
+
 bool hsmd_start(struct hsmd *hsmd, int *status)
 {
     int ends[2];
     char ready[16] = "";
     char descriptor[16];
+    int migrated = hsmd->is_to_migrate ? hsmd_migrate(hsmd) : 0;
+    if (migrated != 0) {
+        if (status)
+            *status = migrated;
+        return false;
+    }
     REQUIRE(pipe(ends) == 0);
     fcntl(ends[0], F_SETFD, FD_CLOEXEC);
     snprintf(descriptor, sizeof descriptor, "%d", ends[1]);
@@ -213,13 +247,14 @@ void hsmd_setup(struct hsmd *hsmd)
     *hsmd = (struct hsmd){0};
     softhsm_setup(&hsmd->hsm, "hsmd test");
     softhsm_make_keys(&hsmd->hsm, SOFTHSM_RSA2048 | SOFTHSM_RSA3072 | SOFTHSM_P256 | SOFTHSM_P384);
-    static const struct softhsm_key flawed[] = {
+    static const struct softhsm_key others[] = {
         {.label = "weak", .id = 0x21, .kind = "P-256", .flags = SOFTHSM_EXTRACTABLE},
+        {.label = "general", .id = 0x25, .kind = "RSA-2048"},
         {.label = "shown", .id = 0x24, .kind = "P-256", .flags = SOFTHSM_NOT_SENSITIVE},
         {.label = "sign-only", .id = 0x22, .kind = "P-256", .flags = SOFTHSM_SIGN_ONLY},
         {.label = "decrypt-only", .id = 0x23, .kind = "P-256", .flags = SOFTHSM_DECRYPT_ONLY}};
-    for (unsigned i = 0; i < sizeof flawed / sizeof *flawed; i++)
-        softhsm_make_key(&hsmd->hsm, &flawed[i]);
+    for (unsigned i = 0; i < sizeof others / sizeof *others; i++)
+        softhsm_make_key(&hsmd->hsm, &others[i]);
     snprintf(hsmd->dir, sizeof hsmd->dir, "/tmp/hsmd-test-XXXXXX");
     REQUIRE(mkdtemp(hsmd->dir));
     snprintf(hsmd->endpoint, sizeof hsmd->endpoint, "ipc://%s/data.sock", hsmd->dir);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // A real hsmd process with a SoftHSM token, in a directory of its own:
 //     hsmd.conf, server.key, server.pub, gw.key, gw.pub (client "gateway"), stranger.key,
-//     stranger.pub, pin, data.sock, state/audit.log, stderr
-// Keys in the configuration: signing (rsa2048, smime-sign), decryption (rsa3072, smime-decrypt),
-// ec-signing (p256), ec-decryption (p384), general (rsa2048 too, general). In the token there are
+//     stranger.pub, pin, data.sock, state/audit.log, state/registry.db, stderr
+// Keys in the registry: signing (rsa2048, smime-sign), decryption (rsa3072, smime-decrypt),
+// ec-signing (p256), ec-decryption (p384), general (RSA-2048, general). In the token there are
 // also "weak" (extractable), "shown" (not sensitive), "sign-only" and "decrypt-only", P-256. Exits
 // the test if something of its own fails.
 #pragma once
@@ -17,7 +17,9 @@ struct hsmd {
     struct softhsm hsm;
     char dir[64];
     char endpoint[96];
-    pid_t pid; // 0: not running
+    char state[32];     // its directory, in dir
+    bool is_to_migrate; // the configuration is new
+    pid_t pid;          // 0: not running
 };
 
 void hsmd_setup(struct hsmd *hsmd);
@@ -26,12 +28,16 @@ void hsmd_teardown(struct hsmd *hsmd);
 // A file in the directory, by name; lives until the next call but three.
 const char *hsmd_path(const struct hsmd *hsmd, const char *name);
 
-// Writes hsmd.conf; each NULL-ended pair of arguments after that is a text in it and what it
-// becomes.
+// Writes hsmd.conf, with keys, clients and grants in it as before there was a registry; each
+// NULL-ended pair of arguments after that is a text in it and what it becomes. The next start
+// brings them into a new registry.
 void hsmd_configure(struct hsmd *hsmd, ...) __attribute__((sentinel));
 
-// Starts hsmd; true when it says it is ready, false when it ended instead (status: its exit
-// status).
+// A new registry with what is in hsmd.conf: the exit status of `hsmd migrate`.
+int hsmd_migrate(struct hsmd *hsmd);
+
+// Migrates if hsmd.conf is new. Starts hsmd; true when it says it is ready, false when it ended
+// instead (status: its exit status, or that of `hsmd migrate`).
 bool hsmd_start(struct hsmd *hsmd, int *status);
 // Sends the signal and waits; the exit status, or 1000 + the signal that ended it.
 int hsmd_stop(struct hsmd *hsmd, int signal);

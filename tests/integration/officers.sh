@@ -91,7 +91,8 @@ officers_up() { # LINE...
     (umask 077 && mkdir -p "$CUSTODY")
     make_officers_token
     "$BUILD/bin/hsmd" keygen "$CUSTODY/server" >/dev/null || give_up "no server key"
-    "$BUILD/bin/hsmd" keygen "$CUSTODY/officers-server" >/dev/null || give_up "no officers' server key"
+    "$BUILD/bin/hsmd" keygen "$CUSTODY/officers-server" >/dev/null ||
+        give_up "no officers' server key"
     for name in "${OFFICERS[@]}"; do
         make_officer "$name"
     done

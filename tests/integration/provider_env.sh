@@ -96,6 +96,8 @@ write_configuration() {
                 "grant { client = tester key = $name operations = { $operations } }"
         done
     } >"$WORK/hsmd.conf"
+    "$BUILD/bin/hsmd" migrate -c "$WORK/hsmd.conf" >"$WORK/migrate.log" 2>&1 ||
+        give_up "hsmd migrate: $(cat "$WORK/migrate.log")"
     cat "$WORK/plain.cnf" - >"$WORK/ours.cnf" <<-END
 	[openssl_init]
 	providers = providers

@@ -34,6 +34,16 @@ check "signing is RSA-3072" grep -q 'Public-Key: (3072 bit)' \
 check "ec-decryption is P-256" grep -q 'prime256v1' \
     <(openssl x509 -in "$box/certs/ec-decryption.pem" -noout -text)
 
+as_officer() { # COMMAND...
+    "$BUILD/bin/hsmctl" "$@" -c "$box/officer/hsmctl.conf" --passphrase-fd 3 \
+        3<"$box/officer/passphrase"
+}
+check "its officer may ask how hsmd is" as_officer status
+cp "$WORK/check.out" "$WORK/status"
+check "... which is ready" grep -q '^state: *ready$' "$WORK/status"
+check "... with six keys" grep -q '^keys enabled: *6$' "$WORK/status"
+check_not "hsmd.conf names no key" grep -q '^key ' "$box/hsmd/hsmd.conf"
+
 # openssl with keys in the token
 printf 'Content-Type: text/plain\r\n\r\nHello from the box.\r\n' >"$WORK/m.txt"
 for name in signing ec-signing; do

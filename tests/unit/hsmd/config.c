@@ -12,7 +12,8 @@
 #include <cmocka.h>
 
 #include "hsmd/base/file.h"
-#include "hsmd/registry/registry_conf.h"
+#include "hsmd/config.h"
+#include "hsmd/registry/registry.h"
 
 #define KEY_1 "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7"
 #define KEY_2 "Yne@$w-vo<fVvi]a<NY6T1ed:M$fCG*[IaLV{hID"
@@ -244,12 +245,12 @@ static void test_relative_module(void **state)
     config_free(config);
 }
 
-static void test_registry(void **state)
+// Of the former configuration; what hsmd migrate brings into the registry.
+static void test_former_content(void **state)
 {
     (void)state;
     char text[4096];
     struct config *config = NULL;
-    struct registry *registry = NULL;
     struct detail detail = {0};
     snprintf(
         text, sizeof text, "%s%s", good,
@@ -258,58 +259,31 @@ static void test_registry(void **state)
         "grant { client = b key = other operations = { unwrap } algorithms = { rsaes-oaep } }\n"
         "grant { client = b key = other operations = { sign } algorithms = { rsa-pss } }\n");
     assert_int_equal(load(text, &config, &detail), ERR_OK);
-    assert_int_equal(registry_from_config(config, NULL, &registry, &detail), ERR_OK);
-    const struct registry_client *gw = registry_client_by_public_key(registry, KEY_1);
-    const struct registry_client *b = registry_client_by_public_key(registry, KEY_2);
-    const struct registry_key *signing = registry_key_by_name(registry, BYTES_LITERAL("signing"));
-    const struct registry_key *other = registry_key_by_name(registry, BYTES_LITERAL("other"));
-    assert_string_equal(gw->name, "gw");
-    assert_int_equal(other->state, WIRE_RETIRED);
-    assert_null(registry_client_by_public_key(registry, ""));
-    assert_null(registry_key_by_name(registry, BYTES_LITERAL("signin")));
-    assert_null(registry_key_by_name(registry, BYTES_LITERAL("signing\0")));
+    assert_true(config->has_former);
+    assert_int_equal(config_check_former(config, &detail), ERR_PERM);
+    assert_non_null(strstr(detail.text, "hsmd.conf:5: "));
+    assert_int_equal(config->key_count, 2);
+    assert_int_equal(config->client_count, 2);
+    assert_int_equal(config->grant_count, 3);
+    assert_int_equal(config->keys[0].algorithms,
+                     REGISTRY_SET(WIRE_RSA_PKCS1) | REGISTRY_SET(WIRE_RSA_PSS));
+    assert_int_equal(config->keys[1].state, WIRE_RETIRED);
+    assert_int_equal(config->keys[1].purpose, WIRE_GENERAL);
+    assert_string_equal(config->clients[1].public_key, KEY_2);
     static const struct {
-        bool is_b, is_other;
-        enum wire_operation operation;
-        enum wire_algorithm algorithm;
-        enum err expected;
+        const char *client, *key;
+        uint64_t operations, algorithms;
     } rows[] = {
-        {false, false, WIRE_SIGN, WIRE_RSA_PKCS1, ERR_OK},
-        {false, false, WIRE_UNWRAP, WIRE_RSAES_OAEP, ERR_DENIED},
-        {false, true, WIRE_SIGN, WIRE_RSA_PKCS1, ERR_DENIED},
-        {false, true, WIRE_DESCRIBE, 0, ERR_DENIED},
-        {false, false, WIRE_DESCRIBE, 0, ERR_OK},
-        {true, false, WIRE_SIGN, WIRE_RSA_PKCS1, ERR_DENIED},
-        {true, true, WIRE_UNWRAP, WIRE_RSAES_OAEP, ERR_OK},
-        {true, true, WIRE_UNWRAP, WIRE_RSAES_PKCS1, ERR_DENIED},
-        {true, true, WIRE_SIGN, WIRE_RSA_PSS, ERR_OK},
-        {true, true, WIRE_SIGN, WIRE_RSAES_OAEP, ERR_DENIED}, // not across grants
+        {"gw", "signing", REGISTRY_SET(WIRE_SIGN), REGISTRY_ALL},
+        {"b", "other", REGISTRY_SET(WIRE_UNWRAP), REGISTRY_SET(WIRE_RSAES_OAEP)},
+        {"b", "other", REGISTRY_SET(WIRE_SIGN), REGISTRY_SET(WIRE_RSA_PSS)},
     };
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-        assert_int_equal(registry_authorise(registry, rows[i].is_b ? b : gw,
-                                            rows[i].is_other ? other : signing, rows[i].operation,
-                                            rows[i].algorithm),
-                         rows[i].expected);
-    struct bytes names[4];
-    assert_int_equal(registry_list(registry, b, BYTES_LITERAL(""), names, 4), 1);
-    assert_true(bytes_equal(names[0], BYTES_LITERAL("other")));
-    assert_int_equal(registry_list(registry, b, BYTES_LITERAL("other"), names, 4), 0);
-    assert_int_equal(registry_list(registry, b, BYTES_LITERAL(""), names, 0), 0);
-    registry_free(registry);
-    config_free(config);
-}
-
-static void test_same_key_twice(void **state)
-{
-    (void)state;
-    char text[4096];
-    struct config *config = NULL;
-    struct registry *registry = NULL;
-    struct detail detail = {0};
-    snprintf(text, sizeof text, "%s%s", good, "client b { public-key = \"" KEY_1 "\" }\n");
-    assert_int_equal(load(text, &config, &detail), ERR_OK);
-    assert_int_equal(registry_from_config(config, NULL, &registry, &detail), ERR_PERM);
-    assert_non_null(strstr(detail.text, "the same public key"));
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        assert_string_equal(config->grants[i].client, rows[i].client);
+        assert_string_equal(config->grants[i].key, rows[i].key);
+        assert_int_equal(config->grants[i].operations, rows[i].operations);
+        assert_int_equal(config->grants[i].algorithms, rows[i].algorithms);
+    }
     config_free(config);
 }
 
@@ -386,10 +360,10 @@ static void test_former(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_values),   cmocka_unit_test(test_mistakes),
-        cmocka_unit_test(test_quotes),   cmocka_unit_test(test_relative_module),
-        cmocka_unit_test(test_registry), cmocka_unit_test(test_same_key_twice),
-        cmocka_unit_test(test_officers), cmocka_unit_test(test_former),
+        cmocka_unit_test(test_values), cmocka_unit_test(test_mistakes),
+        cmocka_unit_test(test_quotes), cmocka_unit_test(test_relative_module),
+        cmocka_unit_test(test_former_content), cmocka_unit_test(test_officers),
+        cmocka_unit_test(test_former),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

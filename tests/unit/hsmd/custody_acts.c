@@ -532,6 +532,22 @@ static void test_objects(void **state)
     json_decref(status);
 }
 
+// A key that came without its public key is pinned when its token is open; not if that one is here
+// under another name already.
+static void test_pinned(void **state)
+{
+    (void)state;
+    do_ok(generate("first", WIRE_SMIME_SIGN));
+    council_tamper(&council, "UPDATE key SET public_key = x''");
+    council_restart(&council);
+    do_refused(key_act(ACT_KEY_DESTROY, "first"), ERR_TEMP, "not known");
+    custody_tick(council.custody);
+    json_t *keys = council_read(&council, COUNCIL_ALICE, READ_KEYS, "first");
+    assert_true(json_is_string(json_object_get(json_array_get(keys, 0), "public_key_sha256")));
+    json_decref(keys);
+    do_ok(key_act(ACT_KEY_DESTROY, "first"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -543,6 +559,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_locked, setup, teardown),
         cmocka_unit_test_setup_teardown(test_hanging, setup, teardown),
         cmocka_unit_test_setup_teardown(test_objects, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_pinned, setup, teardown),
         cmocka_unit_test_setup_teardown(test_memory, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

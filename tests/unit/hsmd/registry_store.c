@@ -13,9 +13,8 @@
 
 #include <cmocka.h>
 
-#include "hsmd/base/file.h"
 #include "hsmd/base/log.h"
-#include "hsmd/registry/registry_conf.h"
+#include "hsmd/registry/budget_identity.h"
 
 #define KEY_1 "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7"
 #define KEY_2 "Yne@$w-vo<fVvi]a<NY6T1ed:M$fCG*[IaLV{hID"
@@ -47,7 +46,6 @@ static int teardown(void **state)
     store_close(store);
     unlink(in_dir(STORE_FILE));
     unlink(in_dir("budgets"));
-    unlink(in_dir("hsmd.conf"));
     return rmdir(dir);
 }
 
@@ -84,6 +82,7 @@ static void fill(void)
     add_key("signing", WIRE_SMIME_SIGN, WIRE_ENABLED);
     add_key("gone", WIRE_SMIME_SIGN, WIRE_DISABLED);
     add_key("general", WIRE_GENERAL, WIRE_RETIRED);
+    add_key("spare", WIRE_GENERAL, WIRE_ENABLED);
     add_key("audit", WIRE_AUDIT, WIRE_ENABLED);
     assert_int_equal(store_drop_key(store, "gone", &detail), ERR_OK);
     add_client("gw", KEY_1);
@@ -91,6 +90,8 @@ static void fill(void)
     put_grant("gw", "signing", REGISTRY_SET(WIRE_SIGN), REGISTRY_ALL);
     put_grant("b", "general", REGISTRY_SET(WIRE_SIGN) | REGISTRY_SET(WIRE_UNWRAP),
               REGISTRY_SET(WIRE_RSA_PSS) | REGISTRY_SET(WIRE_RSAES_OAEP));
+    put_grant("b", "spare", REGISTRY_SET(WIRE_UNWRAP), REGISTRY_SET(WIRE_RSAES_OAEP));
+    put_grant("b", "spare", REGISTRY_SET(WIRE_SIGN), REGISTRY_SET(WIRE_RSA_PSS));
 }
 
 // Each key is bound to the place in memory of its first letter.
@@ -117,7 +118,7 @@ static void test_answers(void **state)
     const struct registry_key *signing = registry_key_by_name(registry, BYTES_LITERAL("signing"));
     const struct registry_key *general = registry_key_by_name(registry, BYTES_LITERAL("general"));
     assert_null(registry_key_by_name(registry, BYTES_LITERAL("gone")));
-    assert_null(registry_key_at(registry, 3));
+    assert_null(registry_key_at(registry, 4));
     assert_string_equal(registry_audit_key(registry)->name, "audit");
     assert_string_equal(gw->name, "gw");
     assert_int_equal(general->state, WIRE_RETIRED);
@@ -126,24 +127,42 @@ static void test_answers(void **state)
     assert_ptr_equal(signing->store, &letters['s']);
     assert_null(signing->budget);
     static const struct {
-        bool is_b, is_general;
+        bool is_b;
+        const char *key;
         enum wire_operation operation;
         enum wire_algorithm algorithm;
         enum err expected;
     } rows[] = {
-        {false, false, WIRE_SIGN, WIRE_RSA_PKCS1, ERR_OK},
-        {false, false, WIRE_UNWRAP, WIRE_RSAES_OAEP, ERR_DENIED},
-        {false, true, WIRE_DESCRIBE, 0, ERR_DENIED},
-        {true, false, WIRE_SIGN, WIRE_RSA_PSS, ERR_DENIED},
-        {true, true, WIRE_SIGN, WIRE_RSA_PSS, ERR_OK},
-        {true, true, WIRE_SIGN, WIRE_RSA_PKCS1, ERR_DENIED},
-        {true, true, WIRE_UNWRAP, WIRE_RSAES_OAEP, ERR_OK},
+        {false, "signing", WIRE_SIGN, WIRE_RSA_PKCS1, ERR_OK},
+        {false, "signing", WIRE_DESCRIBE, 0, ERR_OK},
+        {false, "signing", WIRE_UNWRAP, WIRE_RSAES_OAEP, ERR_DENIED},
+        {false, "general", WIRE_DESCRIBE, 0, ERR_DENIED},
+        {false, "general", WIRE_SIGN, WIRE_RSA_PKCS1, ERR_DENIED},
+        {true, "signing", WIRE_SIGN, WIRE_RSA_PSS, ERR_DENIED},
+        {true, "general", WIRE_SIGN, WIRE_RSA_PSS, ERR_OK},
+        {true, "general", WIRE_SIGN, WIRE_RSA_PKCS1, ERR_DENIED},
+        {true, "general", WIRE_UNWRAP, WIRE_RSAES_OAEP, ERR_OK},
+        {true, "spare", WIRE_UNWRAP, WIRE_RSAES_OAEP, ERR_OK},
+        {true, "spare", WIRE_UNWRAP, WIRE_RSAES_PKCS1, ERR_DENIED},
+        {true, "spare", WIRE_SIGN, WIRE_RSA_PSS, ERR_OK},
+        {true, "spare", WIRE_SIGN, WIRE_RSAES_OAEP, ERR_DENIED}, // not across grants
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-        assert_int_equal(registry_authorise(registry, rows[i].is_b ? b : gw,
-                                            rows[i].is_general ? general : signing,
-                                            rows[i].operation, rows[i].algorithm),
-                         rows[i].expected);
+        assert_int_equal(
+            registry_authorise(registry, rows[i].is_b ? b : gw,
+                               registry_key_by_name(registry, bytes_of_text(rows[i].key)),
+                               rows[i].operation, rows[i].algorithm),
+            rows[i].expected);
+    struct bytes names[4];
+    assert_null(registry_client_by_public_key(registry, ""));
+    assert_null(registry_key_by_name(registry, BYTES_LITERAL("signin")));
+    assert_null(registry_key_by_name(registry, BYTES_LITERAL("signing\0")));
+    assert_int_equal(registry_list(registry, b, BYTES_LITERAL(""), names, 4), 2);
+    assert_true(bytes_equal(names[0], BYTES_LITERAL("general")));
+    assert_true(bytes_equal(names[1], BYTES_LITERAL("spare")));
+    assert_int_equal(registry_list(registry, b, BYTES_LITERAL("general"), names, 4), 1);
+    assert_int_equal(registry_list(registry, b, BYTES_LITERAL("spare"), names, 4), 0);
+    assert_int_equal(registry_list(registry, b, BYTES_LITERAL(""), names, 0), 0);
     registry_free(registry);
 }
 
@@ -176,40 +195,36 @@ static void use(const struct registry *registry, uint64_t *key_left, uint64_t *g
     *grant_left = budget_get_left(budgets[1], 1000000).total;
 }
 
+// The file of budgets knows them by what budget_identity says, as when hsmd.conf held the keys.
 static void test_budgets_go_on(void **state)
 {
     (void)state;
-    static const char text[] =
-        "listen = { \"ipc:///run/x.sock\" }\nserver-key-file = \"server.key\"\n"
-        "state-directory = \"/var/lib/x\"\n"
-        "token main { module = \"/m.so\" label = \"t\" pin-file = \"pin\" }\n"
-        "key general { token = main label = \"l\" purpose = general total = 100 }\n"
-        "client b { public-key = \"" KEY_2 "\" }\n"
-        "grant { client = b key = general operations = { sign, unwrap }\n"
-        "    algorithms = { rsaes-oaep, rsa-pss } total = 50 }\n";
-    struct config *config = NULL;
+    static const uint64_t operations = REGISTRY_SET(WIRE_SIGN) | REGISTRY_SET(WIRE_UNWRAP);
+    static const uint64_t algorithms = REGISTRY_SET(WIRE_RSA_PSS) | REGISTRY_SET(WIRE_RSAES_OAEP);
+    const struct budget_limits key_limits = {.total = 100};
+    const struct budget_limits grant_limits = {.total = 50};
     struct budgets *budgets = NULL;
+    struct budget *both[2] = {0};
     struct registry *registry = NULL;
     uint64_t key_left = 0, grant_left = 0;
-    assert_int_equal(file_write(in_dir("hsmd.conf"), bytes_of_text(text), 0600, NULL), ERR_OK);
-    if (config_load(in_dir("hsmd.conf"), &config, &detail) != ERR_OK)
-        fail_msg("%s", detail.text);
     assert_int_equal(budgets_open(in_dir("budgets"), &budgets, &detail), ERR_OK);
-    assert_int_equal(registry_from_config(config, budgets, &registry, &detail), ERR_OK);
-    use(registry, &key_left, &grant_left);
-    assert_int_equal(key_left, 99);
-    assert_int_equal(grant_left, 49);
-    registry_free(registry);
+    assert_int_equal(budget_of_key(budgets, "general", &key_limits, &both[0], &detail), ERR_OK);
+    assert_int_equal(budget_of_grant(budgets, "b", "general", operations, algorithms, 1,
+                                     &grant_limits, &both[1], &detail),
+                     ERR_OK);
+    assert_int_equal(budget_take(both, 2, false, 1000000, &detail), ERR_OK);
     budgets_close(budgets);
-    config_free(config);
     fill();
-    assert_int_equal(budgets_open(in_dir("budgets"), &budgets, &detail), ERR_OK);
-    assert_int_equal(registry_from_store(store, budgets, NULL, NULL, &registry, &detail), ERR_OK);
-    use(registry, &key_left, &grant_left);
-    assert_int_equal(key_left, 98);
-    assert_int_equal(grant_left, 48);
-    registry_free(registry);
-    budgets_close(budgets);
+    for (unsigned i = 2; i < 4; i++) { // and from one hsmd to the next
+        assert_int_equal(budgets_open(in_dir("budgets"), &budgets, &detail), ERR_OK);
+        assert_int_equal(registry_from_store(store, budgets, NULL, NULL, &registry, &detail),
+                         ERR_OK);
+        use(registry, &key_left, &grant_left);
+        assert_int_equal(key_left, 100 - i);
+        assert_int_equal(grant_left, 50 - i);
+        registry_free(registry);
+        budgets_close(budgets);
+    }
 }
 
 #define TEST(function) cmocka_unit_test_setup_teardown(function, setup, teardown)

@@ -41,10 +41,19 @@ bool __wrap_keystore_key_is_in(const struct keystore_key *key, size_t index)
     return index == 0 && key == custodian.stores[CUSTODIAN_RSA];
 }
 
+static bool is_key_open;
+
+bool __wrap_keystore_key_is_open(const struct keystore_key *key, size_t i);
+bool __wrap_keystore_key_is_open(const struct keystore_key *key, size_t i)
+{
+    return is_key_open && i == 1 && key == custodian.stores[CUSTODIAN_RSA];
+}
+
 static int setup(void **state)
 {
     (void)state;
     custodian_setup(&custodian);
+    is_key_open = true;
     assert_int_equal(metrics_new(&metrics), ERR_OK);
     custodian.core.metrics = metrics;
     buf_init(&text, 1 << 20);
@@ -91,6 +100,33 @@ static void assert_number(json_t *json, const char *name, json_int_t expected)
 {
     assert_true(json_is_integer(member(json, name)));
     assert_int_equal(json_integer_value(member(json, name)), expected);
+}
+
+// A key that its token does not have is said, unless the token itself is what ails.
+static void test_missing_key(void **state)
+{
+    (void)state;
+    static const struct {
+        enum token_state state;
+        bool is_open;
+        const char *says;
+    } rows[] = {
+        {TOKEN_READY, true, "ok\n"},
+        {TOKEN_READY, false, ": its token does not have it, or not so that it may be used\n"},
+        {TOKEN_ABSENT, false, "token main: it is not there\n"},
+        {TOKEN_LOCKED, false, "token main: it is locked\n"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        bool is_well = false;
+        tokens[0].token.state = rows[i].state;
+        is_key_open = rows[i].is_open;
+        buf_reset(&text);
+        assert_int_equal(status_put_health(&status, false, &text, &is_well), ERR_OK);
+        assert_int_equal(is_well, rows[i].is_open);
+        bool is_key_said = strstr(buf_text(&text), rows[1].says);
+        if (!strstr(buf_text(&text), rows[i].says) || is_key_said != (i == 1))
+            fail_msg("row %zu: %s", i, buf_text(&text));
+    }
 }
 
 static void test_states(void **state)
@@ -265,7 +301,8 @@ static void test_checkpoints(void **state)
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-    const struct CMUnitTest tests[] = {TEST(test_states), TEST(test_no_enabled_key),
-                                       TEST(test_members), TEST(test_checkpoints)};
+    const struct CMUnitTest tests[] = {TEST(test_states), TEST(test_missing_key),
+                                       TEST(test_no_enabled_key), TEST(test_members),
+                                       TEST(test_checkpoints)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

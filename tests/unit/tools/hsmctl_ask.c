@@ -184,6 +184,20 @@ static void test_signals(void **state)
     }
 }
 
+// Stopped and gone on with: asked again, quietly. (Without a shell nothing really stops it.)
+static void test_stop(void **state)
+{
+    (void)state;
+    struct terminal terminal;
+    open_terminal(&terminal, asks_secret);
+    await(&terminal, "Passphrase: ");
+    kill(terminal.child, SIGTSTP);
+    await(&terminal, "Passphrase: \r\nPassphrase: ");
+    assert_false(has_echo(&terminal));
+    type(&terminal, "s3cret\n");
+    assert_said(&terminal, SAID_SECRET);
+}
+
 static void test_new_secret(void **state)
 {
     (void)state;
@@ -273,8 +287,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_secret),     cmocka_unit_test(test_signals),
-        cmocka_unit_test(test_new_secret), cmocka_unit_test(test_yes),
-        cmocka_unit_test(test_line),       cmocka_unit_test(test_descriptor),
+        cmocka_unit_test(test_stop),       cmocka_unit_test(test_new_secret),
+        cmocka_unit_test(test_yes),        cmocka_unit_test(test_line),
+        cmocka_unit_test(test_descriptor),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+// Many clients of hsmd at once, out of one process: connections that were made and now do nothing,
+// or one that asks without waiting for answers. Speaks the protocol by the libraries of
+// hsmd/client, but opens its sockets itself, since a client never has so many.
+//
+//     hsmbench-crowd idle N ...   says "ready" when N are connected; ends with standard input
+//     hsmbench-crowd flood N KEY ...
+//         sends N signing requests in one go and prints, when all are answered,
+//         "OK TEMP OTHER MS-TO-LAST-TEMP MS-TO-LAST"
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <zmq.h>
+
+#include "hsmd/base/curve.h"
+#include "hsmd/base/file.h"
+#include "hsmd/wire/wire.h"
+#include "tools/bench_half.h"
+
+#define CLIENTS_MAX 4096
+#define REQUESTS_MAX 100000
+#define PATIENCE_MS 30000
+
+struct keys {
+    const char *endpoint;
+    char server[CURVE_TEXT_SIZE], public[CURVE_TEXT_SIZE];
+    struct secret secret;
+};
+
+static int fail(const char *what)
+{
+    fprintf(stderr, "hsmbench-crowd: %s\n", what);
+    return 1;
+}
+
+static bool read_keys(char **files, struct keys *keys)
+{
+    struct detail detail = {0};
+    keys->endpoint = files[0];
+    enum err err = curve_read_public(files[1], keys->server, &detail);
+    if (err == ERR_OK)
+        err = curve_read_public(files[2], keys->public, &detail);
+    if (err == ERR_OK)
+        err = secret_init(&keys->secret, CURVE_TEXT_SIZE + 2, &detail);
+    if (err == ERR_OK)
+        err = file_read_secret(files[3], &keys->secret, &detail);
+    if (err != ERR_OK) {
+        fail(detail.text);
+        return false;
+    }
+    keys->secret.data[keys->secret.len] = 0; // over the line end; room is a page
+    return true;
+}
+
+static void *connect_one(void *context, const struct keys *keys)
+{
+    int none = 0;
+    void *socket = zmq_socket(context, ZMQ_DEALER);
+    if (socket && zmq_setsockopt(socket, ZMQ_LINGER, &none, sizeof none) == 0 &&
+        zmq_setsockopt(socket, ZMQ_SNDHWM, &none, sizeof none) == 0 &&
+        zmq_setsockopt(socket, ZMQ_RCVHWM, &none, sizeof none) == 0 &&
+        zmq_setsockopt(socket, ZMQ_CURVE_SERVERKEY, keys->server, CURVE_TEXT_SIZE - 1) == 0 &&
+        zmq_setsockopt(socket, ZMQ_CURVE_PUBLICKEY, keys->public, CURVE_TEXT_SIZE - 1) == 0 &&
+        zmq_setsockopt(socket, ZMQ_CURVE_SECRETKEY, keys->secret.data, CURVE_TEXT_SIZE - 1) == 0 &&
+        zmq_connect(socket, keys->endpoint) == 0)
+        return socket;
+    fail(zmq_strerror(zmq_errno()));
+    exit(1);
+}
+
+static bool send_request(void *socket, struct wire_request *request)
+{
+    struct buf frame;
+    buf_init(&frame, WIRE_FRAME_MAX);
+    bool ok = wire_encode_request(request, &frame) == ERR_OK &&
+              zmq_send(socket, frame.data, frame.len, 0) == (int)frame.len;
+    buf_clear(&frame);
+    return ok;
+}
+
+// The class of the answer; ERR_BUG if there is none in time, or none that can be read.
+static enum err receive(void *socket, enum wire_operation operation)
+{
+    static uint8_t frame[WIRE_FRAME_MAX];
+    struct wire_reply reply;
+    zmq_pollitem_t item = {.socket = socket, .events = ZMQ_POLLIN};
+    if (zmq_poll(&item, 1, PATIENCE_MS) != 1)
+        return ERR_BUG;
+    int len = zmq_recv(socket, frame, sizeof frame, 0);
+    if (len < 0 || len > (int)sizeof frame ||
+        wire_decode_reply(operation, bytes_of(frame, (size_t)len), &reply, NULL) != ERR_OK)
+        return ERR_BUG;
+    return reply.class;
+}
+
+static int idle(void *context, const struct keys *keys, unsigned count)
+{
+    static void *sockets[CLIENTS_MAX];
+    struct wire_request request = {.operation = WIRE_LIST, .id = 1};
+    char byte;
+    for (unsigned i = 0; i < count; i++)
+        sockets[i] = connect_one(context, keys);
+    for (unsigned i = 0; i < count; i++) {
+        // One after the other: connected means that it was answered.
+        if (!send_request(sockets[i], &request) || receive(sockets[i], WIRE_LIST) != ERR_OK)
+            return fail("not all can connect");
+    }
+    puts("ready");
+    fflush(stdout);
+    while (read(STDIN_FILENO, &byte, 1) > 0)
+        ;
+    for (unsigned i = 0; i < count; i++)
+        zmq_close(sockets[i]);
+    return 0;
+}
+
+static double now_ms(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec * 1e3 + (double)time.tv_nsec / 1e6;
+}
+
+static int flood(void *context, const struct keys *keys, unsigned count, const char *key)
+{
+    unsigned ok = 0, temporary = 0, other = 0;
+    double last_temp = 0;
+    static const uint8_t digest[32] = {1};
+    struct wire_request request = {.operation = WIRE_SIGN,
+                                   .sign = {.key = bytes_of_text(key),
+                                            .algorithm = WIRE_ECDSA,
+                                            .hash = HASH_SHA256,
+                                            .form = WIRE_DIGEST,
+                                            .data = bytes_of(digest, sizeof digest)}};
+    void *socket = connect_one(context, keys);
+    double began = now_ms();
+    for (unsigned i = 0; i < count; i++) {
+        request.id = i + 1;
+        if (!send_request(socket, &request))
+            return fail("cannot send");
+    }
+    for (unsigned i = 0; i < count; i++) {
+        enum err class = receive(socket, WIRE_SIGN);
+        ok += class == ERR_OK;
+        temporary += class == ERR_TEMP;
+        other += class != ERR_OK && class != ERR_TEMP;
+        if (class == ERR_TEMP)
+            last_temp = now_ms() - began;
+    }
+    printf("%u %u %u %.1f %.1f\n", ok, temporary, other, last_temp, now_ms() - began);
+    zmq_close(socket);
+    return 0;
+}
+
+static int usage(void)
+{
+    fputs("usage: hsmbench-crowd idle N | flood N KEY   ENDPOINT SERVER.pub CLIENT.pub "
+          "CLIENT.key\n",
+          stderr);
+    return 2;
+}
+
+int main(int argc, char **argv)
+{
+    struct keys keys = {0};
+    bool is_idle = argc == 7 && strcmp(argv[1], "idle") == 0;
+    bool is_flood = argc == 8 && strcmp(argv[1], "flood") == 0;
+    if (!is_idle && !is_flood)
+        return usage();
+    unsigned count = bench_number(argv[2], is_idle ? CLIENTS_MAX : REQUESTS_MAX);
+    void *context = zmq_ctx_new();
+    if (!context || zmq_ctx_set(context, ZMQ_MAX_SOCKETS, CLIENTS_MAX + 64) != 0)
+        return fail("no ZeroMQ context");
+    if (!read_keys(argv + (is_idle ? 3 : 4), &keys))
+        return 1;
+    int status = is_idle ? idle(context, &keys, count) : flood(context, &keys, count, argv[3]);
+    secret_clear(&keys.secret);
+    zmq_ctx_term(context);
+    return status;
+}

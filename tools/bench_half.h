@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+// One half of a measurement: a program that does an operation over and over, with as many callers
+// as asked for. `hsmctl bench` (bench_pair.h) starts two of them and lets them run in turns.
+//
+// A half says "ready" when its callers are open, then answers each line "run MILLISECONDS" with
+//     OPERATIONS SECONDS CPU-SECONDS P50 P99 FAILURES
+// (CPU of this process, latencies in microseconds), and ends with its standard input. What went
+// wrong goes to standard error.
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum bench_operation { BENCH_SIGN, BENCH_UNWRAP, BENCH_AGREE, BENCH_OPERATIONS };
+
+#define BENCH_CALLERS_MAX 1024
+#define BENCH_SECRET_SIZE 32 // what is unwrapped, or agreed on
+
+struct bench_half {
+    enum bench_operation operation;
+    unsigned callers;
+    // One caller's own state, and one operation with it; false: it failed, and said why. Results
+    // are looked at in open, and in once as far as that costs nothing.
+    void *(*open)(const struct bench_half *half);
+    bool (*once)(void *caller);
+    void (*close)(void *caller);
+};
+
+// -1: there is none of that name.
+int bench_operation_by_name(const char *name);
+
+// A number of an option within 1..max, or the program ends.
+unsigned bench_number(const char *text, unsigned max);
+
+// Opens the callers and serves standard input. Returns the exit status.
+int bench_half_serve(const struct bench_half *half);
