@@ -15,6 +15,7 @@
 #include "hsmd/base/alloc.h"
 #include "hsmd/base/text.h"
 #include "providers/clients.h"
+#include "providers/decoder_pem.h"
 
 static const struct {
     const char *parameter, *variable;
@@ -213,6 +214,13 @@ static const OSSL_ALGORITHM *provider_query(void *provctx, int operation, int *n
         {PROVIDER_EC_NAMES, PROVIDER_PROPERTIES ",output=text", encoder_text_functions, NULL},
         {PROVIDER_ED25519_NAMES, PROVIDER_PROPERTIES ",output=text", encoder_text_functions, NULL},
         {NULL, NULL, NULL, NULL}};
+#define DECODER_DER PROVIDER_PROPERTIES ",input=der,structure=" DECODER_STRUCTURE
+    static const OSSL_ALGORITHM decoders[] = {
+        {"DER", PROVIDER_PROPERTIES ",input=pem", decoder_pem_functions, NULL},
+        {PROVIDER_RSA_NAMES, DECODER_DER, decoder_rsa_functions, NULL},
+        {PROVIDER_EC_NAMES, DECODER_DER, decoder_ec_functions, NULL},
+        {PROVIDER_ED25519_NAMES, DECODER_DER, decoder_ed25519_functions, NULL},
+        {NULL, NULL, NULL, NULL}};
     static const OSSL_ALGORITHM stores[] = {
         {PROVIDER_SCHEME, PROVIDER_PROPERTIES, store_functions, "keys and certificates of hsmd"},
         {NULL, NULL, NULL, NULL}};
@@ -229,6 +237,8 @@ static const OSSL_ALGORITHM *provider_query(void *provctx, int operation, int *n
         return exchanges;
     case OSSL_OP_ENCODER:
         return encoders;
+    case OSSL_OP_DECODER:
+        return decoders;
     case OSSL_OP_STORE:
         return stores;
     default:
@@ -308,6 +318,12 @@ __attribute__((visibility("default"))) int OSSL_provider_init(const OSSL_CORE_HA
             break;
         case OSSL_FUNC_CORE_VSET_ERROR:
             prov->vset_error = OSSL_FUNC_core_vset_error(in);
+            break;
+        case OSSL_FUNC_BIO_READ_EX:
+            prov->bio_read_ex = OSSL_FUNC_BIO_read_ex(in);
+            break;
+        case OSSL_FUNC_BIO_GETS:
+            prov->bio_gets = OSSL_FUNC_BIO_gets(in);
             break;
         case OSSL_FUNC_BIO_WRITE_EX:
             prov->bio_write_ex = OSSL_FUNC_BIO_write_ex(in);

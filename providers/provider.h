@@ -52,6 +52,8 @@ struct provider {
     OSSL_FUNC_core_set_error_debug_fn *set_error_debug;
     OSSL_FUNC_core_vset_error_fn *vset_error;
     OSSL_FUNC_BIO_write_ex_fn *bio_write_ex;
+    OSSL_FUNC_BIO_read_ex_fn *bio_read_ex;
+    OSSL_FUNC_BIO_gets_fn *bio_gets;
 
     // With the default provider alone: digests and everything the public half can do. Never the
     // application's context, where hsmd.so would find itself again.
@@ -94,4 +96,8 @@ extern const OSSL_DISPATCH signature_ed25519_functions[];
 extern const OSSL_DISPATCH asymcipher_rsa_functions[];
 extern const OSSL_DISPATCH exchange_ecdh_functions[];
 extern const OSSL_DISPATCH encoder_text_functions[];
+extern const OSSL_DISPATCH decoder_pem_functions[];
+extern const OSSL_DISPATCH decoder_rsa_functions[];
+extern const OSSL_DISPATCH decoder_ec_functions[];
+extern const OSSL_DISPATCH decoder_ed25519_functions[];
 extern const OSSL_DISPATCH store_functions[];
