@@ -123,20 +123,6 @@ static const struct token_key_info *key_info(const struct call *call)
     return call->core->keystore->describe(call->key->store);
 }
 
-static enum token_scheme scheme_of(enum wire_algorithm algorithm)
-{
-    switch (algorithm) {
-    case WIRE_RSA_PSS:
-        return TOKEN_RSA_PSS;
-    case WIRE_ECDSA:
-        return TOKEN_ECDSA;
-    case WIRE_EDDSA:
-        return TOKEN_EDDSA;
-    default:
-        return TOKEN_RSA_PKCS1;
-    }
-}
-
 // A message is known in the log by its SHA-512, as attributes are that are signed with Ed25519.
 static enum err message_to_sign(struct call *call, struct bytes message, struct bytes *input)
 {
@@ -195,7 +181,7 @@ static enum err handle_sign(struct call *call)
     if (err != ERR_OK)
         return err;
     err = call->core->keystore->sign(call->key->store, call->worker->token,
-                                     scheme_of(request->algorithm),
+                                     core_scheme(request->algorithm),
                                      is_pure ? HASH_NONE : request->hash, request->salt, input,
                                      call->deadline, call->worker->signature, &len, &call->detail);
     end_use(call, err);

@@ -24,6 +24,20 @@ static enum token_key_type type_of(enum wire_algorithm algorithm)
     return TOKEN_KEY_RSA;
 }
 
+enum token_scheme core_scheme(enum wire_algorithm algorithm)
+{
+    switch (algorithm) {
+    case WIRE_RSA_PSS:
+        return TOKEN_RSA_PSS;
+    case WIRE_ECDSA:
+        return TOKEN_ECDSA;
+    case WIRE_EDDSA:
+        return TOKEN_EDDSA;
+    default:
+        return TOKEN_RSA_PKCS1;
+    }
+}
+
 static enum err check_key(const struct registry_key *key, const struct token_key_info *info,
                           enum wire_operation operation, enum wire_algorithm algorithm,
                           struct detail *detail)

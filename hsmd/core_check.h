@@ -15,3 +15,6 @@ enum err core_check_unwrap(const struct registry_key *key, const struct token_ke
                            const struct wire_unwrap *request, struct detail *detail);
 enum err core_check_agree(const struct registry_key *key, const struct token_key_info *info,
                           const struct wire_agree *request, struct detail *detail);
+
+// What the token is asked for, of an algorithm of sign.
+enum token_scheme core_scheme(enum wire_algorithm algorithm);

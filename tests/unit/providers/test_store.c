@@ -91,7 +91,7 @@ static void test_objects(void **state)
         {"no certificate", "hsmd:ec-general", OSSL_STORE_INFO_CERT, ""},
         {"no CRL", "hsmd:signing", OSSL_STORE_INFO_CRL, ""},
         {"key without certificate", "hsmd:ec-general", 0, "K"},
-        {"list", "hsmd:", 0, "NNNNNNN"},
+        {"list", "hsmd:", 0, "NNNNNNNNN"},
         {"capital scheme", "HSMD:signing", OSSL_STORE_INFO_PKEY, "K"},
     };
     (void)state;
