@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// hsmctl audit verify. Off-line: it needs the log and the audit key's public half, no hsmd.
+// hsmctl audit verify. Off-line: it needs the log and the audit key's public half, no hsmd; but
+// with
+// --live hsmd is asked first where its log ends.
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -17,6 +19,7 @@
 #include "hsmd/audit/audit_verify.h"
 #include "hsmd/base/file.h"
 #include "hsmd/base/text.h"
+#include "hsmd/base/secret.h"
 #include "tools/hsmctl.h"
 
 #define KEY_FILE_MAX 65536
@@ -25,7 +28,8 @@
 struct options {
     const char *key_files[AUDIT_KEYS_MAX];
     unsigned key_count;
-    bool has_no_key, is_json;
+    bool has_no_key, is_json, is_live;
+    const char *config, *passphrase_fd; // of --live; may be NULL
     struct audit_expected expected;
 };
 
@@ -148,6 +152,60 @@ static void print_text(const struct audit_report *report, bool has_key)
     printf("last: seq %" PRIu64 ", hash %s\n", report->last.seq, hex_of(report->last.hash, hash));
 }
 
+static bool parse_seq(const char *text, uint64_t *seq)
+{
+    char *end = NULL;
+    errno = 0;
+    unsigned long long value = strtoull(text, &end, 10);
+    if (errno || *end || *text < '1' || *text > '9')
+        return false;
+    *seq = value;
+    return true;
+}
+
+static bool parse_hash(const char *text, uint8_t hash[AUDIT_HASH_SIZE])
+{
+    struct buf bytes;
+    buf_init(&bytes, AUDIT_HASH_SIZE);
+    bool ok = text_get_hex(text, &bytes) == ERR_OK && bytes.len == AUDIT_HASH_SIZE;
+    if (ok)
+        memcpy(hash, bytes.data, AUDIT_HASH_SIZE);
+    buf_clear(&bytes);
+    return ok;
+}
+
+static enum err take_head(const json_t *status, struct audit_expected *expected,
+                          struct detail *detail)
+{
+    const json_t *audit = json_object_get(status, "audit");
+    const char *hash = json_string_value(json_object_get(audit, "hash"));
+    json_int_t seq = json_integer_value(json_object_get(audit, "seq"));
+    if (seq < 1 || !hash || !parse_hash(hash, expected->hash))
+        return err_set(detail, ERR_PERM, "hsmd does not say where its audit log ends");
+    expected->seq = (uint64_t)seq;
+    expected->has_hash = true;
+    return ERR_OK;
+}
+
+// Before the files are read: what hsmd writes afterwards may be missing.
+static enum err ask_hsmd(const struct options *options, struct audit_expected *expected,
+                         int *failure, struct detail *detail)
+{
+    struct call call = {.failure = HSMCTL_EXIT_TROUBLE};
+    json_t *status = NULL;
+    call.option[OPTION_CONFIG] = options->config;
+    call.option[OPTION_PASSPHRASE_FD] = options->passphrase_fd;
+    enum err err = secret_harden_process(detail);
+    if (err == ERR_OK)
+        err = session_read(&call, READ_STATUS, NULL, &status, detail);
+    if (err == ERR_OK)
+        err = take_head(status, expected, detail);
+    *failure = call.failure;
+    json_decref(status);
+    call_clear(&call);
+    return err;
+}
+
 static int verify_files(const struct options *options, char **files)
 {
     EVP_PKEY *keys[AUDIT_KEYS_MAX] = {NULL};
@@ -177,28 +235,6 @@ static int verify_files(const struct options *options, char **files)
     return err == ERR_OK ? status : hsmctl_trouble(&detail);
 }
 
-static bool parse_seq(const char *text, uint64_t *seq)
-{
-    char *end = NULL;
-    errno = 0;
-    unsigned long long value = strtoull(text, &end, 10);
-    if (errno || *end || *text < '1' || *text > '9')
-        return false;
-    *seq = value;
-    return true;
-}
-
-static bool parse_hash(const char *text, uint8_t hash[AUDIT_HASH_SIZE])
-{
-    struct buf bytes;
-    buf_init(&bytes, AUDIT_HASH_SIZE);
-    bool ok = text_get_hex(text, &bytes) == ERR_OK && bytes.len == AUDIT_HASH_SIZE;
-    if (ok)
-        memcpy(hash, bytes.data, AUDIT_HASH_SIZE);
-    buf_clear(&bytes);
-    return ok;
-}
-
 int hsmctl_audit_verify(int argc, char **argv)
 {
     static const struct option long_options[] = {
@@ -208,6 +244,9 @@ int hsmctl_audit_verify(int argc, char **argv)
         {"closed", no_argument, NULL, 'c'},
         {"expect-hash", required_argument, NULL, 'h'},
         {"json", no_argument, NULL, 'j'},
+        {"live", no_argument, NULL, 'l'},
+        {"config", required_argument, NULL, 'f'},
+        {"passphrase-fd", required_argument, NULL, 'p'},
         {0},
     };
     struct options options = {0};
@@ -222,6 +261,12 @@ int hsmctl_audit_verify(int argc, char **argv)
             options.expected.is_closed = true;
         else if (c == 'j')
             options.is_json = true;
+        else if (c == 'l')
+            options.is_live = true;
+        else if (c == 'f')
+            options.config = optarg;
+        else if (c == 'p')
+            options.passphrase_fd = optarg;
         else if (c == 's' && !parse_seq(optarg, &options.expected.seq))
             return hsmctl_usage_error("--expect-seq: \"%s\" is no number of a line", optarg);
         else if (c == 'h' && !parse_hash(optarg, options.expected.hash))
@@ -234,6 +279,16 @@ int hsmctl_audit_verify(int argc, char **argv)
         return hsmctl_usage_error("either --key or --no-key must be given");
     if (optind == argc)
         return hsmctl_usage_error("no file given");
+    if (options.is_live && (options.expected.seq || options.expected.has_hash))
+        return hsmctl_usage_error("either --live or --expect-seq, --expect-hash");
+    if (!options.is_live && (options.config || options.passphrase_fd))
+        return hsmctl_usage_error("--config and --passphrase-fd go with --live");
+    int failure = HSMCTL_EXIT_TROUBLE;
+    struct detail detail = {0};
+    if (options.is_live && ask_hsmd(&options, &options.expected, &failure, &detail) != ERR_OK) {
+        (void)hsmctl_trouble(&detail);
+        return failure;
+    }
     return verify_files(&options, argv + optind);
 }
 

@@ -241,7 +241,7 @@ static const struct command rows[] = {
      .what = "the audit log, from hsmd"},
     {.words = "audit verify",
      .arguments = "--key FILE|--no-key [--expect-seq N] [--expect-hash HEX] "
-                  "[--closed] [--json] FILE...",
+                  "[--live [--config FILE] [--passphrase-fd N]] [--closed] [--json] FILE...",
      .raw = hsmctl_audit,
      .what = "check audit logs; FILEs in the order they were written"},
     {.words = "audit show",

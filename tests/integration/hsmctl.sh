@@ -80,5 +80,17 @@ check "locked again" agreed lock main
 check "... said" says '"state": "locked"' as dave status --json
 as dave audit fetch --out "$WORK/audit.log"
 check "the log is whole" "$HSMCTL" audit verify --no-key "$WORK/audit.log"
+live() { # FILE
+    "$HSMCTL" audit verify --no-key --live --config "$CUSTODY/dave.conf" --passphrase-fd 3 "$1" \
+        3< <(passphrase_of dave)
+}
+check "... and hsmd says so" live "$AUDIT_LOG"
+sed '$d' "$AUDIT_LOG" >"$WORK/cut.log"
+check "a log that was cut looks whole" "$HSMCTL" audit verify --no-key "$WORK/cut.log"
+check_status "... but hsmd knows better" 1 live "$WORK/cut.log"
+sed '$s/"result":"ok"/"result":"no"/; $s/"time":"2/"time":"1/' "$AUDIT_LOG" >"$WORK/changed.log"
+check_status "... of a last line changed, too" 1 live "$WORK/changed.log"
+officers_stop
+check_status "hsmd that is not there: 3" 3 live "$AUDIT_LOG"
 check_not "no passphrase or PIN in the logs" grep -qF -e "$PIN" -e 'the passphrase of' \
     "$HSMD_LOG" "$AUDIT_LOG"

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // What audit-sync costs: signatures a second of a real hsmd with SoftHSM, several clients at a
 // time. Not a test: run it on the machine that is asked about.
-//     bench_hsmd_audit [ROUNDS [SECONDS]]
-// Settings alternate round by round, so that what else the machine does meets all alike; printed
-// are the medians, the smallest and greatest, and the medians of the ratios within a round.
+//     bench_hsmd_audit [ROUNDS [SECONDS [KEYS]]]
+// KEYS: 1, RSA-2048 alone. Settings take turns within a round, in the other direction every other
+// round, so that what else the machine does meets all alike; printed are the medians, the smallest
+// and greatest, and the medians of the ratios within a round.
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -102,16 +103,19 @@ int main(int argc, char **argv)
     static double results[AUDIT_SYNC_COUNT][ROUNDS_MAX];
     unsigned rounds = argc > 1 ? (unsigned)atoi(argv[1]) : 9;
     unsigned seconds = argc > 2 ? (unsigned)atoi(argv[2]) : 3;
-    if (rounds < 1 || rounds > ROUNDS_MAX || seconds < 1)
+    unsigned count = argc > 3 ? (unsigned)atoi(argv[3]) : 2;
+    if (count < 1 || count > 2 || rounds < 1 || rounds > ROUNDS_MAX || seconds < 1)
         return 2;
     hsmd_setup(&hsmd);
     buf_init(&attributes, 4096);
     custodian_attributes(HASH_SHA256, &attributes);
-    for (unsigned k = 0; k < 2; k++) {
+    for (unsigned k = 0; k < count; k++) {
         key_name = keys[k];
         for (unsigned round = 0; round < rounds; round++) {
-            for (unsigned sync = 0; sync < AUDIT_SYNC_COUNT; sync++)
+            for (unsigned i = 0; i < AUDIT_SYNC_COUNT; i++) {
+                unsigned sync = round % 2 ? AUDIT_SYNC_COUNT - 1 - i : i;
                 results[sync][round] = measure(audit_sync_name((enum audit_sync)sync), seconds);
+            }
         }
         print_ratios(results, rounds, names[k]);
         for (unsigned sync = 0; sync < AUDIT_SYNC_COUNT; sync++) {
