@@ -13,6 +13,7 @@
 #include "hsmd/core_check.h"
 #include "hsmd/kdf.h"
 
+#define STRANGER "(stranger)" // in refusals: no name of a client
 #define GRANTS_MAX 16 // of one client for the same use that are looked at for a budget with room
 
 // A request on its way.
@@ -357,7 +358,7 @@ void core_tell_refusals(const struct core *core, deadline_t now)
     while (refusals_take(core->refusals, now, client, &count)) {
         snprintf(reason, sizeof reason, "%" PRIu64 " more refusals, not written one by one", count);
         const struct audit_record record = {.event = AUDIT_REFUSE,
-                                            .client = client,
+                                            .client = strcmp(client, STRANGER) == 0 ? NULL : client,
                                             .result = err_name(ERR_DENIED),
                                             .reason = reason};
         log_warning("request", "peer", client, "err", reason);
@@ -422,6 +423,16 @@ bool core_is_client(const struct core *core, const char *public_key)
     bool is_client = registry_client_by_public_key(registry, public_key) != NULL;
     live_give(core->live, registry);
     return is_client;
+}
+
+void core_tell_stranger(const struct core *core, const char *public_key)
+{
+    char reason[100];
+    snprintf(reason, sizeof reason, "the key of this connection, %s, is no client's", public_key);
+    const struct audit_record record = {
+        .event = AUDIT_REFUSE, .result = err_name(ERR_DENIED), .reason = reason};
+    if (refusals_admit(core->refusals, STRANGER, clock_ms()))
+        (void)audit_write(core->audit, &record, NULL); // nothing was done; logs itself
 }
 
 // A known client's request.

@@ -50,6 +50,8 @@ unsigned core_lane(const struct core *core, const char *peer, struct bytes frame
 
 // May the holder of this CURVE key (Z85) connect: is it a client's at this moment?
 bool core_is_client(const struct core *core, const char *public_key);
+// It was not, and is turned away: a line in the audit log, or one more in a count.
+void core_tell_stranger(const struct core *core, const char *public_key);
 
 // The reply to a frame that core_handle does not get to see, or not in time. Puts nothing if memory
 // is short.

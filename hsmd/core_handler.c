@@ -5,7 +5,10 @@
 
 static bool is_allowed(void *context, const char *public_key)
 {
-    return core_is_client(context, public_key);
+    bool is_client = core_is_client(context, public_key);
+    if (!is_client)
+        core_tell_stranger(context, public_key);
+    return is_client;
 }
 
 static unsigned lane(void *context, const char *peer, struct bytes frame,

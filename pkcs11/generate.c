@@ -7,9 +7,21 @@ struct job {
     const struct token_key_wish *wish;
     struct bytes curve; // EC: CKA_EC_PARAMS
     bool has_begun;     // there may be objects of ours in the token
+    struct detail why;  // of a first attempt
 };
 
-static CK_RV generate_pair(struct token_session *session, const struct job *job, bool is_strict)
+// How much of the template's usages the token gets to see, until it takes it. What counts, the
+// attributes of the private half, is read back afterwards (wish_verify).
+enum frankness {
+    FRANK_ALL,
+    FRANK_USUAL,   // without those that say no to what such a key cannot do anyway
+    FRANK_PRIVATE, // and none of the public half: tpm2-pkcs11 derives them from the TPM's sign and
+                   // decrypt, which do not part as CKA_VERIFY and CKA_ENCRYPT do
+    FRANK_END
+};
+
+static CK_RV generate_pair(struct token_session *session, const struct job *job,
+                           enum frankness frankness)
 {
     static const CK_BYTE exponent[] = {1, 0, 1};
     const struct token_key_wish *wish = job->wish;
@@ -18,8 +30,8 @@ static CK_RV generate_pair(struct token_session *session, const struct job *job,
     CK_ULONG bits = wish->bits;
     bool is_rsa = wish->type == TOKEN_KEY_RSA;
     CK_MECHANISM mechanism = {is_rsa ? CKM_RSA_PKCS_KEY_PAIR_GEN : CKM_EC_KEY_PAIR_GEN, NULL, 0};
-    wish_put_public(&public, wish, wish->type);
-    wish_put_private(&private, wish, wish->type, is_strict);
+    wish_put_public(&public, wish, wish->type, frankness != FRANK_PRIVATE);
+    wish_put_private(&private, wish, wish->type, frankness == FRANK_ALL);
     if (is_rsa) {
         template_put(&public, CKA_MODULUS_BITS, &bits, sizeof bits);
         template_put(&public, CKA_PUBLIC_EXPONENT, exponent, sizeof exponent);
@@ -31,20 +43,34 @@ static CK_RV generate_pair(struct token_session *session, const struct job *job,
                                                  &public_object, &private_object);
 }
 
+// Is it the template that the token does not like? tpm2-pkcs11 says CKR_GENERAL_ERROR then.
+static bool is_refusal(CK_RV rv)
+{
+    return rv != CKR_OK && (rv_damage(rv) == DAMAGE_NONE || rv == CKR_GENERAL_ERROR);
+}
+
 static enum err generate(struct token_session *session, void *arg, struct detail *detail)
 {
     struct job *job = arg;
     enum err err = job->has_begun ? wish_undo(session, (void *)job->wish, detail)
                                   : wish_check_free(session, job->wish, detail);
-    if (err)
+    if (err) {
+        // tpm2-pkcs11 keeps a key that failed to work for ever in use, and does not destroy it:
+        // what has to be known is how it failed.
+        if (job->has_begun && *job->why.text && detail)
+            *detail = job->why;
         return err;
+    }
     job->has_begun = true;
-    CK_RV rv = generate_pair(session, job, true);
-    if (rv != CKR_OK && rv_damage(rv) == DAMAGE_NONE)
-        rv = generate_pair(session, job, false); // what counts is checked below
+    CK_RV rv = CKR_GENERAL_ERROR;
+    for (enum frankness i = FRANK_ALL; i < FRANK_END && is_refusal(rv); i++)
+        rv = generate_pair(session, job, i);
     if (rv != CKR_OK)
         return session_fail(session, rv, "C_GenerateKeyPair", detail);
-    return wish_verify(session, job->wish, true, bytes_of(NULL, 0), detail);
+    err = wish_verify(session, job->wish, true, bytes_of(NULL, 0), &job->why);
+    if (err && detail)
+        *detail = job->why;
+    return err;
 }
 
 static enum err check(const struct token *token, const struct token_key_wish *wish,
@@ -63,6 +89,12 @@ static enum err check(const struct token *token, const struct token_key_wish *wi
                        TOKEN_RSA_BITS_MIN, TOKEN_RSA_BITS_MAX);
     if (!is_rsa && curve_nid(wish->bits) == NID_undef)
         return err_set(detail, ERR_PERM, "no curve of %u bits is supported", wish->bits);
+    // A key that nothing can be done with would be made first and then be found of no use.
+    if (((wish->usage & TOKEN_USE_SIGN) &&
+         !(is_rsa ? token->info.rsa_pkcs1 || token->info.rsa_pss : token->info.ecdsa)) ||
+        ((wish->usage & TOKEN_USE_DECRYPT) && !can->pkcs1_decrypt && !token->info.rsa_oaep) ||
+        ((wish->usage & TOKEN_USE_DERIVE) && !token->info.ecdh))
+        return err_set(detail, ERR_PERM, "token %s: it cannot use such keys so", token->name);
     if (!(is_rsa ? can->rsa_generate : can->ec_generate))
         return err_set(detail, ERR_PERM, "token %s: it cannot generate such keys", token->name);
     if (is_rsa && (wish->bits < can->rsa_bits_min || wish->bits > can->rsa_bits_max))

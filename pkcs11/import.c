@@ -243,7 +243,7 @@ static enum err put_public(struct token_session *session, const struct job *job,
         return err;
     template_put(&template, CKA_CLASS, &class, sizeof class);
     template_put(&template, CKA_KEY_TYPE, &key_type, sizeof key_type);
-    wish_put_public(&template, job->wish, job->type);
+    wish_put_public(&template, job->wish, job->type, true);
     bool ok;
     if (job->type == TOKEN_KEY_RSA) {
         ok = put_number(&template, &room, job->pkey, CKA_MODULUS, OSSL_PKEY_PARAM_RSA_N, 0) &&

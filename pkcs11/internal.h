@@ -302,7 +302,7 @@ enum err wish_check_free(struct token_session *session, const struct token_key_w
 void wish_put_private(struct template *template, const struct token_key_wish *wish,
                       enum token_key_type type, bool is_strict);
 void wish_put_public(struct template *template, const struct token_key_wish *wish,
-                     enum token_key_type type);
+                     enum token_key_type type, bool with_usages);
 // Reads the key that was made, and proves that it is what was wished for. ERR_PERM: it is not.
 enum err wish_verify(struct token_session *session, const struct token_key_wish *wish,
                      bool is_generated, struct bytes spki, struct detail *detail);

@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // Cryptoki's state belongs to the process: initialised once, however many tokens of ours use it.
-// Hence the list of modules, the one global of this folder.
+// Hence the list of modules, the one global of this folder. A module stays on it when nobody uses
+// it any more, as it stays loaded. Modules hang, C_Initialize first of all: each has a lock of its
+// own for that, so that the others can still be had.
 //
-// libp11 lists the slots, but only as long as no session is open: PKCS11_release_all_slots
+// libp11 lists the slots, the first time, when no session is open yet: PKCS11_release_all_slots
 // (0.4.12) calls C_CloseAllSessions for every slot of the module, which would cut off and log out
-// whoever works with another token of it, or with this one while it heals. From then on the
-// function list is asked, with the same result. PKCS11_CTX_unload, and PKCS11_CTX_load where it
-// fails, call C_Finalize: the former is left out (PKCS11_CTX_free alone frees all but the library's
-// reference), after the latter we initialise again.
+// whoever works with another token of it, or with this one while it heals; and
+// PKCS11_enumerate_slots forgets memory when it fails, which it does again and again while a token
+// is away. From then on the function list is asked, with the same result. PKCS11_CTX_unload, and
+// PKCS11_CTX_load where it fails, call C_Finalize: the former is left out (PKCS11_CTX_free alone
+// frees all but the library's reference), after the latter we initialise again.
 #include "pkcs11/module.h"
 
 #include <dlfcn.h>
@@ -24,13 +27,16 @@ typedef struct ec_key_method_st EC_KEY_METHOD;
 #include "pkcs11/rv.h"
 
 struct module {
-    struct module *next;
-    void *handle; // of dlopen; the same for every path to one file
+    struct module *next; // (modules_lock)
+    void *handle;        // of dlopen; the same for every path to one file
     CK_FUNCTION_LIST *functions;
-    char *path, *init_args;
+    char *path;
+
+    pthread_mutex_t lock; // of what follows; held while it is initialised and finalised
+    char *init_args;      // of the first of its users
     unsigned users;
     bool is_ours;    // we initialised it, so we finalise it
-    bool is_claimed; // sessions may be open
+    bool was_listed; // libp11 has tried
 };
 
 static pthread_mutex_t modules_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -56,70 +62,78 @@ static enum err initialise(struct module *module, struct detail *detail)
     return ERR_OK;
 }
 
-static void module_free(struct module *module)
-{
-    mem_free(module->path);
-    mem_free(module->init_args);
-    mem_free(module);
-}
-
-static enum err load(const char *path, const char *init_args, void *handle, struct module **module,
-                     struct detail *detail)
+static enum err load(const char *path, void *handle, struct module **module, struct detail *detail)
 {
     CK_C_GetFunctionList get = NULL;
+    CK_FUNCTION_LIST *functions = NULL;
     *(void **)&get = dlsym(handle, "C_GetFunctionList");
     if (!get)
         return err_set(detail, ERR_PERM, "module %s: not a PKCS#11 module", path);
+    CK_RV rv = get(&functions);
+    if (rv != CKR_OK || !functions)
+        return err_set(detail, ERR_PERM, "module %s: C_GetFunctionList: %s", path, rv_name(rv));
     struct module *new = mem_calloc(1, sizeof *new);
-    if (!new)
+    char *copy = new ? mem_strdup(path) : NULL;
+    if (!new || !copy) {
+        mem_free(new);
         return err_set(detail, ERR_TEMP, "module %s: out of memory", path);
-    enum err err = ERR_OK;
-    new->handle = handle;
-    new->path = mem_strdup(path);
-    new->init_args = init_args ? mem_strdup(init_args) : NULL;
-    if (!new->path || (init_args && !new->init_args)) {
-        err = err_set(detail, ERR_TEMP, "module %s: out of memory", path);
-        goto out;
     }
-    CK_RV rv = get(&new->functions);
-    if (rv != CKR_OK || !new->functions)
-        err = err_set(detail, ERR_PERM, "module %s: C_GetFunctionList: %s", path, rv_name(rv));
-    else
-        err = initialise(new, detail);
-    if (err)
-        goto out;
+    new->handle = handle;
+    new->functions = functions;
+    new->path = copy;
+    pthread_mutex_init(&new->lock, NULL);
     *module = new;
-    new = NULL;
-out:
-    if (new)
-        module_free(new);
+    return ERR_OK;
+}
+
+static enum err find(const char *path, struct module **module, struct detail *detail)
+{
+    enum err err = ERR_OK;
+    pthread_mutex_lock(&modules_lock);
+    void *handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    struct module *found = modules;
+    while (found && found->handle != handle)
+        found = found->next;
+    if (!handle) {
+        err = err_set(detail, ERR_PERM, "module %s: %s", path, dlerror());
+    } else if (!found) {
+        err = load(path, handle, &found, detail);
+        if (err == ERR_OK && found) {
+            found->next = modules;
+            modules = found;
+        }
+    }
+    pthread_mutex_unlock(&modules_lock);
+    *module = err == ERR_OK ? found : NULL;
     return err;
+}
+
+// With its lock held.
+static enum err take_first(struct module *module, const char *init_args, struct detail *detail)
+{
+    char *copy = init_args ? mem_strdup(init_args) : NULL;
+    if (init_args && !copy)
+        return err_set(detail, ERR_TEMP, "module %s: out of memory", module->path);
+    mem_free(module->init_args);
+    module->init_args = copy;
+    return initialise(module, detail);
 }
 
 enum err module_get(const char *path, const char *init_args, struct module **module,
                     struct detail *detail)
 {
-    enum err err = ERR_OK;
-    pthread_mutex_lock(&modules_lock);
-    void *handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-    if (!handle) {
-        err = err_set(detail, ERR_PERM, "module %s: %s", path, dlerror());
-        goto out;
+    struct module *found = NULL;
+    enum err err = find(path, &found, detail);
+    if (err || !found)
+        return err;
+    pthread_mutex_lock(&found->lock);
+    if (found->users == 0)
+        err = take_first(found, init_args, detail);
+    if (!err) {
+        found->users++;
+        *module = found;
     }
-    struct module *found = modules;
-    while (found && found->handle != handle)
-        found = found->next;
-    if (!found) {
-        err = load(path, init_args, handle, &found, detail);
-        if (err || !found)
-            goto out;
-        found->next = modules;
-        modules = found;
-    }
-    found->users++;
-    *module = found;
-out:
-    pthread_mutex_unlock(&modules_lock);
+    pthread_mutex_unlock(&found->lock);
     return err;
 }
 
@@ -127,29 +141,17 @@ void module_put(struct module *module)
 {
     if (!module)
         return;
-    pthread_mutex_lock(&modules_lock);
-    if (--module->users == 0) {
-        struct module **at = &modules;
-        while (*at != module)
-            at = &(*at)->next;
-        *at = module->next;
-        if (module->is_ours)
-            module->functions->C_Finalize(NULL);
-        module_free(module);
+    pthread_mutex_lock(&module->lock);
+    if (--module->users == 0 && module->is_ours) {
+        module->functions->C_Finalize(NULL);
+        module->is_ours = false;
     }
-    pthread_mutex_unlock(&modules_lock);
+    pthread_mutex_unlock(&module->lock);
 }
 
 CK_FUNCTION_LIST *module_functions(const struct module *module)
 {
     return module->functions;
-}
-
-void module_claim(struct module *module)
-{
-    pthread_mutex_lock(&modules_lock);
-    module->is_claimed = true;
-    pthread_mutex_unlock(&modules_lock);
 }
 
 static enum err slots_by_libp11(struct module *module, struct slot *slots, unsigned *count,
@@ -195,7 +197,9 @@ static enum err slots_by_functions(struct module *module, struct slot *slots, un
     CK_ULONG total = SLOTS_MAX;
     CK_RV rv = module->functions->C_GetSlotList(CK_TRUE, NULL, &total); // lets it look again
     if (rv == CKR_CRYPTOKI_NOT_INITIALIZED) {
+        pthread_mutex_lock(&module->lock);
         enum err err = initialise(module, detail);
+        pthread_mutex_unlock(&module->lock);
         if (err)
             return err;
     }
@@ -220,10 +224,11 @@ static enum err slots_by_functions(struct module *module, struct slot *slots, un
 enum err module_slots(struct module *module, struct slot *slots, unsigned *count,
                       struct detail *detail)
 {
-    pthread_mutex_lock(&modules_lock);
-    bool is_claimed = module->is_claimed;
-    enum err err = is_claimed ? ERR_OK : slots_by_libp11(module, slots, count, detail);
-    pthread_mutex_unlock(&modules_lock);
+    pthread_mutex_lock(&module->lock);
+    bool is_by_libp11 = !module->was_listed;
+    module->was_listed = true;
+    enum err err = is_by_libp11 ? slots_by_libp11(module, slots, count, detail) : ERR_OK;
+    pthread_mutex_unlock(&module->lock);
     // Without the lock: a token that hangs while it heals must not stop the others' start.
-    return is_claimed ? slots_by_functions(module, slots, count, detail) : err;
+    return is_by_libp11 ? err : slots_by_functions(module, slots, count, detail);
 }

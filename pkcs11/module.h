@@ -27,8 +27,5 @@ struct slot {
 enum err module_slots(struct module *module, struct slot *slots, unsigned *count,
                       struct detail *detail);
 
-// From now on sessions may be open: see module_slots in module.c.
-void module_claim(struct module *module);
-
 // Copies a blank-padded field of Cryptoki as a string; out: size + 1 bytes.
 void module_text(const CK_UTF8CHAR *field, size_t size, char *out);

@@ -35,17 +35,27 @@ static EVP_PKEY *build_rsa(const struct buf *modulus, const struct buf *exponent
 }
 
 // CKA_EC_POINT is a DER OCTET STRING by the standard, and the bare point with some tokens. A bare
-// point starts with 04 too, but its second byte is no length that fits.
-static struct bytes bare_point(const struct buf *value)
+// point starts with 04 too, so its length decides. tpm2-pkcs11 writes the length of a P-521 point,
+// 133, as one byte, which DER would take for the length of the length.
+static struct bytes bare_point(const struct buf *value, size_t len)
 {
-    const unsigned char *at = value->data;
-    long len = 0;
-    int tag = 0, class = 0;
-    if (!(ASN1_get_object(&at, &len, &tag, &class, (long)value->len) & 0x80) &&
-        tag == V_ASN1_OCTET_STRING && class == V_ASN1_UNIVERSAL &&
-        at + len == value->data + value->len)
-        return bytes_of(at, (size_t)len);
-    return buf_bytes(value);
+    const unsigned char *data = value->data;
+    size_t head = value->len - len;
+    if (value->len < len || head > 3 || head == 1 || (head > 0 && data[0] != V_ASN1_OCTET_STRING) ||
+        (head > 0 && data[head - 1] != len) || (head == 3 && data[1] != 0x81))
+        return buf_bytes(value); // which then is refused
+    return bytes_of(data + head, len);
+}
+
+// Bytes of an uncompressed point; 0: not a curve we know.
+static size_t point_size(int nid)
+{
+    static const unsigned bits[] = {256, 384, 521};
+    for (size_t i = 0; i < sizeof bits / sizeof *bits; i++) {
+        if (curve_nid(bits[i]) == nid)
+            return 1 + 2 * (((size_t)bits[i] + 7) / 8);
+    }
+    return 0;
 }
 
 static EVP_PKEY *build_ec(const struct buf *params, const struct buf *point)
@@ -55,7 +65,7 @@ static EVP_PKEY *build_ec(const struct buf *params, const struct buf *point)
     const char *group = oid ? OBJ_nid2sn(OBJ_obj2nid(oid)) : NULL;
     EVP_PKEY *pkey = NULL;
     OSSL_PARAM_BLD *builder = OSSL_PARAM_BLD_new();
-    struct bytes bare = bare_point(point);
+    struct bytes bare = bare_point(point, oid ? point_size(OBJ_obj2nid(oid)) : 0);
     if (group && builder &&
         OSSL_PARAM_BLD_push_utf8_string(builder, OSSL_PKEY_PARAM_GROUP_NAME, group, 0) &&
         OSSL_PARAM_BLD_push_octet_string(builder, OSSL_PKEY_PARAM_PUB_KEY, bare.data, bare.len))

@@ -271,7 +271,6 @@ enum err token_login(struct token *token, const struct secret *pin, struct detai
     struct token_session *sessions[TOKEN_SESSIONS_MAX];
     deadline_t deadline = deadline_in(token->wait_ms);
     unsigned count = 0;
-    module_claim(token->module);
     enum err err = session_heal_begin(token, deadline, detail);
     if (err)
         return err;

@@ -81,17 +81,36 @@ void wish_put_private(struct template *template, const struct token_key_wish *wi
 }
 
 void wish_put_public(struct template *template, const struct token_key_wish *wish,
-                     enum token_key_type type)
+                     enum token_key_type type, bool with_usages)
 {
     template_put_flag(template, CKA_TOKEN, true);
     template_put_flag(template, CKA_PRIVATE, false);
     template_put(template, CKA_LABEL, wish->label, strlen(wish->label));
     template_put(template, CKA_ID, wish->id.data, wish->id.len);
+    if (!with_usages)
+        return;
     template_put_flag(template, CKA_VERIFY, wish->usage & TOKEN_USE_SIGN);
     if (type == TOKEN_KEY_RSA) {
         template_put_flag(template, CKA_ENCRYPT, wish->usage & TOKEN_USE_DECRYPT);
         template_put_flag(template, CKA_WRAP, false);
     }
+}
+
+// Softokn's C_UnwrapKey makes an RSA key with every usage there is, whatever the template says, but
+// lets them be taken away again. A usage more than was wished for is tried to be; none is added.
+static enum err narrow_usage(struct token_session *session, CK_OBJECT_HANDLE object,
+                             CK_ATTRIBUTE_TYPE type, bool wanted, bool *value,
+                             struct detail *detail)
+{
+    CK_BBOOL no = CK_FALSE;
+    CK_ATTRIBUTE attribute = {type, &no, sizeof no};
+    if (wanted)
+        return ERR_OK;
+    CK_RV rv = session->token->fn->C_SetAttributeValue(session->handle, object, &attribute, 1);
+    if (rv == CKR_OK) // what it says is not what counts, but what it has now
+        return object_bool(session, object, type, true, value, detail);
+    return rv_damage(rv) == DAMAGE_NONE ? ERR_OK
+                                        : session_fail(session, rv, "C_SetAttributeValue", detail);
 }
 
 // The attributes as the token has them.
@@ -103,19 +122,19 @@ static enum err check_attributes(struct token_session *session, CK_OBJECT_HANDLE
     const struct {
         CK_ATTRIBUTE_TYPE type;
         const char *name;
-        bool wanted, if_absent, is_asked;
+        bool wanted, if_absent, is_asked, is_usage;
     } rows[] = {
-        {CKA_TOKEN, "CKA_TOKEN", true, false, true},
-        {CKA_PRIVATE, "CKA_PRIVATE", true, false, true},
-        {CKA_SENSITIVE, "CKA_SENSITIVE", true, false, true},
-        {CKA_EXTRACTABLE, "CKA_EXTRACTABLE", false, true, true},
-        {CKA_ALWAYS_SENSITIVE, "CKA_ALWAYS_SENSITIVE", true, false, is_generated},
-        {CKA_NEVER_EXTRACTABLE, "CKA_NEVER_EXTRACTABLE", true, false, is_generated},
-        {CKA_SIGN, "CKA_SIGN", wish->usage & TOKEN_USE_SIGN, false, true},
-        {CKA_DECRYPT, "CKA_DECRYPT", wish->usage & TOKEN_USE_DECRYPT, false, true},
-        {CKA_DERIVE, "CKA_DERIVE", wish->usage & TOKEN_USE_DERIVE, false, true},
-        {CKA_UNWRAP, "CKA_UNWRAP", false, false, true},
-        {CKA_SIGN_RECOVER, "CKA_SIGN_RECOVER", false, false, true},
+        {CKA_TOKEN, "CKA_TOKEN", true, false, true, false},
+        {CKA_PRIVATE, "CKA_PRIVATE", true, false, true, false},
+        {CKA_SENSITIVE, "CKA_SENSITIVE", true, false, true, false},
+        {CKA_EXTRACTABLE, "CKA_EXTRACTABLE", false, true, true, false},
+        {CKA_ALWAYS_SENSITIVE, "CKA_ALWAYS_SENSITIVE", true, false, is_generated, false},
+        {CKA_NEVER_EXTRACTABLE, "CKA_NEVER_EXTRACTABLE", true, false, is_generated, false},
+        {CKA_SIGN, "CKA_SIGN", wish->usage & TOKEN_USE_SIGN, false, true, true},
+        {CKA_DECRYPT, "CKA_DECRYPT", wish->usage & TOKEN_USE_DECRYPT, false, true, true},
+        {CKA_DERIVE, "CKA_DERIVE", wish->usage & TOKEN_USE_DERIVE, false, true, true},
+        {CKA_UNWRAP, "CKA_UNWRAP", false, false, true, true},
+        {CKA_SIGN_RECOVER, "CKA_SIGN_RECOVER", false, false, true, true},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         bool value = rows[i].wanted;
@@ -124,6 +143,11 @@ static enum err check_attributes(struct token_session *session, CK_OBJECT_HANDLE
                                         : ERR_OK;
         if (err)
             return err;
+        if (value != rows[i].wanted && rows[i].is_usage) {
+            err = narrow_usage(session, object, rows[i].type, rows[i].wanted, &value, detail);
+            if (err)
+                return err;
+        }
         if (value != rows[i].wanted)
             return err_set(detail, ERR_PERM, "the token made the key with %s %s", rows[i].name,
                            value ? "true" : "false");

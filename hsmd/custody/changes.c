@@ -257,6 +257,12 @@ static enum err record_verdict(struct call *call, bool is_approval, const struct
 static enum err approve(struct call *call, const struct proposal *proposal,
                         const struct officers *officers, const struct tally *tally, size_t mine)
 {
+    if (tally->is_altered)
+        return err_set(&call->detail, ERR_DENIED,
+                       "proposal %" PRIu64
+                       " is not what its proposer signed: it was changed in the "
+                       "registry behind hsmd's back; reject it, and find out by whom",
+                       proposal->row.number);
     // Enough have signed, and it was not carried out: the quorum was larger then, or the audit log
     // could not be written. Who signed already may say so again.
     if (tally->of[mine].has_approved)
@@ -276,6 +282,8 @@ static enum err reject(struct call *call, const struct proposal *proposal,
     unsigned rejections = tally->rejections + !tally->of[mine].has_rejected;
     if (bytes_equal(proposal->row.statement.proposer, bytes_of_text(call->officer.name)))
         ending = "taken back by its proposer";
+    else if (tally->is_altered)
+        ending = "it was not what its proposer signed"; // nothing is lost: it could not be done
     else if (officers->signers - rejections < officers->quorum)
         ending = "too many have rejected it for a quorum";
     else if (tally->of[mine].has_rejected)

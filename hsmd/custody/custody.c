@@ -84,14 +84,9 @@ enum err custody_find_officer(struct custody *custody, const char *curve_key,
     enum err err = store_each_officer(custody->conf.store, NULL, see_officer, &search, detail);
     pthread_mutex_unlock(&custody->store);
     if (err == ERR_OK && !search.is_found)
-        err = err_set(detail, ERR_DENIED, "the key of this connection is no officer's");
+        err = err_set(detail, ERR_DENIED, "the key of this connection, %s, is no officer's",
+                      curve_key);
     return err;
-}
-
-bool custody_is_allowed(struct custody *custody, const char *public_key)
-{
-    struct store_officer officer;
-    return custody_find_officer(custody, public_key, &officer, NULL) == ERR_OK;
 }
 
 unsigned custody_lane(struct custody *custody, const char *peer, struct bytes frame)
@@ -148,6 +143,17 @@ static void tell_refusal(struct custody *custody, const char *officer, uint64_t 
         return;
     log_warning("officer-refused", "officer", officer, "err", reason);
     (void)audit_write(custody->conf.audit, &record, NULL); // nothing was done; logs itself
+}
+
+// Who is turned away at the door is written down too.
+bool custody_is_allowed(struct custody *custody, const char *public_key)
+{
+    struct store_officer officer;
+    struct detail detail = {0};
+    enum err err = custody_find_officer(custody, public_key, &officer, &detail);
+    if (err == ERR_DENIED)
+        tell_refusal(custody, NULL, 0, err, detail.text);
+    return err == ERR_OK;
 }
 
 static enum err dispatch(struct call *call)

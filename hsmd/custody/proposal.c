@@ -171,6 +171,7 @@ enum err proposal_count(struct store *store, const struct proposal *proposal,
         err = err_set(detail, err, "the proposal is damaged in the store");
     // What its proposer did not sign was changed in the store: nobody has agreed to that.
     bool is_genuine = !proposer || is_signed(&counting, proposer, proposal->row.signature);
+    tally->is_altered = !is_genuine;
     if (err == ERR_OK && proposer && is_genuine)
         count(&counting, proposer, true, proposal->row.created);
     if (err == ERR_OK && is_genuine)

@@ -38,6 +38,7 @@ struct tally {
         char time[CLOCK_STAMP_SIZE];
     } of[CUSTODY_OFFICERS_MAX];
     unsigned approvals, rejections;
+    bool is_altered; // not what its proposer signed: changed behind hsmd's back, nothing counts
 };
 
 // Counts good signatures of officers over the statement as it stands in the store; each key of an

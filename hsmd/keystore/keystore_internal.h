@@ -62,6 +62,8 @@ struct keystore_token {
     pthread_t watcher; // see keystore_watch.c
     bool has_watcher;
     bool is_due, is_stopping, has_ended; // (lock)
+    bool has_tried;                      // (lock) to open it, for the first time
+    uint64_t looks_begun, looks_ended;   // (lock)
 };
 
 // A key in a token.
@@ -123,6 +125,8 @@ struct keystore_token *keystore_find_token(struct keystore *keystore, const char
 enum err keystore_open_token(struct keystore_token *token, struct detail *detail);
 // Logs in with the PIN that the source of the moment gives, if any.
 enum err keystore_log_in(struct keystore_token *token, struct token *opened, struct detail *detail);
+// The first time, by its watcher, with the gate entered; logs what came of it.
+void keystore_open_first(struct keystore_token *token, struct detail *detail);
 // Closes it and its keys. With the gate closed.
 void keystore_close_token(struct keystore_token *token);
 // The PIN was refused: said once; it is left alone from now on, since the next try may lock it.
@@ -149,9 +153,15 @@ void keystore_free_keys(struct keystore *keystore);
 // keystore_watch.c
 
 enum err keystore_start_watchers(struct keystore *keystore, struct detail *detail);
+// Until each has tried to open its token. False: not in time; the others go on by themselves.
+bool keystore_wait_opened(struct keystore *keystore, deadline_t deadline);
 bool keystore_stop_watchers(struct keystore *keystore); // false: one hangs in its module
 // Now, and not at the next tick.
 void keystore_wake_watcher(struct keystore_token *token);
+// Until the watcher has looked at the token after this call began and found it well: then true.
+// False: it is not well in time, or has to wait for an officer, or its breaker is open. With no
+// gate entered.
+bool keystore_wait_healed(struct keystore_token *token, deadline_t deadline);
 // Looks at how the token is, without asking it. With the gate entered or closed.
 void keystore_note(struct keystore_token *token);
 // Tells of what has changed since. With no lock held.

@@ -14,6 +14,9 @@
 // A session is waited for as long as the request has time; this is for what has no deadline.
 #define SESSION_WAIT_MS 30000
 #define REOPEN_PAUSE_MS 1000
+// Modules have been seen to hang in C_Initialize and C_Login. hsmd's start waits for them that long
+// and goes on without their tokens.
+#define OPEN_WAIT_MS 10000
 
 enum err keystore_read_pin(const struct config_token *token, struct secret *pin,
                            struct detail *detail)
@@ -212,19 +215,36 @@ static enum err check_pin(const struct keystore_token *token, struct detail *det
     return err == ERR_OK ? ERR_OK : err_prefix(detail, err, "token %s: PIN", token->conf->name);
 }
 
-static void open_first(struct keystore_token *token)
+void keystore_open_first(struct keystore_token *token, struct detail *detail)
 {
-    struct detail detail = {0};
-    // Modules have been seen to hang here: let it be known in which.
+    // In case it hangs: let it be known in which.
     log_notice("token", "token", token->conf->name, "state", "opening", "module",
                token->conf->module);
-    enum err err = keystore_open_token(token, &detail);
+    enum err err = keystore_open_token(token, detail);
+    pthread_mutex_lock(&token->lock);
+    bool has_pin = token->source != PIN_NONE;
+    pthread_mutex_unlock(&token->lock);
     keystore_note(token);
-    keystore_tell_changes(token, detail.text);
     if (err != ERR_OK && err != ERR_DENIED)
-        log_error("token", "token", token->conf->name, "state", "not there", "err", detail.text);
-    else if (err == ERR_OK && token->source == PIN_NONE)
+        log_error("token", "token", token->conf->name, "state", "not there", "err", detail->text);
+    else if (err == ERR_OK && !has_pin)
         log_notice("token", "token", token->conf->name, "state", "locked");
+}
+
+// The watchers are still at it: these tokens are lost until their calls return.
+static void tell_hanging(struct keystore *keystore)
+{
+    for (size_t i = 0; i < keystore->token_count; i++) {
+        struct keystore_token *token = &keystore->tokens[i];
+        pthread_mutex_lock(&token->lock);
+        bool has_tried = token->has_tried;
+        pthread_mutex_unlock(&token->lock);
+        if (has_tried)
+            continue;
+        log_error("token", "token", token->conf->name, "state", "hanging, going on without it",
+                  "module", token->conf->module);
+        keystore_tell_changes(token, "its module hangs");
+    }
 }
 
 enum err keystore_open(const struct config *config, struct keystore **out, struct detail *detail)
@@ -235,10 +255,10 @@ enum err keystore_open(const struct config *config, struct keystore **out, struc
     enum err err = lay_out(keystore, config, detail);
     for (size_t i = 0; i < keystore->token_count && err == ERR_OK; i++)
         err = check_pin(&keystore->tokens[i], detail);
-    for (size_t i = 0; i < keystore->token_count && err == ERR_OK; i++)
-        open_first(&keystore->tokens[i]);
     if (err == ERR_OK)
         err = keystore_start_watchers(keystore, detail);
+    if (err == ERR_OK && !keystore_wait_opened(keystore, deadline_in(OPEN_WAIT_MS)))
+        tell_hanging(keystore);
     if (err != ERR_OK) {
         keystore_close(keystore);
         return err;

@@ -1,11 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "hsmd/keystore/keystore_status.h"
 
+#include <stdio.h>
+
 #include "hsmd/keystore/keystore_internal.h"
 
 static bool is_open(const struct place *place)
 {
     return atomic_load(&place->key) && !atomic_load(&place->is_missing);
+}
+
+static bool has_tried(struct keystore_token *token)
+{
+    pthread_mutex_lock(&token->lock);
+    bool has_tried = token->has_tried;
+    pthread_mutex_unlock(&token->lock);
+    return has_tried;
 }
 
 bool keystore_get_status(struct keystore *keystore, size_t index, struct keystore_status *status)
@@ -30,6 +40,11 @@ bool keystore_get_status(struct keystore *keystore, size_t index, struct keystor
         status->is_open = status->token.state == TOKEN_READY ||
                           (opened && status->token.state == TOKEN_RECOVERING);
         gate_leave(&token->module->gate);
+    }
+    if (!has_tried(token)) { // hsmd waits for a while at its start
+        status->token.state = TOKEN_ABSENT;
+        snprintf(status->token.error, sizeof status->token.error, "its module hangs");
+        status->is_open = false;
     }
     if (atomic_load(&token->is_refused)) { // a module opened anew does not know
         status->token.state = TOKEN_PIN_REFUSED;

@@ -5,6 +5,8 @@
 #include "hsmd/base/log.h"
 #include "hsmd/keystore/keystore_internal.h"
 
+#define HEAL_WAIT_MS 1000 // for a token that has just failed, while its watcher is at it
+
 // One operation with its arguments, so that it can be done again.
 struct operation {
     enum err (*run)(const struct operation *operation, struct token_session *session,
@@ -160,17 +162,12 @@ static size_t put_in_order(const struct place_set *set, unsigned token,
     return well;
 }
 
-static enum err run(struct keystore_key *key, unsigned token, const struct operation *operation,
-                    deadline_t deadline, struct detail *detail)
+static enum err run_in_order(struct place *const *order, size_t count, size_t well,
+                             const struct operation *operation, deadline_t deadline,
+                             struct detail *detail)
 {
-    const struct place_set *set = atomic_load(&key->places);
-    struct place *order[PLACES_MAX];
-    struct detail scratch = {0};
-    size_t well = put_in_order(set, token, order);
     enum err err = ERR_TEMP;
-    if (!detail)
-        detail = &scratch;
-    for (size_t i = 0; i < set->count && err == ERR_TEMP; i++) {
+    for (size_t i = 0; i < count && err == ERR_TEMP; i++) {
         if (i > 0 && deadline_is_past(deadline))
             break;
         // One that is only busy must leave some time for the others.
@@ -181,6 +178,27 @@ static enum err run(struct keystore_key *key, unsigned token, const struct opera
         err = run_at(order[i], operation, limit < deadline ? limit : deadline, detail);
     }
     return err;
+}
+
+// A request that a failure has met in hand is done once more when its token has been restored, the
+// module opened anew if need be. Only one whose token and key were well when it came: those that
+// come while a token is known to fail must not keep the workers from the others.
+static enum err run(struct keystore_key *key, unsigned token, const struct operation *operation,
+                    deadline_t deadline, struct detail *detail)
+{
+    const struct place_set *set = atomic_load(&key->places);
+    struct place *order[PLACES_MAX];
+    struct detail scratch = {0};
+    size_t well = put_in_order(set, token, order);
+    bool is_surprise = well && !atomic_load(&order[0]->failures);
+    if (!detail)
+        detail = &scratch;
+    enum err err = run_in_order(order, set->count, well, operation, deadline, detail);
+    deadline_t limit = deadline_in(HEAL_WAIT_MS);
+    if (err != ERR_TEMP || !is_surprise || deadline_is_past(deadline) ||
+        !keystore_wait_healed(order[0]->token, limit < deadline ? limit : deadline))
+        return err;
+    return run_at(order[0], operation, deadline, detail);
 }
 
 static enum err run_sign(const struct operation *operation, struct token_session *session,

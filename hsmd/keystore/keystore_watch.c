@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Each token has a thread that looks after it: at every tick, as soon as a request met a failure,
-// and every RETRY_MS while the token is not well. So a token heals when nobody asks for it, and one
-// whose module hangs holds up nobody else.
+// Each token has a thread that opens it, and then looks after it: at every tick, as soon as a
+// request met a failure, and every RETRY_MS while the token is not well. So a token heals when
+// nobody asks for it, and one whose module hangs holds up nobody else.
 //
 // pkcs11/ heals sessions, logins and object handles by itself, and finds a token again that its
 // module reports gone; asking (token_check) is enough for that. What is left is a module that has
@@ -41,14 +41,14 @@ static enum mood mood_of(struct keystore_token *token)
 {
     struct token_status status;
     struct token *opened = atomic_load(&token->token);
-    if (!opened)
+    if (!opened || atomic_load(&token->is_opening))
         return MOOD_LOST;
     if (atomic_load(&token->is_unlocking))
         return MOOD_LOCKED;
     token_status(opened, &status);
     if (status.state == TOKEN_LOCKED || atomic_load(&token->is_refused))
         return has_lost_login(token) ? MOOD_LOST : MOOD_LOCKED;
-    bool is_hanging = status.in_call && status.longest_call_ms > HANG_MS;
+    bool is_hanging = status.longest_call_ms > HANG_MS;
     return status.state == TOKEN_READY && !status.is_breaking && !is_hanging &&
                    !atomic_load(&token->failures)
                ? MOOD_WELL
@@ -287,10 +287,27 @@ static bool look_after(struct keystore_token *token)
     return !atomic_load(&token->is_refused) && !is_locked && atomic_load(&token->mood) == MOOD_LOST;
 }
 
+static void open_first(struct keystore_token *token)
+{
+    struct gate *gate = &token->module->gate;
+    struct detail detail = {0};
+    if (gate_enter(gate, deadline_in(KEY_WAIT_MS))) {
+        keystore_open_first(token, &detail);
+        gate_leave(gate);
+        keystore_tell_changes(token, detail.text);
+    }
+    pthread_mutex_lock(&token->lock);
+    token->has_tried = true;
+    token->is_due = atomic_load(&token->keystore->places); // it hung: its keys are known by now
+    pthread_cond_broadcast(&token->changed);
+    pthread_mutex_unlock(&token->lock);
+}
+
 static void *watch(void *argument)
 {
     struct keystore_token *token = argument;
     bool is_soon = false;
+    open_first(token);
     pthread_mutex_lock(&token->lock);
     while (!token->is_stopping) {
         struct timespec until = deadline_timespec(deadline_in(RETRY_MS));
@@ -305,9 +322,12 @@ static void *watch(void *argument)
         token->is_due = false;
         if (token->is_stopping)
             break;
+        token->looks_begun++;
         pthread_mutex_unlock(&token->lock);
         is_soon = look_after(token);
         pthread_mutex_lock(&token->lock);
+        token->looks_ended = token->looks_begun;
+        pthread_cond_broadcast(&token->changed);
     }
     token->has_ended = true;
     pthread_cond_broadcast(&token->changed);
@@ -321,6 +341,46 @@ void keystore_wake_watcher(struct keystore_token *token)
     token->is_due = true;
     pthread_cond_broadcast(&token->changed);
     pthread_mutex_unlock(&token->lock);
+}
+
+static bool is_breaking(struct keystore_token *token)
+{
+    struct token_status status = {0};
+    struct gate *gate = &token->module->gate;
+    if (!gate_enter(gate, 0))
+        return false; // it is being opened anew
+    struct token *opened = atomic_load(&token->token);
+    if (opened)
+        token_status(opened, &status);
+    gate_leave(gate);
+    return status.is_breaking || status.state == TOKEN_LOCKED;
+}
+
+// Another look has ended. False: the deadline is past.
+static bool wait_look(struct keystore_token *token, uint64_t after, deadline_t deadline)
+{
+    struct timespec until = deadline_timespec(deadline);
+    bool in_time = true;
+    pthread_mutex_lock(&token->lock);
+    while (token->looks_ended <= after && in_time && !token->is_stopping)
+        in_time = pthread_cond_timedwait(&token->changed, &token->lock, &until) != ETIMEDOUT;
+    pthread_mutex_unlock(&token->lock);
+    return in_time;
+}
+
+bool keystore_wait_healed(struct keystore_token *token, deadline_t deadline)
+{
+    pthread_mutex_lock(&token->lock);
+    uint64_t after = token->looks_begun;
+    token->is_due = true;
+    pthread_cond_broadcast(&token->changed);
+    pthread_mutex_unlock(&token->lock);
+    while (!atomic_load(&token->is_refused) && !atomic_load(&token->is_unlocking) &&
+           !is_breaking(token) && wait_look(token, after++, deadline)) {
+        if (atomic_load(&token->mood) == MOOD_WELL)
+            return true;
+    }
+    return false;
 }
 
 void keystore_tick(struct keystore *keystore)
@@ -361,6 +421,22 @@ static bool stop_watcher(struct keystore_token *token, deadline_t deadline)
     else
         pthread_detach(token->watcher);
     return has_ended;
+}
+
+bool keystore_wait_opened(struct keystore *keystore, deadline_t deadline)
+{
+    struct timespec until = deadline_timespec(deadline);
+    bool in_time = true;
+    bool have_tried = true;
+    for (size_t i = 0; i < keystore->token_count; i++) {
+        struct keystore_token *token = &keystore->tokens[i];
+        pthread_mutex_lock(&token->lock);
+        while (!token->has_tried && in_time)
+            in_time = pthread_cond_timedwait(&token->changed, &token->lock, &until) != ETIMEDOUT;
+        have_tried = have_tried && token->has_tried;
+        pthread_mutex_unlock(&token->lock);
+    }
+    return have_tried;
 }
 
 bool keystore_stop_watchers(struct keystore *keystore)

@@ -9,6 +9,8 @@
 //                                     TIMES times (default 0: until the file changes)
 //     delay FUNCTION|* MS             calls take MS milliseconds longer
 //     at-once FUNCTION N              of its delayed calls N run at a time, the others wait
+//     count FUNCTION                  from now on, whatever the file becomes, each call is one
+//                                     more byte in the file SHIM_CONTROL.FUNCTION
 //     hang FUNCTION                   calls do not come back before the file changes
 //     sessions N                      C_OpenSession beyond N open ones: CKR_SESSION_COUNT
 //     pull [RV]                       the token is out; calls with a session return RV

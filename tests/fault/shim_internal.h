@@ -18,6 +18,8 @@
       's')                                                                                         \
     X(C_Logout, (CK_SESSION_HANDLE a), (a), 's')                                                   \
     X(C_DestroyObject, (CK_SESSION_HANDLE a, CK_OBJECT_HANDLE b), (a, b), 's')                     \
+    X(C_SetAttributeValue,                                                                         \
+      (CK_SESSION_HANDLE a, CK_OBJECT_HANDLE b, CK_ATTRIBUTE * c, CK_ULONG d), (a, b, c, d), 's')  \
     X(C_GetAttributeValue,                                                                         \
       (CK_SESSION_HANDLE a, CK_OBJECT_HANDLE b, CK_ATTRIBUTE * c, CK_ULONG d), (a, b, c, d), 's')  \
     X(C_FindObjectsInit, (CK_SESSION_HANDLE a, CK_ATTRIBUTE * b, CK_ULONG c), (a, b, c), 's')      \

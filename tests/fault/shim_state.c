@@ -38,6 +38,8 @@ static struct fault {
     CK_FLAGS flags_after;
 } faults[FUNCTION_COUNT];
 
+static bool is_counted[FUNCTION_COUNT]; // outside too, and for ever
+
 static pthread_cond_t undelayed = PTHREAD_COND_INITIALIZER;
 static struct timespec control_time;
 static ino_t control_inode;
@@ -128,6 +130,8 @@ static void apply(char *line)
         set_delay(strcmp(argument[0], "*") == 0 ? NULL : argument[0], (unsigned)number[1]);
     else if (strcmp(word, "at-once") == 0 && argument[1])
         faults[find(argument[0])].at_once = (unsigned)number[1];
+    else if (strcmp(word, "count") == 0 && argument[0])
+        is_counted[find(argument[0])] = true;
     else if (strcmp(word, "hang") == 0 && argument[0])
         faults[find(argument[0])].hangs = true;
     else if (strcmp(word, "sessions") == 0)
@@ -170,6 +174,17 @@ static void read_control(void)
         fclose(file);
 }
 
+static void count_outside(enum function at)
+{
+    char path[300];
+    if (!is_counted[at])
+        return;
+    snprintf(path, sizeof path, "%s.%s", getenv("SHIM_CONTROL"), shim_names[at]);
+    FILE *file = fopen(path, "a");
+    if (!file || fputc('+', file) == EOF || fclose(file) != 0)
+        shim_die("cannot count");
+}
+
 // As many at a time as the token can do. Lock held, and given up meanwhile.
 static void delay(struct fault *fault)
 {
@@ -194,6 +209,7 @@ CK_RV shim_enter(enum function at, char kind)
     struct fault *fault = &faults[at];
     CK_RV rv = CKR_OK;
     fault->calls++;
+    count_outside(at);
     shim_state.token_flags |= fault->flags_after;
     if (fault->hangs) {
         shim_state.hanging++;

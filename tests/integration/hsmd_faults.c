@@ -206,6 +206,28 @@ static void test_pin_changed(void **state)
     assert_int_equal(sign(), ERR_TEMP);
 }
 
+// A token that hangs when it is opened does not hold up hsmd's start, nor its end.
+static void test_hang_at_start(void **state)
+{
+    (void)state;
+    client_close(client);
+    for (unsigned i = 0; i < 2; i++) {
+        hsmd_stop(&hsmd, SIGTERM);
+        hsmd_shim(&hsmd, "hang C_Login\n");
+        assert_true(hsmd_start(&hsmd, NULL));
+        assert_true(hsmd_said(&hsmd, "hanging, going on without it"));
+        client = hsmd_client(&hsmd, "gw", 0);
+        assert_int_equal(sign(), ERR_TEMP);
+        if (i == 1)
+            break;
+        hsmd_shim(&hsmd, "");
+        require_healed("a hang at the start");
+        client_close(client);
+    }
+    assert_int_equal(hsmd_stop(&hsmd, SIGTERM), 0);
+    hsmd_shim(&hsmd, "");
+}
+
 #define CALLERS 8
 
 static atomic_bool is_over;
@@ -261,7 +283,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
     const struct CMUnitTest tests[] = {
         TEST(test_once),       TEST(test_lasting),     TEST(test_hang),
-        TEST(test_under_load), TEST(test_pin_changed),
+        TEST(test_under_load), TEST(test_pin_changed), TEST(test_hang_at_start),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

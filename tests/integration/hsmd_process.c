@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -208,6 +209,14 @@ void hsmd_use_shim(struct hsmd *hsmd)
 void hsmd_shim(struct hsmd *hsmd, const char *faults)
 {
     REQUIRE(file_write(hsmd_path(hsmd, "faults"), bytes_of_text(faults), 0600, NULL) == ERR_OK);
+}
+
+unsigned hsmd_shim_calls(const struct hsmd *hsmd, const char *function)
+{
+    char name[64];
+    struct stat st;
+    snprintf(name, sizeof name, "faults.%s", function);
+    return stat(hsmd_path(hsmd, name), &st) == 0 ? (unsigned)st.st_size : 0;
 }
 
 bool hsmd_said(const struct hsmd *hsmd, const char *text)

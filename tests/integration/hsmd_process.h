@@ -49,6 +49,8 @@ int hsmd_run(struct hsmd *hsmd, char *output, size_t size, ...) __attribute__((s
 // to break: lines as there, "" for nothing.
 void hsmd_use_shim(struct hsmd *hsmd);
 void hsmd_shim(struct hsmd *hsmd, const char *faults);
+// Calls of a function since "count FUNCTION" was told, by all hsmds so far.
+unsigned hsmd_shim_calls(const struct hsmd *hsmd, const char *function);
 
 // Is the text in what the running or last hsmd has written to standard error?
 bool hsmd_said(const struct hsmd *hsmd, const char *text);

@@ -71,12 +71,22 @@ void officer_check_key(struct token *token, const struct token_key_wish *wish, b
 {
     struct detail detail = {0};
     struct token_key *key = NULL;
+    assert_ok(token_key_open(token, wish->label, wish->id, &key, &detail), &detail);
+    const struct token_key_info *info = token_key_describe(key);
+    assert_int_equal(info->always_sensitive, is_generated);
+    assert_int_equal(info->never_extractable, is_generated);
+    token_key_close(key);
+    officer_check_use(token, wish, public);
+}
+
+void officer_check_use(struct token *token, const struct token_key_wish *wish, EVP_PKEY *public)
+{
+    struct detail detail = {0};
+    struct token_key *key = NULL;
     struct token_session *session = NULL;
     assert_ok(token_key_open(token, wish->label, wish->id, &key, &detail), &detail);
     const struct token_key_info *info = token_key_describe(key);
     assert_true(info->sensitive && !info->extractable && info->is_pair_proved);
-    assert_int_equal(info->always_sensitive, is_generated);
-    assert_int_equal(info->never_extractable, is_generated);
     assert_int_equal(info->can_sign, !!(wish->usage & SIGN));
     assert_int_equal(info->can_decrypt, !!(wish->usage & DECRYPT));
     assert_int_equal(info->can_derive, !!(wish->usage & DERIVE));

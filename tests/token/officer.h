@@ -24,6 +24,8 @@ void officer_pkcs8(EVP_PKEY *pkey, struct secret *out);
 // key (NULL: the one the token tells).
 void officer_check_key(struct token *token, const struct token_key_wish *wish, bool is_generated,
                        EVP_PKEY *public);
+// The same, but for what only keys made in the token have.
+void officer_check_use(struct token *token, const struct token_key_wish *wish, EVP_PKEY *public);
 
 // The token has so many objects with this CKA_ID, as another process sees it.
 void officer_check_objects(const char *id, unsigned expected);

@@ -2,9 +2,13 @@
 // Finding modules, tokens and keys, and saying well what is wrong with them.
 #include "tests/token/fixture.h"
 
+#include <stdlib.h>
 #include <string.h>
 
+#include <openssl/core_names.h>
+#include <openssl/ec.h>
 #include <openssl/x509.h>
+#include <p11-kit/pkcs11.h>
 
 static void expect(enum err err, enum err expected, const struct detail *detail, const char *text)
 {
@@ -188,6 +192,86 @@ static void tells_what_a_key_is(void **state)
     }
 }
 
+struct odd_point {
+    const char *label, *curve;
+    const uint8_t *oid;
+    size_t oid_len, size; // of a coordinate
+    bool has_head;        // 04 and the length in one byte, even if it is beyond 127
+    uint8_t point[2 + 1 + 2 * 66], private[66];
+};
+
+// An EC key whose public object has its point not as DER has it.
+static void add_odd_point(void *functions, unsigned long session, void *arg)
+{
+    CK_FUNCTION_LIST *fn = functions;
+    struct odd_point *odd = arg;
+    CK_OBJECT_CLASS public = CKO_PUBLIC_KEY, private = CKO_PRIVATE_KEY;
+    CK_KEY_TYPE type = CKK_EC;
+    CK_BBOOL yes = CK_TRUE, no = CK_FALSE;
+    CK_OBJECT_HANDLE object;
+    CK_ATTRIBUTE of_public[] = {
+        {CKA_CLASS, &public, sizeof public},
+        {CKA_KEY_TYPE, &type, sizeof type},
+        {CKA_TOKEN, &yes, sizeof yes},
+        {CKA_PRIVATE, &no, sizeof no},
+        {CKA_LABEL, (void *)odd->label, strlen(odd->label)},
+        {CKA_ID, (void *)odd->label, strlen(odd->label)},
+        {CKA_EC_PARAMS, (void *)odd->oid, odd->oid_len},
+        {CKA_EC_POINT, odd->point, 1 + 2 * odd->size + (odd->has_head ? 2 : 0)},
+    };
+    CK_ATTRIBUTE of_private[] = {
+        {CKA_CLASS, &private, sizeof private},
+        {CKA_KEY_TYPE, &type, sizeof type},
+        {CKA_TOKEN, &yes, sizeof yes},
+        {CKA_PRIVATE, &yes, sizeof yes},
+        {CKA_SENSITIVE, &yes, sizeof yes},
+        {CKA_EXTRACTABLE, &no, sizeof no},
+        {CKA_SIGN, &yes, sizeof yes},
+        {CKA_LABEL, (void *)odd->label, strlen(odd->label)},
+        {CKA_ID, (void *)odd->label, strlen(odd->label)},
+        {CKA_EC_PARAMS, (void *)odd->oid, odd->oid_len},
+        {CKA_VALUE, odd->private, odd->size},
+    };
+    if (fn->C_CreateObject(session, of_public, 8, &object) ||
+        fn->C_CreateObject(session, of_private, 11, &object))
+        exit(1);
+}
+
+static void reads_points_that_are_not_der(void **state)
+{
+    (void)state;
+    static const uint8_t p256[] = {6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7};
+    static const uint8_t p521[] = {6, 5, 0x2b, 0x81, 4, 0, 0x23};
+    struct odd_point rows[] = {
+        {"bare point", "P-256", p256, sizeof p256, 32, false, {0}, {0}},
+        {"short length", "P-521", p521, sizeof p521, 66, true, {0}, {0}},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct odd_point *odd = &rows[i];
+        uint8_t *point = odd->point + (odd->has_head ? 2 : 0);
+        EVP_PKEY *pkey = NULL;
+        do { // a bare point that begins as DER of that length would
+            EVP_PKEY_free(pkey);
+            pkey = EVP_EC_gen(odd->curve);
+            fixture_point(pkey, point, 1 + 2 * odd->size);
+        } while (!odd->has_head && point[1] != 2 * odd->size - 1);
+        if (odd->has_head) {
+            odd->point[0] = 4;
+            odd->point[1] = (uint8_t)(1 + 2 * odd->size);
+        }
+        BIGNUM *d = NULL;
+        assert_int_equal(EVP_PKEY_get_bn_param(pkey, OSSL_PKEY_PARAM_PRIV_KEY, &d), 1);
+        BN_bn2binpad(d, odd->private, (int)odd->size);
+        BN_free(d);
+        softhsm_in_child(&fixture.hsm, NULL, add_odd_point, odd);
+        struct token_key *key = fixture_key(odd->label);
+        assert_true(token_key_describe(key)->is_pair_proved);
+        assert_string_equal(token_key_describe(key)->curve, odd->curve);
+        token_key_close(key);
+        EVP_PKEY_free(pkey);
+    }
+}
+
 static int begin(void **state)
 {
     (void)state;
@@ -226,6 +310,7 @@ int main(void)
         cmocka_unit_test(tokens_of_a_module_do_not_disturb),
         cmocka_unit_test(finds_keys),
         cmocka_unit_test(tells_what_a_key_is),
+        cmocka_unit_test(reads_points_that_are_not_der),
     };
     return cmocka_run_group_tests(tests, begin, fixture_end);
 }

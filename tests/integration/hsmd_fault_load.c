@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+// A real hsmd, its socket and CURVE, sixteen callers who sign and unwrap without a pause, and every
+// fault at every call that a token is asked for on the way, those that heal included. No wrong
+// answer, none later than its deadline, everybody served again soon after; and the audit log has
+// one line for each request that was answered.
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "hsmd/audit/audit_verify.h"
+#include "hsmd/base/file.h"
+#include "tests/integration/hsmd_load.h"
+
+#define DEADLINE_MS 500 // of a request, in hsmd
+#define DEADLINE_TEXT "request-timeout = 500"
+#define SLACK_MS 1500   // what a noisy machine may add
+#define TIMEOUT_MS 8000 // of the client: whoever waits so long got no reply at all
+#define FAULT_MS 80
+#define HEALTHY_MS 3000 // a second on a machine with nothing else to do
+#define EVERYBODY_MS 10000
+#define LOG_MAX ((size_t)256 << 20)
+
+static struct hsmd hsmd;
+static struct load load;
+static EVP_PKEY *audit_key;
+
+static const struct {
+    const char *name;
+    unsigned rv; // 0: the call hangs
+} faults[] = {
+    {"CKR_SESSION_HANDLE_INVALID", 0xb3}, {"CKR_DEVICE_REMOVED", 0x32},
+    {"CKR_TOKEN_NOT_PRESENT", 0xe0},      {"CKR_USER_NOT_LOGGED_IN", 0x101},
+    {"CKR_OBJECT_HANDLE_INVALID", 0x82},  {"CKR_SESSION_COUNT", 0xb1},
+    {"CKR_FUNCTION_FAILED", 0x06},        {"a call that hangs", 0},
+};
+
+// The first four at each request, the others when something has to be restored.
+static const char *const places[] = {
+    "C_SignInit",         "C_Sign",
+    "C_DecryptInit",      "C_Decrypt",
+    "C_OpenSession",      "C_CloseSession",
+    "C_GetSessionInfo",   "C_Login",
+    "C_GetTokenInfo",     "C_GetSlotList",
+    "C_FindObjectsInit",  "C_FindObjects",
+    "C_FindObjectsFinal", "C_GetAttributeValue",
+};
+
+#define COUNT(array) (sizeof(array) / sizeof *(array))
+
+static int setup(void **state)
+{
+    (void)state;
+    hsmd_setup(&hsmd);
+    softhsm_make_key(&hsmd.hsm,
+                     &(struct softhsm_key){.label = "audit", .id = 0x31, .kind = "P-256"});
+    audit_key = softhsm_public_key(&hsmd.hsm, "audit");
+    hsmd_use_shim(&hsmd);
+    hsmd_configure(&hsmd, "MODULE", SHIM_PATH, "request-timeout = 4000", DEADLINE_TEXT,
+                   "sessions = 2", "sessions = 4", "log-level = info",
+                   "log-level = warning\naudit-sync = batch\naudit-checkpoint-seconds = 1\n"
+                   "audit-key { token = main label = \"audit\" }",
+                   NULL);
+    if (!hsmd_start(&hsmd, NULL))
+        assert_true(hsmd_said(&hsmd, "READY"));
+    load_begin(&load, &hsmd, TIMEOUT_MS, DEADLINE_MS + SLACK_MS);
+    return audit_key ? 0 : 1;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    load_clear(&load);
+    hsmd_teardown(&hsmd);
+    EVP_PKEY_free(audit_key);
+    return 0;
+}
+
+// In ms, how long it took to be well again.
+static unsigned suffer(unsigned rv, const char *place)
+{
+    char text[200];
+    // The token is lost once, and all its sessions, so that what heals is walked through as well.
+    if (rv)
+        snprintf(text, sizeof text, "fail C_DecryptInit 0x32 1 1\nfail %s 0x%x\nkill\n", place, rv);
+    else
+        snprintf(text, sizeof text, "fail C_DecryptInit 0x32 1 1\nhang %s\nkill\n", place);
+    hsmd_shim(&hsmd, text);
+    usleep(1000 * (rv ? FAULT_MS : DEADLINE_MS + 200)); // a hang: until deadlines are past
+    hsmd_shim(&hsmd, "");
+    return load_wait_healthy(&load, HEALTHY_MS);
+}
+
+static void test_faults(void **state)
+{
+    (void)state;
+    unsigned felt = 0;
+    unsigned worst = 0;
+    assert_true(load_wait(&load, 50, 20000));
+    for (size_t f = 0; f < COUNT(faults); f++) {
+        unsigned slowest = 0;
+        for (size_t p = 0; p < COUNT(places); p++) {
+            unsigned before = load.temporary;
+            unsigned took = suffer(faults[f].rv, places[p]);
+            felt += load.temporary > before;
+            if (took >= HEALTHY_MS) {
+                (void)hsmd_said(&hsmd, "tell me what happened");
+                fail_msg("%s at %s: not well again", faults[f].name, places[p]);
+            }
+            if (load.wrong || load.other || load.late)
+                fail_msg("%s at %s: %u wrong answers, %u other errors, %u late (up to %u ms)",
+                         faults[f].name, places[p], load.wrong, load.other, load.late,
+                         load.longest_ms);
+            if (!load_wait_everybody(&load, EVERYBODY_MS))
+                fail_msg("%s at %s: not everybody is served", faults[f].name, places[p]);
+            slowest = took > slowest ? took : slowest;
+        }
+        print_message("%-27s healthy after at most %u ms\n", faults[f].name, slowest);
+        worst = slowest > worst ? slowest : worst;
+    }
+    print_message("healthy after at most %u ms; %u answered, %u temporary, longest %u ms\n", worst,
+                  load.answered, load.temporary, load.longest_ms);
+    assert_true(felt > COUNT(faults) * COUNT(places) / 3); // or the faults did not arrive
+    assert_true(load_wait(&load, 50, 20000));
+}
+
+static void test_log(void **state)
+{
+    (void)state;
+    struct buf log;
+    const struct audit_expected expected = {.is_closed = true};
+    struct audit_verify *check = NULL;
+    load_stop(&load);
+    assert_int_equal(hsmd_stop(&hsmd, SIGTERM), 0);
+    buf_init(&log, LOG_MAX);
+    assert_int_equal(file_read(hsmd_path(&hsmd, "state/audit.log"), &log, NULL), ERR_OK);
+    assert_int_equal(audit_verify_new(audit_key, &expected, &check, NULL), ERR_OK);
+    audit_verify_file(check, "audit.log");
+    audit_verify_put(check, buf_bytes(&log));
+    struct audit_report report = *audit_verify_end(check);
+    audit_verify_free(check);
+    if (report.is_bad)
+        fail_msg("line %u: %s", (unsigned)report.bad_line, report.reason.text);
+    assert_true(report.checkpoints > 1);
+    assert_int_equal(load_missing(&load, buf_bytes(&log)), 0);
+    buf_clear(&log);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_faults), cmocka_unit_test(test_log)};
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
