@@ -12,6 +12,7 @@
 #include "hsmd/registry/budget.h"
 #include "hsmd/core_check.h"
 #include "hsmd/kdf.h"
+#include "hsmd/key_type.h"
 
 #define STRANGER "(stranger)" // in refusals: no name of a client
 #define GRANTS_MAX 16 // of one client for the same use that are looked at for a budget with room
@@ -27,7 +28,7 @@ struct call {
     struct wire_request request;
     struct wire_reply reply;
     struct audit_record record;
-    uint8_t hashed[HASH_SIZE_MAX]; // what record.ciphertext points to
+    uint8_t hashed[HASH_SIZE_MAX]; // what record.ciphertext or .message_digest points to
     struct budget *budgets[2];     // what it was taken from
     bool is_over_budget;           // logged where that began, not once a request
     bool is_used;                  // the key was asked to do it
@@ -124,18 +125,39 @@ static const struct token_key_info *key_info(const struct call *call)
 
 static enum token_scheme scheme_of(enum wire_algorithm algorithm)
 {
-    if (algorithm == WIRE_RSA_PSS)
+    switch (algorithm) {
+    case WIRE_RSA_PSS:
         return TOKEN_RSA_PSS;
-    return algorithm == WIRE_ECDSA ? TOKEN_ECDSA : TOKEN_RSA_PKCS1;
+    case WIRE_ECDSA:
+        return TOKEN_ECDSA;
+    case WIRE_EDDSA:
+        return TOKEN_EDDSA;
+    default:
+        return TOKEN_RSA_PKCS1;
+    }
 }
 
-// What goes into the signature: the digest given, or that of the attributes, once they are seen to
-// be attributes.
-static enum err digest_to_sign(struct call *call, const struct wire_sign *request, uint8_t *room,
-                               struct bytes *digest)
+// A message is known in the log by its SHA-512, as attributes are that are signed with Ed25519.
+static enum err message_to_sign(struct call *call, struct bytes message, struct bytes *input)
 {
+    enum err err = hash_digest(HASH_SHA512, message, call->hashed);
+    if (err != ERR_OK)
+        return err_set(&call->detail, err, "cannot hash");
+    call->record.hash = hash_name(HASH_SHA512);
+    call->record.message_digest = bytes_of(call->hashed, hash_size(HASH_SHA512));
+    *input = message;
+    return ERR_OK;
+}
+
+// What goes into the signature: the message or digest given, or the digest of the attributes, once
+// they are seen to be attributes. Ed25519 takes the attributes as they are.
+static enum err input_to_sign(struct call *call, const struct wire_sign *request, uint8_t *room,
+                              struct bytes *input)
+{
+    if (request->form == WIRE_MESSAGE)
+        return message_to_sign(call, request->data, input);
     if (request->form == WIRE_DIGEST) {
-        *digest = request->data;
+        *input = request->data;
         call->record.message_digest = request->data;
         return ERR_OK;
     }
@@ -145,10 +167,13 @@ static enum err digest_to_sign(struct call *call, const struct wire_sign *reques
     if (err != ERR_OK)
         return err;
     call->record.message_digest = attributes.message_digest;
+    *input = request->data;
+    if (request->algorithm == WIRE_EDDSA)
+        return ERR_OK;
     err = hash_digest(request->hash, request->data, room);
     if (err != ERR_OK)
         return err_set(&call->detail, err, "cannot hash");
-    *digest = bytes_of(room, hash_size(request->hash));
+    *input = bytes_of(room, hash_size(request->hash));
     return ERR_OK;
 }
 
@@ -156,21 +181,23 @@ static enum err handle_sign(struct call *call)
 {
     const struct wire_sign *request = &call->request.sign;
     uint8_t hashed[HASH_SIZE_MAX];
-    struct bytes digest = {0};
+    struct bytes input = {0};
     size_t len = 0;
+    bool is_pure = request->algorithm == WIRE_EDDSA; // the token is given no digest
     call->record.hash = hash_name(request->hash);
     enum err err = find_key(call, request->key, request->algorithm);
     if (err == ERR_OK)
         err = core_check_sign(call->key, key_info(call), request, &call->detail);
     if (err == ERR_OK)
-        err = digest_to_sign(call, request, hashed, &digest);
+        err = input_to_sign(call, request, hashed, &input);
     if (err == ERR_OK)
         err = begin_use(call, request->algorithm);
     if (err != ERR_OK)
         return err;
-    err = call->core->keystore->sign(
-        call->key->store, call->worker->token, scheme_of(request->algorithm), request->hash,
-        request->salt, digest, call->deadline, call->worker->signature, &len, &call->detail);
+    err = call->core->keystore->sign(call->key->store, call->worker->token,
+                                     scheme_of(request->algorithm),
+                                     is_pure ? HASH_NONE : request->hash, request->salt, input,
+                                     call->deadline, call->worker->signature, &len, &call->detail);
     end_use(call, err);
     call->reply.signature = bytes_of(call->worker->signature, len);
     return err;
@@ -248,7 +275,7 @@ static enum err handle_describe(struct call *call)
     const struct token_key_info *info = key_info(call);
     call->reply.description = (struct wire_description){
         .name = bytes_of_text(call->key->name),
-        .type = info->type == TOKEN_KEY_RSA ? WIRE_KEY_RSA : WIRE_KEY_EC,
+        .type = key_type_to_wire(info->type),
         .purpose = call->key->purpose,
         .state = call->key->state,
         .bits = info->bits,

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "hsmd/core_check.h"
 
+#include "hsmd/key_type.h"
+
 #define PKCS1_OVERHEAD 11 // RFC 8017, 7.2.1
 #define PSS_OVERHEAD 2    // RFC 8017, 9.1.1: emLen >= hLen + sLen + 2
 
@@ -11,6 +13,8 @@ static enum token_key_type type_of(enum wire_algorithm algorithm)
     case WIRE_ECDSA:
     case WIRE_ECDH_X963:
         return TOKEN_KEY_EC;
+    case WIRE_EDDSA:
+        return TOKEN_KEY_ED25519;
     case WIRE_RSA_PKCS1:
     case WIRE_RSA_PSS:
     case WIRE_RSAES_PKCS1:
@@ -35,7 +39,7 @@ static enum err check_key(const struct registry_key *key, const struct token_key
         return err_set(detail, ERR_DENIED, "the key is not for %s", wire_algorithm_name(algorithm));
     if (type_of(algorithm) != info->type)
         return err_set(detail, ERR_PERM, "%s with a key of type %s", wire_algorithm_name(algorithm),
-                       info->type == TOKEN_KEY_RSA ? "RSA" : "EC");
+                       key_type_name(info->type));
     return ERR_OK;
 }
 
@@ -53,6 +57,34 @@ static enum err check_salt(const struct registry_key *key, const struct token_ke
     return ERR_OK;
 }
 
+static const char *form_name(enum wire_form form)
+{
+    static const char *const names[] = {
+        [WIRE_ATTRIBUTES] = "attributes", [WIRE_DIGEST] = "digests", [WIRE_MESSAGE] = "messages"};
+    return names[form];
+}
+
+static enum err check_hash(const struct registry_key *key, const struct wire_sign *request,
+                           struct detail *detail)
+{
+    bool is_pure = request->algorithm == WIRE_EDDSA;
+    if (is_pure != (request->form == WIRE_MESSAGE) && request->form != WIRE_ATTRIBUTES)
+        return err_set(detail, ERR_PERM, "%s with %s", form_name(request->form),
+                       wire_algorithm_name(request->algorithm));
+    if ((request->hash == HASH_NONE) != (request->form == WIRE_MESSAGE))
+        return err_set(detail, ERR_PERM, request->hash ? "a message has no hash" : "no hash");
+    // RFC 8419, 3.1: SHA-512 and no other.
+    if (is_pure && request->form == WIRE_ATTRIBUTES && request->hash != HASH_SHA512)
+        return err_set(detail, ERR_PERM, "%s with ed25519", hash_name(request->hash));
+    if (key->purpose == WIRE_SMIME_SIGN && request->hash == HASH_SHA1)
+        return err_set(detail, ERR_DENIED, "sha1 with a key for %s",
+                       wire_purpose_name(key->purpose));
+    if (request->form == WIRE_DIGEST && request->data.len != hash_size(request->hash))
+        return err_set(detail, ERR_PERM, "digest of %zu bytes is none of %s", request->data.len,
+                       hash_name(request->hash));
+    return ERR_OK;
+}
+
 enum err core_check_sign(const struct registry_key *key, const struct token_key_info *info,
                          const struct wire_sign *request, struct detail *detail)
 {
@@ -62,17 +94,11 @@ enum err core_check_sign(const struct registry_key *key, const struct token_key_
     // Promise 4, and its other half: what a general key signs, its holder has hashed.
     if ((key->purpose == WIRE_SMIME_SIGN) != (request->form == WIRE_ATTRIBUTES))
         return err_set(detail, ERR_DENIED, "a key for %s does not sign %s",
-                       wire_purpose_name(key->purpose),
-                       request->form == WIRE_DIGEST ? "digests" : "attributes");
-    if (request->hash == HASH_NONE)
-        return err_set(detail, ERR_PERM, "no hash");
-    if (key->purpose == WIRE_SMIME_SIGN && request->hash == HASH_SHA1)
-        return err_set(detail, ERR_DENIED, "sha1 with a key for %s",
-                       wire_purpose_name(key->purpose));
-    if (request->form == WIRE_DIGEST && request->data.len != hash_size(request->hash))
-        return err_set(detail, ERR_PERM, "digest of %zu bytes is none of %s", request->data.len,
-                       hash_name(request->hash));
-    return check_salt(key, info, request, detail);
+                       wire_purpose_name(key->purpose), form_name(request->form));
+    err = check_hash(key, request, detail);
+    if (err == ERR_OK)
+        err = check_salt(key, info, request, detail);
+    return err;
 }
 
 enum err core_check_unwrap(const struct registry_key *key, const struct token_key_info *info,

@@ -46,7 +46,9 @@ static void put_public_key(struct bytes certificates, struct buf *out)
     if (is_ec)
         EVP_PKEY_set_utf8_string_param(key, OSSL_PKEY_PARAM_EC_POINT_CONVERSION_FORMAT,
                                        OSSL_PKEY_EC_POINT_CONVERSION_FORMAT_UNCOMPRESSED);
-    int len = is_ec || (key && EVP_PKEY_is_a(key, "RSA")) ? i2d_PUBKEY(key, &encoded) : 0;
+    int len = key && (is_ec || EVP_PKEY_is_a(key, "RSA") || EVP_PKEY_is_a(key, "ED25519"))
+                  ? i2d_PUBKEY(key, &encoded)
+                  : 0;
     if (len > 0)
         (void)buf_put(out, encoded, (size_t)len); // empty means not seen yet
     OPENSSL_free(encoded);

@@ -47,7 +47,7 @@ static enum err list_private(struct token_session *session, const struct token_k
     CK_OBJECT_HANDLE sharing[2];
     CK_ULONG count = 0, all = 0;
     EVP_PKEY *pkey = NULL;
-    CK_KEY_TYPE type = key->info.type == TOKEN_KEY_RSA ? CKK_RSA : CKK_EC;
+    CK_KEY_TYPE type = key_type_number(key->info.type);
     enum err err =
         find(session, key, CKO_PRIVATE_KEY, true, true, list->objects, 2, &count, detail);
     if (!err)
@@ -72,7 +72,7 @@ static enum err list_companions(struct token_session *session, const struct toke
                                 CK_OBJECT_CLASS class, struct list *list, struct detail *detail)
 {
     CK_OBJECT_HANDLE *objects = list->objects + list->count;
-    CK_KEY_TYPE type = key->info.type == TOKEN_KEY_RSA ? CKK_RSA : CKK_EC;
+    CK_KEY_TYPE type = key_type_number(key->info.type);
     bool is_certificate = class == CKO_CERTIFICATE;
     CK_ULONG count = 0;
     enum err err = find(session, key, class, true, false, objects, COMPANIONS_MAX, &count, detail);

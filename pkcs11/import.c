@@ -72,7 +72,7 @@ static CK_RV unwrap(struct token_session *session, const struct job *job, CK_MEC
                     CK_OBJECT_HANDLE wrapping_key, uint8_t *wrapped, size_t len)
 {
     static const CK_OBJECT_CLASS class = CKO_PRIVATE_KEY;
-    CK_KEY_TYPE key_type = job->type == TOKEN_KEY_RSA ? CKK_RSA : CKK_EC;
+    CK_KEY_TYPE key_type = key_type_number(job->type);
     CK_RV rv = CKR_OK;
     for (int strict = 1; strict >= 0; strict--) {
         CK_OBJECT_HANDLE object;
@@ -161,6 +161,35 @@ static bool put_number(struct template *template, struct secret *room, EVP_PKEY 
     return ok;
 }
 
+// Of Ed25519: the private key, and its public half as an OCTET STRING.
+static bool put_edwards_private(struct template *template, struct secret *room, EVP_PKEY *pkey)
+{
+    size_t len = room->room - room->len;
+    uint8_t *at = room->data + room->len;
+    struct bytes curve = edwards_name(0);
+    bool ok = EVP_PKEY_get_raw_private_key(pkey, at, &len) == 1 && len == EDWARDS_SIZE;
+    if (!ok)
+        return false;
+    room->len += len;
+    template_put(template, CKA_EC_PARAMS, curve.data, curve.len);
+    template_put(template, CKA_VALUE, at, len);
+    return true;
+}
+
+static bool put_edwards_public(struct template *template, EVP_PKEY *pkey,
+                               uint8_t wrapped[POINT_DER_MAX])
+{
+    uint8_t point[EDWARDS_SIZE];
+    size_t len = sizeof point;
+    struct bytes curve = edwards_name(0);
+    bool ok = EVP_PKEY_get_raw_public_key(pkey, point, &len) == 1 && len == EDWARDS_SIZE;
+    if (!ok)
+        return false;
+    template_put(template, CKA_EC_PARAMS, curve.data, curve.len);
+    template_put(template, CKA_EC_POINT, wrapped, point_wrap(bytes_of(point, len), wrapped));
+    return true;
+}
+
 static bool put_curve(struct template *template, EVP_PKEY *pkey, unsigned char *room)
 {
     unsigned char *at = room;
@@ -186,6 +215,8 @@ static bool put_private_numbers(struct template *template, struct secret *room,
         {CKA_COEFFICIENT, OSSL_PKEY_PARAM_RSA_COEFFICIENT1},
     };
     bool ok = true;
+    if (job->type == TOKEN_KEY_ED25519)
+        return put_edwards_private(template, room, job->pkey);
     if (job->type == TOKEN_KEY_EC)
         return put_curve(template, job->pkey, curve) &&
                put_number(template, room, job->pkey, CKA_VALUE, OSSL_PKEY_PARAM_PRIV_KEY,
@@ -200,7 +231,7 @@ static enum err put_plain(struct token_session *session, const struct job *job,
                           struct detail *detail)
 {
     static const CK_OBJECT_CLASS class = CKO_PRIVATE_KEY;
-    CK_KEY_TYPE key_type = job->type == TOKEN_KEY_RSA ? CKK_RSA : CKK_EC;
+    CK_KEY_TYPE key_type = key_type_number(job->type);
     struct secret room = {0};
     unsigned char curve[16];
     CK_RV rv = CKR_OK;
@@ -231,7 +262,7 @@ static enum err put_public(struct token_session *session, const struct job *job,
                            struct detail *detail)
 {
     static const CK_OBJECT_CLASS class = CKO_PUBLIC_KEY;
-    CK_KEY_TYPE key_type = job->type == TOKEN_KEY_RSA ? CKK_RSA : CKK_EC;
+    CK_KEY_TYPE key_type = key_type_number(job->type);
     CK_OBJECT_HANDLE object;
     struct template template = {.count = 0};
     uint8_t point[1 + 2 * 66], wrapped[POINT_DER_MAX];
@@ -248,6 +279,8 @@ static enum err put_public(struct token_session *session, const struct job *job,
     if (job->type == TOKEN_KEY_RSA) {
         ok = put_number(&template, &room, job->pkey, CKA_MODULUS, OSSL_PKEY_PARAM_RSA_N, 0) &&
              put_number(&template, &room, job->pkey, CKA_PUBLIC_EXPONENT, OSSL_PKEY_PARAM_RSA_E, 0);
+    } else if (job->type == TOKEN_KEY_ED25519) {
+        ok = put_edwards_public(&template, job->pkey, wrapped);
     } else {
         ok = put_curve(&template, job->pkey, curve) &&
              EVP_PKEY_get_octet_string_param(job->pkey, OSSL_PKEY_PARAM_PUB_KEY, point,
@@ -282,15 +315,15 @@ static enum err check_key(struct job *job, struct detail *detail)
 {
     char group[64] = "";
     unsigned bits = (unsigned)EVP_PKEY_get_bits(job->pkey);
-    bool is_rsa = EVP_PKEY_is_a(job->pkey, "RSA");
-    job->type = is_rsa ? TOKEN_KEY_RSA : TOKEN_KEY_EC;
-    if (!is_rsa && !EVP_PKEY_is_a(job->pkey, "EC"))
-        return err_set(detail, ERR_PERM, "only RSA and EC keys are supported");
+    bool is_rsa = EVP_PKEY_is_a(job->pkey, "RSA"), is_ec = EVP_PKEY_is_a(job->pkey, "EC");
+    job->type = is_rsa ? TOKEN_KEY_RSA : is_ec ? TOKEN_KEY_EC : TOKEN_KEY_ED25519;
+    if (!is_rsa && !is_ec && !EVP_PKEY_is_a(job->pkey, "ED25519"))
+        return err_set(detail, ERR_PERM, "only RSA, EC and Ed25519 keys are supported");
     if (is_rsa && (bits < TOKEN_RSA_BITS_MIN || bits > TOKEN_RSA_BITS_MAX))
         return err_set(detail, ERR_PERM, "an RSA key has %d to %d bits here, not %u",
                        TOKEN_RSA_BITS_MIN, TOKEN_RSA_BITS_MAX, bits);
-    if (!is_rsa && (EVP_PKEY_get_group_name(job->pkey, group, sizeof group, NULL) != 1 ||
-                    curve_nid(bits) == NID_undef || OBJ_sn2nid(group) != curve_nid(bits)))
+    if (is_ec && (EVP_PKEY_get_group_name(job->pkey, group, sizeof group, NULL) != 1 ||
+                  curve_nid(bits) == NID_undef || OBJ_sn2nid(group) != curve_nid(bits)))
         return err_set(detail, ERR_PERM, "its curve is not supported");
     EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new(job->pkey, NULL);
     bool is_good = ctx && EVP_PKEY_check(ctx) == 1;

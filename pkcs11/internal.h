@@ -46,9 +46,9 @@ struct token_session {
 #define MECHANISM_AES_KWP 0x210bUL // CKM_AES_KEY_WRAP_KWP of PKCS#11 3.0
 struct mechanisms {
     bool x509_sign, x509_decrypt, pkcs1_sign, pkcs1_decrypt, pss_sign, oaep_decrypt, ecdsa_sign,
-        ecdh, ecdh_cofactor;
+        eddsa_sign, ecdh, ecdh_cofactor;
     bool aes_generate, kwp_unwrap, wrap_pad_unwrap, wrap_unwrap; // AES key wrap, of three kinds
-    bool rsa_generate, ec_generate;
+    bool rsa_generate, ec_generate, eddsa_generate;
     CK_ULONG rsa_bits_min, rsa_bits_max; // of rsa_generate
 };
 
@@ -288,6 +288,18 @@ struct template
 void template_put(struct template *template, CK_ATTRIBUTE_TYPE type, const void *value,
                   size_t size);
 void template_put_flag(struct template *template, CK_ATTRIBUTE_TYPE type, bool value);
+
+// edwards.c: Ed25519, and what is called how.
+
+#define EDWARDS_SIZE 32 // bytes of the point, and of the private key
+#define EDWARDS_NAMES 3
+// DER of CKA_EC_PARAMS; which: 0 is the one to try first.
+struct bytes edwards_name(unsigned which);
+// The public key of CKA_EC_PARAMS and CKA_EC_POINT. NULL: none, or out of memory.
+EVP_PKEY *edwards_build(struct bytes params, struct bytes point);
+
+CK_KEY_TYPE key_type_number(enum token_key_type type); // CKA_KEY_TYPE
+const char *key_type_openssl(CK_KEY_TYPE type);        // OpenSSL's name; NULL: none of ours
 
 // wish.c: what keys that are made have in common.
 

@@ -106,6 +106,14 @@ static enum err take_rsa(struct token_key *key, EVP_PKEY *pkey, struct detail *d
     return ERR_OK;
 }
 
+static enum err take_ed25519(struct token_key *key)
+{
+    key->info.type = TOKEN_KEY_ED25519;
+    key->info.bits = 8 * EDWARDS_SIZE;
+    key->size = EDWARDS_SIZE;
+    return ERR_OK;
+}
+
 static enum err take_ec(struct token_key *key, EVP_PKEY *pkey, struct detail *detail)
 {
     char group[64] = "";
@@ -159,8 +167,9 @@ enum err public_encode(EVP_PKEY *pkey, uint8_t **spki, size_t *spki_len, struct 
 
 static enum err take_public(struct token_key *key, EVP_PKEY *pkey, struct detail *detail)
 {
-    enum err err =
-        EVP_PKEY_is_a(pkey, "RSA") ? take_rsa(key, pkey, detail) : take_ec(key, pkey, detail);
+    enum err err = EVP_PKEY_is_a(pkey, "RSA")       ? take_rsa(key, pkey, detail)
+                   : EVP_PKEY_is_a(pkey, "ED25519") ? take_ed25519(key)
+                                                    : take_ec(key, pkey, detail);
     if (!err)
         err = public_encode(pkey, &key->spki, &key->info.public_key.len, detail);
     key->info.public_key.data = key->spki;
@@ -174,10 +183,10 @@ static enum err read_public(struct token_session *session, CK_OBJECT_HANDLE hand
     enum err err = object_ulong(session, handle, CKA_KEY_TYPE, &type, detail);
     if (err)
         return err;
-    if (type != CKK_RSA && type != CKK_EC)
-        return err_set(detail, ERR_PERM, "only RSA and EC keys are supported");
+    if (!key_type_openssl(type))
+        return err_set(detail, ERR_PERM, "only RSA, EC and Ed25519 keys are supported");
     err = public_read(session, handle, type, key, pkey, detail);
-    if (!err && !EVP_PKEY_is_a(*pkey, type == CKK_RSA ? "RSA" : "EC")) {
+    if (!err && !EVP_PKEY_is_a(*pkey, key_type_openssl(type))) {
         EVP_PKEY_free(*pkey);
         *pkey = NULL;
         err = err_set(detail, ERR_PERM, "its public half is of another type");

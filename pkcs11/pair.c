@@ -35,6 +35,28 @@ static bool verify(EVP_PKEY *pkey, enum token_scheme scheme, struct bytes digest
     return ok;
 }
 
+static bool verify_message(EVP_PKEY *pkey, struct bytes message, struct bytes signature)
+{
+    EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+    bool ok = ctx && EVP_DigestVerifyInit(ctx, NULL, NULL, NULL, pkey) == 1 &&
+              EVP_DigestVerify(ctx, signature.data, signature.len, message.data, message.len) == 1;
+    EVP_MD_CTX_free(ctx);
+    return ok;
+}
+
+static enum err by_eddsa(struct token_session *session, struct token_key *key, EVP_PKEY *pkey,
+                         struct bytes message, bool *is_proved, struct detail *detail)
+{
+    uint8_t signature[TOKEN_SIGNATURE_MAX];
+    size_t len = 0;
+    enum err err =
+        token_sign(session, key, TOKEN_EDDSA, HASH_NONE, 0, message, signature, &len, detail);
+    if (err)
+        return err == ERR_PERM ? ERR_OK : err; // it cannot sign so
+    *is_proved = verify_message(pkey, message, bytes_of(signature, len));
+    return *is_proved ? ERR_OK : mismatch(detail);
+}
+
 static enum err by_signature(struct token_session *session, struct token_key *key, EVP_PKEY *pkey,
                              bool *is_proved, struct detail *detail)
 {
@@ -49,6 +71,8 @@ static enum err by_signature(struct token_session *session, struct token_key *ke
     struct bytes input = bytes_of(digest, 32);
     if (RAND_bytes(message.random, sizeof message.random) != 1)
         return err_openssl(detail, ERR_TEMP, "no random numbers");
+    if (key->info.type == TOKEN_KEY_ED25519)
+        return by_eddsa(session, key, pkey, bytes_of(&message, sizeof message), is_proved, detail);
     enum err err = hash_digest(HASH_SHA256, bytes_of(&message, sizeof message), digest);
     if (err)
         return out_of_memory(detail);

@@ -87,7 +87,12 @@ enum err public_of_object(struct token_session *session, CK_OBJECT_HANDLE object
         err = object_bytes(session, object, rsa ? CKA_PUBLIC_EXPONENT : CKA_EC_POINT, &second,
                            detail);
     if (!err && first.len > 0 && second.len > 0) {
-        *pkey = rsa ? build_rsa(&first, &second) : build_ec(&first, &second);
+        if (rsa)
+            *pkey = build_rsa(&first, &second);
+        else if (type == CKK_EC_EDWARDS)
+            *pkey = edwards_build(buf_bytes(&first), buf_bytes(&second));
+        else
+            *pkey = build_ec(&first, &second);
         if (!*pkey)
             err = err_openssl(detail, ERR_PERM, "its public key cannot be used");
     }

@@ -122,6 +122,21 @@ static enum err sign_ecdsa(struct token_session *session, struct token_key *key,
     return err ? err : encode_ecdsa(job, detail);
 }
 
+static enum err sign_eddsa(struct token_session *session, struct token_key *key,
+                           CK_OBJECT_HANDLE handle, void *arg, struct detail *detail)
+{
+    struct job *job = arg;
+    CK_MECHANISM mechanism = {CKM_EDDSA, NULL, 0}; // no parameters: pure, without a context
+    return run(session, handle, &mechanism, job->digest, job, 2 * key->size, detail);
+}
+
+static bool is_digest(enum token_scheme scheme, enum hash hash, struct bytes digest)
+{
+    if (scheme == TOKEN_EDDSA)
+        return hash == HASH_NONE; // any message
+    return hash != HASH_NONE && hash_size(hash) > 0 && digest.len == hash_size(hash);
+}
+
 enum err token_sign(struct token_session *session, struct token_key *key, enum token_scheme scheme,
                     enum hash hash, unsigned salt, struct bytes digest, uint8_t *out,
                     size_t *out_len, struct detail *detail)
@@ -135,13 +150,14 @@ enum err token_sign(struct token_session *session, struct token_key *key, enum t
         [TOKEN_RSA_PKCS1] = {TOKEN_KEY_RSA, can->rsa_pkcs1, sign_pkcs1},
         [TOKEN_RSA_PSS] = {TOKEN_KEY_RSA, can->rsa_pss, sign_pss},
         [TOKEN_ECDSA] = {TOKEN_KEY_EC, can->ecdsa, sign_ecdsa},
+        [TOKEN_EDDSA] = {TOKEN_KEY_ED25519, can->eddsa, sign_eddsa},
     };
-    if ((unsigned)scheme > TOKEN_ECDSA || schemes[scheme].type != key->info.type)
+    if ((unsigned)scheme > TOKEN_EDDSA || schemes[scheme].type != key->info.type)
         return err_set(detail, ERR_PERM, "the key is of another type");
     if (!key->info.can_sign || !schemes[scheme].offered)
         return err_set(detail, ERR_PERM, "the %s cannot sign so",
                        key->info.can_sign ? "token" : "key");
-    if (hash == HASH_NONE || hash_size(hash) == 0 || digest.len != hash_size(hash))
+    if (!is_digest(scheme, hash, digest))
         return err_set(detail, ERR_PERM, "a digest of %zu bytes is none of %s", digest.len,
                        hash_name(hash));
     uint8_t signature[TOKEN_SIGNATURE_MAX];

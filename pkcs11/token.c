@@ -82,6 +82,9 @@ static void ask_mechanism(struct token *token, CK_MECHANISM_TYPE type)
     case CKM_ECDSA:
         can->ecdsa_sign = sign;
         break;
+    case CKM_EDDSA:
+        can->eddsa_sign = sign;
+        break;
     case CKM_ECDH1_DERIVE:
         can->ecdh = derive;
         break;
@@ -95,6 +98,9 @@ static void ask_mechanism(struct token *token, CK_MECHANISM_TYPE type)
         break;
     case CKM_EC_KEY_PAIR_GEN:
         can->ec_generate = info.flags & CKF_GENERATE_KEY_PAIR;
+        break;
+    case CKM_EC_EDWARDS_KEY_PAIR_GEN:
+        can->eddsa_generate = info.flags & CKF_GENERATE_KEY_PAIR;
         break;
     case CKM_AES_KEY_GEN:
         can->aes_generate = info.flags & CKF_GENERATE;
@@ -134,6 +140,7 @@ static enum err ask_mechanisms(struct token *token, struct detail *detail)
     token->info.rsa_pss = can->pss_sign || can->x509_sign;
     token->info.rsa_oaep = can->oaep_decrypt || can->x509_decrypt;
     token->info.ecdsa = can->ecdsa_sign;
+    token->info.eddsa = can->eddsa_sign;
     token->info.ecdh = can->ecdh || can->ecdh_cofactor;
     return ERR_OK;
 }

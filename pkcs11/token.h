@@ -40,12 +40,12 @@ struct token;
 struct token_session;
 struct token_key;
 
-enum token_key_type { TOKEN_KEY_RSA, TOKEN_KEY_EC };
+enum token_key_type { TOKEN_KEY_RSA, TOKEN_KEY_EC, TOKEN_KEY_ED25519 };
 
 struct token_key_info {
     enum token_key_type type;
-    unsigned bits;           // of the modulus or the curve's field
-    const char *curve;       // "P-256", "P-384", "P-521"; NULL for RSA
+    unsigned bits;           // of the modulus or the curve's field; Ed25519: 256
+    const char *curve;       // "P-256", "P-384", "P-521"; else NULL
     struct bytes public_key; // DER SubjectPublicKeyInfo; lives as long as the key
     bool extractable, sensitive, always_sensitive, never_extractable; // CKA_* of the private key
     bool can_sign, can_decrypt, can_derive; // its CKA_SIGN, CKA_DECRYPT, CKA_DERIVE
@@ -54,8 +54,8 @@ struct token_key_info {
 
 struct token_info {
     char label[33], serial[17], manufacturer[33], model[17];
-    bool rsa_raw, rsa_pkcs1, rsa_pss, rsa_oaep, ecdsa,
-        ecdh;                   // mechanisms it offers to the private half
+    bool rsa_raw, rsa_pkcs1, rsa_pss, rsa_oaep, ecdsa, ecdh,
+        eddsa;                  // mechanisms it offers to the private half
     unsigned long sessions_max; // 0: it does not say
 };
 
@@ -93,11 +93,13 @@ enum err token_session_get(struct token *token, deadline_t deadline, struct toke
                            struct detail *detail);
 void token_session_put(struct token_session *session);
 
-enum token_scheme { TOKEN_RSA_PKCS1, TOKEN_RSA_PSS, TOKEN_ECDSA };
+enum token_scheme { TOKEN_RSA_PKCS1, TOKEN_RSA_PSS, TOKEN_ECDSA, TOKEN_EDDSA };
 
 // Signs a digest made with hash. salt: bytes, of PSS (MGF1 with the same hash). out:
 // TOKEN_SIGNATURE_MAX bytes; ECDSA as DER ECDSA-Sig-Value. ERR_PERM: the key or token cannot do it,
-// or the digest is not as long as the hash (HASH_NONE is refused).
+// or the digest is not as long as the hash (HASH_NONE is refused). TOKEN_EDDSA is pure Ed25519 (RFC
+// 8032, 5.1), which signs the message itself: hash is HASH_NONE, and digest the message, however
+// long; the signature has 64 bytes.
 enum err token_sign(struct token_session *session, struct token_key *key, enum token_scheme scheme,
                     enum hash hash, unsigned salt, struct bytes digest, uint8_t *out,
                     size_t *out_len, struct detail *detail);

@@ -51,7 +51,8 @@ struct token_key_wish {
     const char *label;        // 1 to TOKEN_LABEL_MAX bytes
     struct bytes id;          // CKA_ID, 1 to TOKEN_ID_MAX bytes: random ones, say 16, by the caller
     enum token_key_type type; // to generate
-    unsigned bits;            // to generate: RSA 2048 to 8192 in steps of 8; EC 256, 384, 521
+    unsigned bits;            // to generate: RSA 2048 to 8192 in steps of 8; EC 256, 384, 521;
+                              // Ed25519 256
     unsigned usage;           // of enum token_usage: sign, decrypt (RSA only), derive (EC only)
 };
 
@@ -80,9 +81,9 @@ enum err token_key_destroy(struct token *token, struct token_key *key, deadline_
                            struct detail *detail);
 
 struct token_key_item {
-    const char *label;          // as the token has it, 0 bytes cut it
-    struct bytes id;            // may be empty
-    bool is_known_type;         // RSA or EC on a curve of ours; else type, bits, curve say nothing
+    const char *label;  // as the token has it, 0 bytes cut it
+    struct bytes id;    // may be empty
+    bool is_known_type; // RSA, Ed25519, EC on a curve of ours; else type, bits, curve say nothing
     struct token_key_info info; // public_key: empty if the token does not tell
 };
 

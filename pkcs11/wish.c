@@ -11,15 +11,20 @@ enum err wish_check(const struct token_key_wish *wish, enum token_key_type type,
                     struct detail *detail)
 {
     size_t len = strlen(wish->label);
-    unsigned possible =
-        TOKEN_USE_SIGN | (type == TOKEN_KEY_RSA ? TOKEN_USE_DECRYPT : TOKEN_USE_DERIVE);
+    static const struct {
+        const char *name;
+        unsigned possible;
+    } types[] = {
+        [TOKEN_KEY_RSA] = {"an RSA", TOKEN_USE_SIGN | TOKEN_USE_DECRYPT},
+        [TOKEN_KEY_EC] = {"an elliptic-curve", TOKEN_USE_SIGN | TOKEN_USE_DERIVE},
+        [TOKEN_KEY_ED25519] = {"an Ed25519", TOKEN_USE_SIGN},
+    };
     if (len < 1 || len > TOKEN_LABEL_MAX)
         return err_set(detail, ERR_PERM, "a label has 1 to %d bytes", TOKEN_LABEL_MAX);
     if (wish->id.len < 1 || wish->id.len > TOKEN_ID_MAX)
         return err_set(detail, ERR_PERM, "a CKA_ID has 1 to %d bytes", TOKEN_ID_MAX);
-    if (!wish->usage || (wish->usage & ~possible))
-        return err_set(detail, ERR_PERM, "%s key %s",
-                       type == TOKEN_KEY_RSA ? "an RSA" : "an elliptic-curve",
+    if (!wish->usage || (wish->usage & ~types[type].possible))
+        return err_set(detail, ERR_PERM, "%s key %s", types[type].name,
                        wish->usage ? "cannot be used so" : "with no usage");
     return ERR_OK;
 }

@@ -71,6 +71,8 @@ static bool fill(X509_ALGOR *algorithm, enum wire_algorithm wire, enum hash hash
         ASN1_STRING_free(parameters);
         return false;
     }
+    if (wire == WIRE_EDDSA) // RFC 8410, 3
+        return X509_ALGOR_set0(algorithm, OBJ_nid2obj(NID_ED25519), V_ASN1_UNDEF, NULL);
     bool is_rsa = wire == WIRE_RSA_PKCS1;
     if (!OBJ_find_sigid_by_algs(&nid, hash_nid(hash),
                                 is_rsa ? NID_rsaEncryption : NID_X9_62_id_ecPublicKey))
@@ -81,7 +83,7 @@ static bool fill(X509_ALGOR *algorithm, enum wire_algorithm wire, enum hash hash
 enum err algid_encode(enum wire_algorithm algorithm, enum hash hash, unsigned salt, uint8_t *out,
                       size_t *len)
 {
-    if (hash_nid(hash) == NID_undef)
+    if (hash_nid(hash) == NID_undef && algorithm != WIRE_EDDSA)
         return ERR_PERM;
     X509_ALGOR *filled = X509_ALGOR_new();
     unsigned char *der = NULL;

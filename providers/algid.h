@@ -10,6 +10,7 @@
 #define ALGID_SIZE_MAX 128
 
 // algorithm: WIRE_RSA_PKCS1, WIRE_RSA_PSS (MGF1 with the same hash, salt bytes of salt; RFC 4055)
-// or WIRE_ECDSA. out: ALGID_SIZE_MAX bytes. ERR_PERM: no such combination.
+// WIRE_ECDSA or, with any hash, WIRE_EDDSA. out: ALGID_SIZE_MAX bytes. ERR_PERM: no such
+// combination.
 enum err algid_encode(enum wire_algorithm algorithm, enum hash hash, unsigned salt, uint8_t *out,
                       size_t *len);

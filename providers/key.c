@@ -10,7 +10,15 @@
 
 const char *key_type_name(enum wire_key_type type)
 {
-    return type == WIRE_KEY_RSA ? "RSA" : "EC";
+    switch (type) {
+    case WIRE_KEY_RSA:
+        return "RSA";
+    case WIRE_KEY_EC:
+        return "EC";
+    case WIRE_KEY_ED25519:
+        break;
+    }
+    return "ED25519";
 }
 
 struct key *key_new(struct provider *prov, enum wire_key_type type)

@@ -45,7 +45,7 @@ struct key *key_dup(const struct key *key, int selection);
 struct key *key_hold(struct key *key); // one more user; returns key; NULL is fine
 void key_free(struct key *key);        // one less; NULL is fine
 
-const char *key_type_name(enum wire_key_type type); // "RSA", "EC"
+const char *key_type_name(enum wire_key_type type); // "RSA", "EC", "ED25519"
 unsigned key_bits(const struct key *key);
 // Bytes of the longest signature or, for RSA, of the modulus; 0 without a public key.
 size_t key_size(const struct key *key);

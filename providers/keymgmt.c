@@ -34,8 +34,8 @@ int keymgmt_has(const void *keydata, int selection)
         return 0;
     if ((selection & OSSL_KEYMGMT_SELECT_PUBLIC_KEY) && !key->has_point)
         return 0;
-    // RSA keys have no domain parameters, so they lack none.
-    return key->type == WIRE_KEY_RSA || !(selection & OSSL_KEYMGMT_SELECT_DOMAIN_PARAMETERS) ||
+    // RSA and Ed25519 keys have no domain parameters, so they lack none.
+    return key->type != WIRE_KEY_EC || !(selection & OSSL_KEYMGMT_SELECT_DOMAIN_PARAMETERS) ||
            key->public_half;
 }
 
@@ -48,7 +48,7 @@ int keymgmt_match(const void *keydata, const void *other, int selection)
         return 0;
     if (selection & OSSL_KEYMGMT_SELECT_KEYPAIR)
         return a->has_point && b->has_point && EVP_PKEY_eq(a->public_half, b->public_half) == 1;
-    return a->type == WIRE_KEY_RSA || EVP_PKEY_parameters_eq(a->public_half, b->public_half) == 1;
+    return a->type != WIRE_KEY_EC || EVP_PKEY_parameters_eq(a->public_half, b->public_half) == 1;
 }
 
 int keymgmt_validate(const void *keydata, int selection, int check_type)
@@ -88,7 +88,7 @@ int keymgmt_import(struct key *key, int selection, const OSSL_PARAM params[],
                      "only the keys of hsmd have a private half here");
     bool is_public = (selection & OSSL_KEYMGMT_SELECT_PUBLIC_KEY) &&
                      OSSL_PARAM_locate_const(params, public_name);
-    if (!is_public && key->type == WIRE_KEY_RSA)
+    if (!is_public && key->type != WIRE_KEY_EC)
         return RAISE(prov, REASON_PUBLIC_HALF, "there is none");
     EVP_PKEY_CTX *context =
         EVP_PKEY_CTX_new_from_name(prov->libctx, key_type_name(key->type), NULL);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the key managements of RSA and EC have in common. keydata is a struct key.
+// What the key managements of all types have in common. keydata is a struct key.
 #pragma once
 
 #include <openssl/core.h>

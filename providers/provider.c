@@ -15,6 +15,7 @@
 #include "hsmd/base/alloc.h"
 #include "hsmd/base/text.h"
 #include "providers/clients.h"
+#include "providers/decoder_pem.h"
 
 static const struct {
     const char *parameter, *variable;
@@ -194,10 +195,13 @@ static const OSSL_ALGORITHM *provider_query(void *provctx, int operation, int *n
     static const OSSL_ALGORITHM keymgmts[] = {
         {PROVIDER_RSA_NAMES, PROVIDER_PROPERTIES, keymgmt_rsa_functions, "RSA keys in hsmd"},
         {PROVIDER_EC_NAMES, PROVIDER_PROPERTIES, keymgmt_ec_functions, "EC keys in hsmd"},
+        {PROVIDER_ED25519_NAMES, PROVIDER_PROPERTIES, keymgmt_ed25519_functions,
+         "Ed25519 keys in hsmd"},
         {NULL, NULL, NULL, NULL}};
     static const OSSL_ALGORITHM signatures[] = {
         {PROVIDER_RSA_NAMES, PROVIDER_PROPERTIES, signature_rsa_functions, "PKCS #1 v1.5 and PSS"},
         {"ECDSA", PROVIDER_PROPERTIES, signature_ecdsa_functions, "ECDSA"},
+        {PROVIDER_ED25519_NAMES, PROVIDER_PROPERTIES, signature_ed25519_functions, "Ed25519"},
         {NULL, NULL, NULL, NULL}};
     static const OSSL_ALGORITHM ciphers[] = {{PROVIDER_RSA_NAMES, PROVIDER_PROPERTIES,
                                               asymcipher_rsa_functions, "PKCS #1 v1.5 and OAEP"},
@@ -208,6 +212,14 @@ static const OSSL_ALGORITHM *provider_query(void *provctx, int operation, int *n
     static const OSSL_ALGORITHM encoders[] = {
         {PROVIDER_RSA_NAMES, PROVIDER_PROPERTIES ",output=text", encoder_text_functions, NULL},
         {PROVIDER_EC_NAMES, PROVIDER_PROPERTIES ",output=text", encoder_text_functions, NULL},
+        {PROVIDER_ED25519_NAMES, PROVIDER_PROPERTIES ",output=text", encoder_text_functions, NULL},
+        {NULL, NULL, NULL, NULL}};
+#define DECODER_DER PROVIDER_PROPERTIES ",input=der,structure=" DECODER_STRUCTURE
+    static const OSSL_ALGORITHM decoders[] = {
+        {"DER", PROVIDER_PROPERTIES ",input=pem", decoder_pem_functions, NULL},
+        {PROVIDER_RSA_NAMES, DECODER_DER, decoder_rsa_functions, NULL},
+        {PROVIDER_EC_NAMES, DECODER_DER, decoder_ec_functions, NULL},
+        {PROVIDER_ED25519_NAMES, DECODER_DER, decoder_ed25519_functions, NULL},
         {NULL, NULL, NULL, NULL}};
     static const OSSL_ALGORITHM stores[] = {
         {PROVIDER_SCHEME, PROVIDER_PROPERTIES, store_functions, "keys and certificates of hsmd"},
@@ -225,6 +237,8 @@ static const OSSL_ALGORITHM *provider_query(void *provctx, int operation, int *n
         return exchanges;
     case OSSL_OP_ENCODER:
         return encoders;
+    case OSSL_OP_DECODER:
+        return decoders;
     case OSSL_OP_STORE:
         return stores;
     default:
@@ -304,6 +318,12 @@ __attribute__((visibility("default"))) int OSSL_provider_init(const OSSL_CORE_HA
             break;
         case OSSL_FUNC_CORE_VSET_ERROR:
             prov->vset_error = OSSL_FUNC_core_vset_error(in);
+            break;
+        case OSSL_FUNC_BIO_READ_EX:
+            prov->bio_read_ex = OSSL_FUNC_BIO_read_ex(in);
+            break;
+        case OSSL_FUNC_BIO_GETS:
+            prov->bio_gets = OSSL_FUNC_BIO_gets(in);
             break;
         case OSSL_FUNC_BIO_WRITE_EX:
             prov->bio_write_ex = OSSL_FUNC_BIO_write_ex(in);

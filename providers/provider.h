@@ -29,6 +29,7 @@
 // Names of the key types: exactly these, because libcrypto finds its own method by them.
 #define PROVIDER_RSA_NAMES "RSA:rsaEncryption:1.2.840.113549.1.1.1"
 #define PROVIDER_EC_NAMES "EC:id-ecPublicKey:1.2.840.10045.2.1"
+#define PROVIDER_ED25519_NAMES "ED25519:1.3.101.112"
 
 // X(symbol, parameter in openssl.cnf, environment variable, is needed)
 #define PROVIDER_SETTINGS(X)                                                    \
@@ -51,6 +52,8 @@ struct provider {
     OSSL_FUNC_core_set_error_debug_fn *set_error_debug;
     OSSL_FUNC_core_vset_error_fn *vset_error;
     OSSL_FUNC_BIO_write_ex_fn *bio_write_ex;
+    OSSL_FUNC_BIO_read_ex_fn *bio_read_ex;
+    OSSL_FUNC_BIO_gets_fn *bio_gets;
 
     // With the default provider alone: digests and everything the public half can do. Never the
     // application's context, where hsmd.so would find itself again.
@@ -86,9 +89,15 @@ enum err provider_call(struct provider *prov, struct wire_request *request, cons
 
 extern const OSSL_DISPATCH keymgmt_rsa_functions[];
 extern const OSSL_DISPATCH keymgmt_ec_functions[];
+extern const OSSL_DISPATCH keymgmt_ed25519_functions[];
 extern const OSSL_DISPATCH signature_rsa_functions[];
 extern const OSSL_DISPATCH signature_ecdsa_functions[];
+extern const OSSL_DISPATCH signature_ed25519_functions[];
 extern const OSSL_DISPATCH asymcipher_rsa_functions[];
 extern const OSSL_DISPATCH exchange_ecdh_functions[];
 extern const OSSL_DISPATCH encoder_text_functions[];
+extern const OSSL_DISPATCH decoder_pem_functions[];
+extern const OSSL_DISPATCH decoder_rsa_functions[];
+extern const OSSL_DISPATCH decoder_ec_functions[];
+extern const OSSL_DISPATCH decoder_ed25519_functions[];
 extern const OSSL_DISPATCH store_functions[];

@@ -79,8 +79,7 @@ void *signature_dup(void *vctx)
     return copy;
 }
 
-// keydata NULL: begin again with the key of before.
-static bool begin(struct signature *signature, void *keydata)
+bool signature_begin(struct signature *signature, void *keydata)
 {
     if (keydata && keydata != signature->key) {
         key_free(signature->key);
@@ -160,15 +159,16 @@ int signature_get_ctx_params(void *vctx, OSSL_PARAM params[])
 int signature_sign_init(void *vctx, void *keydata, const OSSL_PARAM params[])
 {
     struct signature *signature = vctx;
-    if (!begin(signature, keydata) || !key_check_use(signature->key, WIRE_SMIME_SIGN, "sign"))
+    if (!signature_begin(signature, keydata) ||
+        !key_check_use(signature->key, WIRE_SMIME_SIGN, "sign"))
         return 0;
     signature->mode = SIGNATURE_SIGN;
     return signature_set_ctx_params(signature, params);
 }
 
-// The request, and its answer into sig. Nothing of it is secret.
-static int send(struct signature *signature, struct wire_sign sign, unsigned char *sig,
-                size_t *siglen, size_t sigsize)
+// Nothing of it is secret.
+int signature_send(struct signature *signature, struct wire_sign sign, unsigned char *sig,
+                   size_t *siglen, size_t sigsize)
 {
     static const char hint[] = "a key of purpose smime-sign signs CMS SignedAttributes only, not "
                                "with SHA-1, and PSS with a salt as long as the hash";
@@ -189,9 +189,9 @@ static int send(struct signature *signature, struct wire_sign sign, unsigned cha
                       signature->key->purpose == WIRE_SMIME_SIGN ? hint : NULL, &frame,
                       &reply) != ERR_OK)
         goto out;
-    bool is_whole = signature->scheme->type == WIRE_KEY_RSA
-                        ? reply.signature.len == size
-                        : reply.signature.len > 0 && reply.signature.len <= size;
+    bool is_whole = signature->scheme->type == WIRE_KEY_EC
+                        ? reply.signature.len > 0 && reply.signature.len <= size
+                        : reply.signature.len == size;
     if (!is_whole) {
         RAISE(signature->prov, REASON_REPLY, "a signature of %zu bytes, not %zu",
               reply.signature.len, size);
@@ -227,14 +227,15 @@ int signature_sign(void *vctx, unsigned char *sig, size_t *siglen, size_t sigsiz
     if (sign.data.len != hash_size(sign.hash))
         return RAISE(signature->prov, REASON_LENGTH, "%zu bytes are not a digest of %s",
                      sign.data.len, hash_name(sign.hash));
-    return send(signature, sign, sig, siglen, sigsize);
+    return signature_send(signature, sign, sig, siglen, sigsize);
 }
 
 int signature_digest_sign_init(void *vctx, const char *mdname, void *keydata,
                                const OSSL_PARAM params[])
 {
     struct signature *signature = vctx;
-    if (!begin(signature, keydata) || !key_check_use(signature->key, WIRE_SMIME_SIGN, "sign") ||
+    if (!signature_begin(signature, keydata) ||
+        !key_check_use(signature->key, WIRE_SMIME_SIGN, "sign") ||
         !set_hash(signature, mdname && *mdname ? mdname : "SHA256"))
         return 0;
     if (signature->key->purpose == WIRE_GENERAL) {
@@ -283,13 +284,13 @@ int signature_digest_sign_final(void *vctx, unsigned char *sig, size_t *siglen, 
     } else {
         sign.data = buf_bytes(&signature->message);
     }
-    return send(signature, sign, sig, siglen, sigsize);
+    return signature_send(signature, sign, sig, siglen, sigsize);
 }
 
 int signature_verify_init(void *vctx, void *keydata, const OSSL_PARAM params[])
 {
     struct signature *signature = vctx;
-    if (!begin(signature, keydata))
+    if (!signature_begin(signature, keydata))
         return 0;
     signature->verify = key_public_context(signature->key);
     if (!signature->verify || EVP_PKEY_verify_init_ex(signature->verify, params) <= 0)
@@ -309,7 +310,7 @@ int signature_verify(void *vctx, const unsigned char *sig, size_t siglen, const 
 int signature_verify_recover_init(void *vctx, void *keydata, const OSSL_PARAM params[])
 {
     struct signature *signature = vctx;
-    if (!begin(signature, keydata))
+    if (!signature_begin(signature, keydata))
         return 0;
     signature->verify = key_public_context(signature->key);
     if (!signature->verify || EVP_PKEY_verify_recover_init_ex(signature->verify, params) <= 0)
@@ -332,7 +333,7 @@ int signature_digest_verify_init(void *vctx, const char *mdname, void *keydata,
                                  const OSSL_PARAM params[])
 {
     struct signature *signature = vctx;
-    if (!begin(signature, keydata))
+    if (!signature_begin(signature, keydata))
         return 0;
     signature->digest = EVP_MD_CTX_new();
     if (!signature->digest ||

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the signature operations of RSA and EC have in common.
+// What the signature operations of all types have in common.
 //
 // Signing goes to hsmd in one request at the end. What is collected until then depends on the key:
 // for a general key the message is hashed here and the digest sent; for a key of purpose smime-sign
@@ -57,6 +57,13 @@ struct signature {
 };
 
 struct signature *signature_new(struct provider *prov, const struct signature_scheme *scheme);
+
+// Takes the key, and goes back to the state after signature_new. keydata NULL: begins again with
+// the key of before.
+bool signature_begin(struct signature *signature, void *keydata);
+// The request, key and algorithm of which are filled in, and its answer into sig. 0: raised.
+int signature_send(struct signature *signature, struct wire_sign sign, unsigned char *sig,
+                   size_t *siglen, size_t sigsize);
 
 // OSSL_FUNC_signature_*
 void signature_free(void *vctx);

@@ -36,7 +36,7 @@
     X(OPTION_WATCH, "watch", "", 0, "again every two seconds")                                   \
     X(OPTION_PEM, "pem", "", 0, "print its certificates")                                        \
     X(OPTION_PUBLIC, "public", "", 0, "print its public half, PEM")                              \
-    X(OPTION_TYPE, "type", "TYPE", 0, "rsa:3072, rsa:4096, ec:p256, ec:p384, ...")               \
+    X(OPTION_TYPE, "type", "TYPE", 0, "rsa:3072, rsa:4096, ec:p256, ed25519, ...")               \
     X(OPTION_PURPOSE, "purpose", "PURPOSE", 0, "smime-sign, smime-decrypt, general or audit")    \
     X(OPTION_TOKEN, "token", "TOKEN[,..]", 0, "in which token")                                  \
     X(OPTION_ALGORITHMS, "algorithms", "A[,..]", 0, "these only")                                \

@@ -48,7 +48,7 @@ enum err build_generate(struct call *call, struct act *act, struct detail *detai
     act->tokens = option_bytes(call, OPTION_TOKEN);
     if (!act_type_by_name(call->option[OPTION_TYPE], &act->type, &act->bits))
         return err_set(detail, ERR_PERM,
-                       "--type: not rsa:2048 to rsa:8192, ec:p256, ec:p384 or ec:p521");
+                       "--type: not rsa:2048 to rsa:8192, ec:p256, ec:p384, ec:p521 or ed25519");
     enum err err = take_purpose(call, act, detail);
     return err == ERR_OK ? take_algorithms(call, &act->algorithms, detail) : err;
 }

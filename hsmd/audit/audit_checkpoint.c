@@ -47,6 +47,8 @@ static enum err check_key(const struct token_key_info *info, struct detail *deta
         return err_set(detail, ERR_TEMP, "its token has not been seen yet");
     if (!info->can_sign)
         return err_set(detail, ERR_PERM, "CKA_SIGN is false");
+    if (info->type == TOKEN_KEY_ED25519)
+        return err_set(detail, ERR_PERM, "it is an Ed25519 key, and checkpoints are not for such");
     if (info->type == TOKEN_KEY_RSA &&
         (info->bits < RSA_BITS_MIN || info->bits > 8 * AUDIT_SIGNATURE_MAX))
         return err_set(detail, ERR_PERM, "RSA of %u bits, not of %d to %d", info->bits,

@@ -10,16 +10,17 @@
 #include <openssl/x509.h>
 
 #include "hsmd/custody/issue.h"
+#include "hsmd/key_type.h"
 
 #define ID_SIZE 16
 
 // Keys that decrypt can sign, too: the requests for their certificates. For a client that is
 // refused by the purpose.
-static unsigned usage_of(enum wire_purpose purpose, bool is_rsa)
+static unsigned usage_of(enum wire_purpose purpose, enum token_key_type type)
 {
-    unsigned decrypt = is_rsa ? TOKEN_USE_DECRYPT : TOKEN_USE_DERIVE;
+    unsigned decrypt = type == TOKEN_KEY_RSA ? TOKEN_USE_DECRYPT : TOKEN_USE_DERIVE;
     bool has_decryption = purpose == WIRE_SMIME_DECRYPT || purpose == WIRE_GENERAL;
-    return has_decryption ? TOKEN_USE_SIGN | decrypt : TOKEN_USE_SIGN;
+    return has_decryption && type != TOKEN_KEY_ED25519 ? TOKEN_USE_SIGN | decrypt : TOKEN_USE_SIGN;
 }
 
 // What a new key is to be, from the act; places not yet.
@@ -56,12 +57,12 @@ static enum err check_places(struct act_run *run, size_t min, size_t max)
 
 static struct token_key_wish wish_of(const struct act_run *run, const struct store_place *place)
 {
-    enum token_key_type type = run->act.type == WIRE_KEY_RSA ? TOKEN_KEY_RSA : TOKEN_KEY_EC;
+    enum token_key_type type = key_type_to_token(run->act.type);
     return (struct token_key_wish){.label = place->label,
                                    .id = bytes_of(place->id, place->id_len),
                                    .type = type,
                                    .bits = run->act.bits,
-                                   .usage = usage_of(run->act.purpose, type == TOKEN_KEY_RSA)};
+                                   .usage = usage_of(run->act.purpose, type)};
 }
 
 static enum err bind_made(struct act_run *run)
@@ -183,12 +184,13 @@ static bool is_same(struct bytes a, struct bytes b)
     return ok;
 }
 
-static enum err import_at(struct act_run *run, const struct store_place *place, bool is_rsa)
+static enum err import_at(struct act_run *run, const struct store_place *place,
+                          enum token_key_type type)
 {
     struct custody *custody = run->custody;
     const struct token_key_wish wish = {.label = place->label,
                                         .id = bytes_of(place->id, place->id_len),
-                                        .usage = usage_of(run->act.purpose, is_rsa)};
+                                        .usage = usage_of(run->act.purpose, type)};
     struct buf shown;
     buf_init(&shown, WIRE_PUBLIC_KEY_MAX);
     enum err err =
@@ -212,11 +214,13 @@ static enum err prepare_import(struct act_run *run)
 {
     const uint8_t *at = run->act.public_key.data;
     EVP_PKEY *key = d2i_PUBKEY(NULL, &at, (long)run->act.public_key.len);
-    bool is_rsa = key && EVP_PKEY_is_a(key, "RSA");
-    enum err err = ERR_OK;
+    enum token_key_type type = TOKEN_KEY_RSA;
+    enum err err = key_type_of(key, &type)
+                       ? ERR_OK
+                       : err_set(run->detail, ERR_PERM, "the key is not of a type we know");
     EVP_PKEY_free(key);
     for (size_t i = 0; i < run->made.place_count && err == ERR_OK; i++)
-        err = import_at(run, &run->made.places[i], is_rsa);
+        err = import_at(run, &run->made.places[i], type);
     return err == ERR_OK ? bind_made(run) : err;
 }
 

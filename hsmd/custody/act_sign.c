@@ -15,9 +15,11 @@ static enum err check(struct act_run *run)
 
 static const char *algorithm(enum token_scheme scheme)
 {
-    if (scheme == TOKEN_ECDSA)
-        return wire_algorithm_name(WIRE_ECDSA);
-    return wire_algorithm_name(scheme == TOKEN_RSA_PSS ? WIRE_RSA_PSS : WIRE_RSA_PKCS1);
+    static const enum wire_algorithm algorithms[] = {[TOKEN_RSA_PKCS1] = WIRE_RSA_PKCS1,
+                                                     [TOKEN_RSA_PSS] = WIRE_RSA_PSS,
+                                                     [TOKEN_ECDSA] = WIRE_ECDSA,
+                                                     [TOKEN_EDDSA] = WIRE_EDDSA};
+    return wire_algorithm_name(algorithms[scheme]);
 }
 
 // As a client's use: the line is there before what was signed leaves.
@@ -27,6 +29,14 @@ static enum err sign(void *context, enum token_scheme scheme, enum hash hash, un
     struct act_run *run = context;
     struct custody *custody = run->custody;
     const char *name = run->key.key.name;
+    uint8_t hashed[HASH_SIZE_MAX];
+    struct bytes told = digest;
+    bool is_message = scheme == TOKEN_EDDSA; // told by its SHA-512, as those of clients
+    if (is_message) {
+        if (hash_digest(HASH_SHA512, digest, hashed) != ERR_OK)
+            return err_set(detail, ERR_TEMP, "cannot hash");
+        told = bytes_of(hashed, hash_size(HASH_SHA512));
+    }
     enum err err =
         custody->conf.tokens->keys->sign(custody_bound(custody, name), KEYSTORE_ANY, scheme, hash,
                                          salt, digest, run->call->deadline, out, out_len, detail);
@@ -36,10 +46,10 @@ static enum err sign(void *context, enum token_scheme scheme, enum hash hash, un
                                         .key = bytes_of_text(name),
                                         .operation = wire_operation_name(WIRE_SIGN),
                                         .algorithm = algorithm(scheme),
-                                        .hash = hash_name(hash),
+                                        .hash = hash_name(is_message ? HASH_SHA512 : hash),
                                         .result = err_name(err),
                                         .reason = err == ERR_OK ? NULL : detail->text,
-                                        .message_digest = digest};
+                                        .message_digest = told};
     struct detail why = {0};
     if (audit_write(custody->conf.audit, &record, &why) != ERR_OK)
         err = err_set(detail, ERR_TEMP, "the audit log cannot be written: %s", why.text);

@@ -69,13 +69,16 @@ static bool set_pss(X509_ALGOR *algorithm, enum hash hash)
     return ok;
 }
 
-// RFC 4055, 5: PKCS#1 v1.5 has NULL as its parameters; RFC 5758, 3.2: ECDSA none.
+// RFC 4055, 5: PKCS#1 v1.5 has NULL as its parameters; RFC 5758, 3.2: ECDSA none;
+// RFC 8410, 3: Ed25519 none, and no hash in its name.
 static bool set_algorithm(X509_ALGOR *algorithm, const struct act *act, enum token_key_type type)
 {
     int nid = NID_undef;
     bool is_rsa = type == TOKEN_KEY_RSA;
     if (!algorithm)
         return false;
+    if (type == TOKEN_KEY_ED25519)
+        return X509_ALGOR_set0(algorithm, OBJ_nid2obj(NID_ED25519), V_ASN1_UNDEF, NULL);
     if (act->pss)
         return set_pss(algorithm, act->hash);
     return OBJ_find_sigid_by_algs(&nid, digest_nid(act->hash),
@@ -150,7 +153,8 @@ static bool add_key_usage(struct issue *issue)
     // Whatever else there is signs: the purpose audit.
     bool has_signature = purpose != WIRE_SMIME_DECRYPT;
     bool has_repudiation = purpose == WIRE_SMIME_SIGN || is_general;
-    bool has_decryption = purpose == WIRE_SMIME_DECRYPT || is_general;
+    bool has_decryption =
+        (purpose == WIRE_SMIME_DECRYPT || is_general) && issue->signer->type != TOKEN_KEY_ED25519;
     ASN1_BIT_STRING *usage = ASN1_BIT_STRING_new();
     bool ok = usage && (!has_signature || ASN1_BIT_STRING_set_bit(usage, DIGITAL_SIGNATURE, 1)) &&
               (!has_repudiation || ASN1_BIT_STRING_set_bit(usage, NON_REPUDIATION, 1)) &&
@@ -237,20 +241,24 @@ static enum err prepare(struct issue *issue)
 static enum err sign_tbs(struct issue *issue, uint8_t *signature, size_t *len)
 {
     const struct act *act = issue->act;
-    enum token_scheme scheme = issue->signer->type != TOKEN_KEY_RSA ? TOKEN_ECDSA
-                               : act->pss                           ? TOKEN_RSA_PSS
-                                                                    : TOKEN_RSA_PKCS1;
+    struct bytes tbs = bytes_of(issue->tbs, (size_t)issue->tbs_len);
+    enum token_key_type type = issue->signer->type;
+    bool is_pure = type == TOKEN_KEY_ED25519; // the signer gets no digest
+    enum hash hash = is_pure ? HASH_SHA512 : act->hash;
+    enum token_scheme scheme = is_pure                ? TOKEN_EDDSA
+                               : type == TOKEN_KEY_EC ? TOKEN_ECDSA
+                               : act->pss             ? TOKEN_RSA_PSS
+                                                      : TOKEN_RSA_PKCS1;
     if (!issue->tbs || issue->tbs_len <= 0)
         return fail(issue, "part to be signed");
-    enum err err =
-        hash_digest(act->hash, bytes_of(issue->tbs, (size_t)issue->tbs_len), issue->digest);
+    enum err err = hash_digest(hash, tbs, issue->digest);
     if (err != ERR_OK)
         return err_set(issue->detail, err, "cannot hash");
-    size_t size = hash_size(act->hash);
+    size_t size = hash_size(hash);
     *issue->digest_len = size;
-    err = issue->signer->sign(issue->signer->context, scheme, act->hash,
-                              act->pss ? (unsigned)size : 0, bytes_of(issue->digest, size),
-                              signature, len, issue->detail);
+    err = issue->signer->sign(
+        issue->signer->context, scheme, is_pure ? HASH_NONE : hash, act->pss ? (unsigned)size : 0,
+        is_pure ? tbs : bytes_of(issue->digest, size), signature, len, issue->detail);
     if (err == ERR_OK && (*len == 0 || *len > TOKEN_SIGNATURE_MAX))
         return err_set(issue->detail, ERR_TEMP, "the token gave a signature of %zu bytes", *len);
     return err;

@@ -11,7 +11,8 @@
 
 #define ISSUE_DAYS_MAX 3650 // of a certificate for itself
 
-// Signs a digest, as token_sign does with a key that is somebody else's matter. out:
+// Signs a digest, as token_sign does with a key that is somebody else's matter; of Ed25519 the
+// message itself is given. out:
 // TOKEN_SIGNATURE_MAX bytes.
 struct issue_signer {
     enum err (*sign)(void *context, enum token_scheme scheme, enum hash hash, unsigned salt,
@@ -34,10 +35,10 @@ enum err issue_check(const struct act *act, struct detail *detail);
 // certificate (RFC 5280, 8550) valid from a day ago for act->days, basicConstraints CA:FALSE,
 // subject and authority key identifiers, random serial number. Both with extendedKeyUsage
 // emailProtection where the purpose is S/MIME. Verified with the public key before
-// it is given out. digest: 64 bytes, what the signer was given, for the audit log, also where it or
-// what follows fails; its length in digest_len, 0: it did not come so far. What the signer fails
-// with is passed on. ERR_PERM: as issue_check, or pss with a key that is not RSA. ERR_TEMP: the
-// signature is none of this key, or out of memory.
+// it is given out. digest: 64 bytes, what the signer was given (of Ed25519 its SHA-512), for the
+// audit log, also where it or what follows fails; its length in digest_len, 0: it did not come so
+// far. What the signer fails with is passed on. ERR_PERM: as issue_check, or pss with a key that is
+// not RSA. ERR_TEMP: the signature is none of this key, or out of memory.
 enum err issue_request(const struct act *act, const struct issue_signer *signer, struct buf *der,
                        uint8_t *digest, size_t *digest_len, struct detail *detail);
 enum err issue_self_signed(const struct act *act, const struct issue_signer *signer,

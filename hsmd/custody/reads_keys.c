@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Keys, clients, and what there is in a token.
 #include "hsmd/custody/reads.h"
+#include "hsmd/key_type.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -108,8 +109,10 @@ static json_t *type_text(struct bytes public_key)
     char text[ACT_TYPE_SIZE];
     const uint8_t *at = public_key.data;
     EVP_PKEY *key = public_key.len ? d2i_PUBKEY(NULL, &at, (long)public_key.len) : NULL;
-    enum wire_key_type type = key && EVP_PKEY_is_a(key, "RSA") ? WIRE_KEY_RSA : WIRE_KEY_EC;
-    json_t *value = key ? json_string(act_type_text(type, (unsigned)EVP_PKEY_get_bits(key), text))
+    enum token_key_type type;
+    json_t *value = key_type_of(key, &type)
+                        ? json_string(act_type_text(key_type_to_wire(type),
+                                                    (unsigned)EVP_PKEY_get_bits(key), text))
                         : json_null();
     EVP_PKEY_free(key);
     return value;
@@ -228,7 +231,7 @@ static void see_object(const struct token_key_item *from, void *context)
     struct reading *reading = context;
     const struct token_key_info *info = &from->info;
     char text[ACT_TYPE_SIZE];
-    enum wire_key_type type = info->type == TOKEN_KEY_RSA ? WIRE_KEY_RSA : WIRE_KEY_EC;
+    enum wire_key_type type = key_type_to_wire(info->type);
     const char *name = from->is_known_type ? act_type_text(type, info->bits, text) : NULL;
     reads_add(reading, reading->top,
               json_pack("{so so so so sb sb so}", "label", reads_text(bytes_of_text(from->label)),

@@ -11,6 +11,7 @@
 
 #include "hsmd/base/alloc.h"
 #include "hsmd/base/log.h"
+#include "hsmd/key_type.h"
 
 #define SEEK_EVERY_MS 1000  // at most, for a key that is not there
 #define SEEKER_WAIT_MS 1000 // for one who looks for the same key
@@ -19,6 +20,10 @@ enum err keystore_check_key(const struct token_key_info *info, enum wire_purpose
                             struct detail *detail)
 {
     bool is_rsa = info->type == TOKEN_KEY_RSA;
+    bool is_ed25519 = info->type == TOKEN_KEY_ED25519;
+    if (is_ed25519 && (purpose == WIRE_SMIME_DECRYPT || purpose == WIRE_AUDIT))
+        return err_set(detail, ERR_PERM, "an Ed25519 key is not for the purpose %s",
+                       wire_purpose_name(purpose));
     if (info->extractable)
         return err_set(detail, ERR_PERM,
                        "attributes: CKA_EXTRACTABLE is true: the key could "
@@ -27,7 +32,7 @@ enum err keystore_check_key(const struct token_key_info *info, enum wire_purpose
         return err_set(detail, ERR_PERM,
                        "attributes: CKA_SENSITIVE is false: the token would "
                        "show the key");
-    bool can_decrypt = is_rsa ? info->can_decrypt : info->can_derive;
+    bool can_decrypt = is_rsa ? info->can_decrypt : info->can_derive && !is_ed25519;
     if ((purpose == WIRE_SMIME_SIGN || purpose == WIRE_AUDIT) && !info->can_sign)
         return err_set(detail, ERR_PERM, "attributes: CKA_SIGN is false, but the purpose is %s",
                        wire_purpose_name(purpose));
@@ -74,10 +79,11 @@ static enum err tell_info(struct keystore_key *key, struct detail *detail)
     EVP_PKEY *pkey = d2i_PUBKEY(NULL, &der, (long)key->public_key.len);
     if (!pkey)
         return err_openssl(detail, ERR_PERM, "key %s: its public key cannot be read", key->name);
-    bool is_rsa = EVP_PKEY_is_a(pkey, "RSA");
-    if (!is_rsa)
+    enum token_key_type type = TOKEN_KEY_RSA;
+    bool is_known = key_type_of(pkey, &type);
+    if (type == TOKEN_KEY_EC)
         (void)EVP_PKEY_get_group_name(pkey, curve, sizeof curve, NULL);
-    *info = (struct token_key_info){.type = is_rsa ? TOKEN_KEY_RSA : TOKEN_KEY_EC,
+    *info = (struct token_key_info){.type = type,
                                     .bits = (unsigned)EVP_PKEY_get_bits(pkey),
                                     .public_key = key->public_key,
                                     .sensitive = true,
@@ -87,11 +93,12 @@ static enum err tell_info(struct keystore_key *key, struct detail *detail)
         if (strcmp(curve, curves[i][0]) == 0)
             info->curve = curves[i][1];
     }
-    if (!is_rsa && !info->curve)
-        return err_set(detail, ERR_PERM, "key %s: its curve is none of ours", key->name);
+    if (!is_known || (type == TOKEN_KEY_EC && !info->curve))
+        return err_set(detail, ERR_PERM, "key %s: its %s is none of ours", key->name,
+                       is_known ? "curve" : "type");
     bool can_decrypt = purpose == WIRE_SMIME_DECRYPT || purpose == WIRE_GENERAL;
-    info->can_decrypt = is_rsa && can_decrypt;
-    info->can_derive = !is_rsa && can_decrypt;
+    info->can_decrypt = type == TOKEN_KEY_RSA && can_decrypt;
+    info->can_derive = type == TOKEN_KEY_EC && can_decrypt;
     atomic_store(&key->info, info);
     return ERR_OK;
 }

@@ -127,7 +127,8 @@ enum err act_summary(const struct act *act, struct buf *out);
 // limit: null. NULL: out of memory.
 json_t *act_json(const struct act *act);
 
-// "rsa:3072", "ec:p256". False: no such type, or not one that a token is asked to generate.
+// "rsa:3072", "ec:p256", "ed25519". False: no such type, or not one that a token is asked to
+// generate.
 bool act_type_by_name(const char *text, enum wire_key_type *type, unsigned *bits);
 bool act_type_is_known(enum wire_key_type type, unsigned bits);
 #define ACT_TYPE_SIZE 16

@@ -17,6 +17,8 @@ static void say_type(struct words *words, const EVP_PKEY *key)
         words_say(words, "%s", act_type_text(WIRE_KEY_RSA, (unsigned)EVP_PKEY_get_bits(key), type));
     else if (key && EVP_PKEY_is_a(key, "EC"))
         words_say(words, "%s", act_type_text(WIRE_KEY_EC, (unsigned)EVP_PKEY_get_bits(key), type));
+    else if (key && EVP_PKEY_is_a(key, "ED25519"))
+        words_say(words, "ed25519");
     else
         words_say(words, "of an unknown type");
 }

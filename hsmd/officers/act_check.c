@@ -141,8 +141,9 @@ static enum err check_public_key(const struct act_field *field, struct bytes der
     const uint8_t *at = der.data;
     EVP_PKEY *key = d2i_PUBKEY(NULL, &at, (long)der.len);
     if (!key || at != der.data + der.len ||
-        (!EVP_PKEY_is_a(key, "RSA") && !EVP_PKEY_is_a(key, "EC")))
-        err = err_set(detail, ERR_PERM, "%s: not one public key of type RSA or EC", field->name);
+        (!EVP_PKEY_is_a(key, "RSA") && !EVP_PKEY_is_a(key, "EC") && !EVP_PKEY_is_a(key, "ED25519")))
+        err = err_set(detail, ERR_PERM, "%s: not one public key of type RSA, EC or Ed25519",
+                      field->name);
     EVP_PKEY_free(key);
     ERR_clear_error();
     return err;
@@ -302,6 +303,18 @@ static enum err check_grant(const struct act *act, struct detail *detail)
     return ERR_OK;
 }
 
+static enum err check_type(const struct act *act, struct detail *detail)
+{
+    if (!act_type_is_known(act->type, act->bits))
+        return err_set(detail, ERR_PERM,
+                       "type: not rsa:2048 to rsa:8192, ec:p256, ec:p384, ec:p521 or ed25519");
+    if (act->type == WIRE_KEY_ED25519 &&
+        (act->purpose == WIRE_SMIME_DECRYPT || act->purpose == WIRE_AUDIT))
+        return err_set(detail, ERR_PERM, "type: an ed25519 key is not for the purpose %s",
+                       wire_purpose_name(act->purpose));
+    return ERR_OK;
+}
+
 enum err act_check(const struct act *act, struct detail *detail)
 {
     if (!act_kind_name(act->kind))
@@ -318,10 +331,7 @@ enum err act_check(const struct act *act, struct detail *detail)
     case ACT_GRANT:
         return check_grant(act, detail);
     case ACT_KEY_GENERATE:
-        return act_type_is_known(act->type, act->bits)
-                   ? ERR_OK
-                   : err_set(detail, ERR_PERM,
-                             "type: not rsa:2048 to rsa:8192, ec:p256, ec:p384 or ec:p521");
+        return check_type(act, detail);
     case ACT_KEY_ADOPT:
     case ACT_KEY_PLACE:
         return act->label.len || act->id.len

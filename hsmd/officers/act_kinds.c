@@ -8,6 +8,7 @@
 
 #define RSA_BITS_MIN 2048 // as tokens are asked for (pkcs11/token_admin.h)
 #define RSA_BITS_MAX 8192
+#define ED25519_BITS 256
 
 const char *act_kind_name(enum act_kind kind)
 {
@@ -102,6 +103,8 @@ bool act_type_is_known(enum wire_key_type type, unsigned bits)
 {
     if (type == WIRE_KEY_RSA)
         return bits >= RSA_BITS_MIN && bits <= RSA_BITS_MAX && bits % 8 == 0;
+    if (type == WIRE_KEY_ED25519)
+        return bits == ED25519_BITS;
     return type == WIRE_KEY_EC && (bits == 256 || bits == 384 || bits == 521);
 }
 
@@ -111,6 +114,11 @@ bool act_type_by_name(const char *text, enum wire_key_type *type, unsigned *bits
         const char *prefix;
         enum wire_key_type type;
     } types[] = {{"rsa:", WIRE_KEY_RSA}, {"ec:p", WIRE_KEY_EC}};
+    if (strcmp(text, "ed25519") == 0) {
+        *type = WIRE_KEY_ED25519;
+        *bits = ED25519_BITS;
+        return true;
+    }
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
         const char *digits = text + strlen(types[i].prefix);
         if (strncmp(text, types[i].prefix, strlen(types[i].prefix)) != 0)
@@ -131,6 +139,9 @@ bool act_type_by_name(const char *text, enum wire_key_type *type, unsigned *bits
 
 const char *act_type_text(enum wire_key_type type, unsigned bits, char text[ACT_TYPE_SIZE])
 {
-    snprintf(text, ACT_TYPE_SIZE, type == WIRE_KEY_EC ? "ec:p%u" : "rsa:%u", bits);
+    if (type == WIRE_KEY_ED25519)
+        snprintf(text, ACT_TYPE_SIZE, "ed25519");
+    else
+        snprintf(text, ACT_TYPE_SIZE, type == WIRE_KEY_EC ? "ec:p%u" : "rsa:%u", bits);
     return text;
 }

@@ -13,7 +13,14 @@ _Static_assert(sizeof(enum wire_key_type) == sizeof(unsigned) &&
 
 static const char *type_name(unsigned number)
 {
-    return number == WIRE_KEY_RSA ? "rsa" : number == WIRE_KEY_EC ? "ec" : NULL;
+    switch ((enum wire_key_type)number) {
+#define X(symbol, value, name, rest) \
+    case symbol:                     \
+        return name;
+        WIRE_KEY_TYPES(X)
+#undef X
+    }
+    return NULL;
 }
 
 static const char *purpose_name(unsigned number)

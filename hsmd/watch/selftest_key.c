@@ -45,6 +45,34 @@ static enum err verify(const struct test *test, struct bytes digest, struct byte
     return ok ? ERR_OK : err_openssl(test->detail, ERR_PERM, "a signature that is wrong");
 }
 
+static bool verify_message(const struct test *test, struct bytes message, struct bytes signature)
+{
+    EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+    bool ok = ctx && EVP_DigestVerifyInit(ctx, NULL, NULL, NULL, test->public_key) > 0 &&
+              EVP_DigestVerify(ctx, signature.data, signature.len, message.data, message.len) == 1;
+    EVP_MD_CTX_free(ctx);
+    return ok;
+}
+
+// The text itself; its SHA-512 is for the log.
+static enum err test_sign_message(struct test *test)
+{
+    uint8_t signature[TOKEN_SIGNATURE_MAX];
+    size_t len = 0;
+    struct bytes message = bytes_of_text(selftest_text);
+    test->outcome->operation = WIRE_SIGN;
+    test->outcome->algorithm = WIRE_EDDSA;
+    test->outcome->hash = HASH_SHA512;
+    if (hash_digest(HASH_SHA512, message, test->outcome->digest) != ERR_OK)
+        return err_set(test->detail, ERR_TEMP, "cannot hash");
+    enum err err = test->keystore->sign(test->key->store, KEYSTORE_ANY, TOKEN_EDDSA, HASH_NONE, 0,
+                                        message, test->deadline, signature, &len, test->detail);
+    if (err == ERR_OK && !verify_message(test, message, bytes_of(signature, len)))
+        err = err_openssl(test->detail, ERR_PERM, "a signature that is wrong");
+    explicit_bzero(signature, sizeof signature);
+    return err;
+}
+
 static enum err test_sign(struct test *test)
 {
     uint8_t signature[TOKEN_SIGNATURE_MAX];
@@ -162,12 +190,14 @@ enum err selftest_key(const struct keystore_ops *keystore, const struct registry
                         .detail = detail};
     *outcome = (struct selftest_outcome){0};
     bool may_sign = (key->algorithms & (REGISTRY_SET(WIRE_RSA_PKCS1) | REGISTRY_SET(WIRE_RSA_PSS) |
-                                        REGISTRY_SET(WIRE_ECDSA))) != 0;
+                                        REGISTRY_SET(WIRE_ECDSA) | REGISTRY_SET(WIRE_EDDSA))) != 0;
     bool is_signer = key->purpose == WIRE_SMIME_SIGN ||
                      (key->purpose == WIRE_GENERAL && info->can_sign && may_sign);
     enum err err = ERR_OK;
     if (!test.public_key)
         err = err_openssl(detail, ERR_PERM, "its public half cannot be read");
+    else if (info->type == TOKEN_KEY_ED25519)
+        err = test_sign_message(&test);
     else if (is_signer)
         err = test_sign(&test);
     else if (info->type == TOKEN_KEY_RSA)

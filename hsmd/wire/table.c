@@ -216,6 +216,15 @@ static enum err check_sign(const struct wire_sign *sign, struct detail *detail)
         return err;
     if (sign->salt && sign->algorithm != WIRE_RSA_PSS)
         return err_set(detail, ERR_PERM, "salt: only with rsa-pss");
+    if (sign->algorithm != WIRE_EDDSA)
+        return sign->form == WIRE_MESSAGE
+                   ? err_set(detail, ERR_PERM, "form: message only with ed25519")
+                   : ERR_OK;
+    if (sign->form == WIRE_DIGEST)
+        return err_set(detail, ERR_PERM, "form: no digest with ed25519");
+    if (sign->hash != (sign->form == WIRE_MESSAGE ? HASH_NONE : HASH_SHA512))
+        return err_set(detail, ERR_PERM, "hash: with ed25519 %s",
+                       sign->form == WIRE_MESSAGE ? "and a message none" : "and attributes sha512");
     return ERR_OK;
 }
 

@@ -20,7 +20,7 @@
 #define WIRE_VERSION 1
 #define WIRE_FRAME_MAX 65536        // bytes of a frame; ZMQ_MAXMSGSIZE on both ends
 #define WIRE_NAME_MAX 64            // bytes of a key name
-#define WIRE_DATA_MAX 16384         // bytes of SignedAttributes or a digest
+#define WIRE_DATA_MAX 16384         // bytes of SignedAttributes, a digest or a message
 #define WIRE_CIPHERTEXT_MAX 2048    // bytes of an encrypted key: RSA-16384
 #define WIRE_LABEL_MAX 1024         // bytes of an OAEP label, or of ECC-CMS-SharedInfo
 #define WIRE_POINT_MAX 256          // bytes of a public point
@@ -35,7 +35,7 @@
 
 // X(symbol, number, name, what it does)
 #define WIRE_OPERATIONS(X)                                                      \
-    X(WIRE_SIGN, 1, "sign", "sign SignedAttributes or a digest")                \
+    X(WIRE_SIGN, 1, "sign", "sign SignedAttributes, a digest or a message")     \
     X(WIRE_UNWRAP, 2, "unwrap", "decrypt an RSA key transport")                 \
     X(WIRE_AGREE, 3, "agree", "ECDH with the key derivation done in hsmd")      \
     X(WIRE_LIST, 4, "list", "the names of the keys the client has a grant for") \
@@ -46,19 +46,23 @@
     X(WIRE_RSA_PKCS1, 1, "rsa-pkcs1", WIRE_SIGN)        \
     X(WIRE_RSA_PSS, 2, "rsa-pss", WIRE_SIGN)            \
     X(WIRE_ECDSA, 3, "ecdsa", WIRE_SIGN)                \
+    X(WIRE_EDDSA, 4, "ed25519", WIRE_SIGN)              \
     X(WIRE_RSAES_PKCS1, 16, "rsaes-pkcs1", WIRE_UNWRAP) \
     X(WIRE_RSAES_OAEP, 17, "rsaes-oaep", WIRE_UNWRAP)   \
     X(WIRE_ECDH_X963, 32, "ecdh-x963", WIRE_AGREE)
 
 // What sign is given. attributes: DER of SignedAttributes as a SET OF (RFC 5652, 5.4), which hsmd
-// parses and hashes; digest: for keys of purpose general only.
+// parses and hashes; digest and message: for keys of purpose general only. Ed25519 signs messages
+// and the attributes themselves, without hashing them before (RFC 8032, 5.1; RFC 8419, 3.1).
 #define WIRE_FORMS(X)                      \
     X(WIRE_ATTRIBUTES, 0, "attributes", 0) \
-    X(WIRE_DIGEST, 1, "digest", 0)
+    X(WIRE_DIGEST, 1, "digest", 0)         \
+    X(WIRE_MESSAGE, 2, "message", 0)
 
 #define WIRE_KEY_TYPES(X)        \
     X(WIRE_KEY_RSA, 1, "rsa", 0) \
-    X(WIRE_KEY_EC, 2, "ec", 0)
+    X(WIRE_KEY_EC, 2, "ec", 0)   \
+    X(WIRE_KEY_ED25519, 3, "ed25519", 0)
 
 #define WIRE_PURPOSES(X)                         \
     X(WIRE_SMIME_SIGN, 1, "smime-sign", 0)       \
@@ -97,7 +101,8 @@ enum wire_state wire_state_by_name(const char *name);
 struct wire_sign {
     struct bytes key;              // str
     enum wire_algorithm algorithm; // uint
-    enum hash hash;                // uint; of the attributes, or the one that made the digest
+    enum hash hash;                // uint; of the attributes, or the one that made the digest;
+                                   // of ed25519 sha512 with attributes, none with a message
     unsigned salt;                 // uint; bytes of salt of rsa-pss, else 0
     enum wire_form form;           // uint
     struct bytes data;             // bin
@@ -167,8 +172,8 @@ struct wire_reply {
     enum err class; // of a reply that is not ERR_OK there are no fields
     uint64_t id;    // 0 if the request's could not be read
     union {
-        struct bytes signature;          // sign: bin; RSA: as long as the modulus, ECDSA: DER
-        struct bytes secret;             // agree: bin. Of unwrap it is the member below
+        struct bytes signature; // sign: bin; RSA: as long as the modulus, ECDSA: DER, Ed25519: 64
+        struct bytes secret;    // agree: bin. Of unwrap it is the member below
         struct wire_unwrapped unwrapped; // unwrap: bin
         struct {
             size_t count;                      // list: as many str

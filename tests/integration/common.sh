@@ -21,7 +21,7 @@ finish() {
     rm -rf "$WORK"
     echo "$PASSED passed, $FAILED failed"
     [[ $FAILED -eq 0 && $PASSED -gt 0 ]]
-    exit
+    exit $? # without it the status from before the trap: that of the last check, most often 0
 }
 trap finish EXIT
 trap 'FAILED=$((FAILED + 1)); exit 1' INT TERM

@@ -130,9 +130,24 @@ check "... the same key" cmp got want
 check_refused "pkeyutl -derive without a KDF" "a raw shared secret does not leave hsmd" \
     ours pkeyutl -derive -inkey hsmd:ec-general -peerkey file.pub -out got
 
+# Ed25519 signs the message itself, in one piece.
+check "pkeyutl -sign -rawin ed25519-general" ours pkeyutl -sign -rawin -inkey hsmd:ed25519-general \
+    -in m.txt -out sig
+check "... verifies" plain pkeyutl -verify -rawin -pubin -inkey ed25519-general.pub -in m.txt \
+    -sigfile sig
+check "... with our key too" ours pkeyutl -verify -rawin -inkey hsmd:ed25519-general -in m.txt \
+    -sigfile sig
+check_not "... another text does not" ours pkeyutl -verify -rawin -inkey hsmd:ed25519-general \
+    -in hsmd.conf -sigfile sig
+head -c 16385 /dev/zero >long
+check_refused "pkeyutl -sign -rawin of too much" "messages of 1 to 16384 bytes" ours pkeyutl -sign \
+    -rawin -inkey hsmd:ed25519-general -in long -out sig
+check_refused "pkeyutl -sign -rawin of no attributes" "hsmd rejects" ours pkeyutl -sign -rawin \
+    -inkey hsmd:ed25519-signing -in m.txt -out sig
+
 # ---- requests and certificates ----
 
-for key in general ec-general; do
+for key in general ec-general ed25519-general; do
     check "req -new $key" ours req -new -key "hsmd:$key" -subj "/CN=$key" -out r.csr
     check "... verifies" plain req -in r.csr -verify -noout
     check "req -x509 $key" ours req -x509 -new -key "hsmd:$key" -subj "/CN=ca" -days 2 -out own.pem \
@@ -201,6 +216,8 @@ tls() { # NAME KEY TEXT CLIENT-OPTION...
 }
 tls "TLS 1.3, RSA-PSS" general "Peer signature type: RSA-PSS" -tls1_3
 tls "TLS 1.3, ECDSA" ec-general "Peer signature type: ECDSA" -tls1_3
+tls "TLS 1.3, Ed25519" ed25519-general "Peer signature type: ed25519" -tls1_3
+tls "TLS 1.2, Ed25519" ed25519-general "Peer signature type: ed25519" -tls1_2
 tls "TLS 1.2, RSA-PSS" general "Peer signature type: RSA-PSS" -tls1_2
 tls "TLS 1.2, PKCS #1 v1.5" general "Peer signature type: RSA$" -tls1_2 -sigalgs RSA+SHA256
 tls "TLS 1.2, ECDSA" ec-general "Peer signature type: ECDSA" -tls1_2

@@ -14,6 +14,8 @@ KEYS=(
     "06 ec384-decryption EC:secp384r1 smime-decrypt --usage-derive"
     "07 general rsa:2048 general --usage-sign --usage-decrypt"
     "08 ec-general EC:prime256v1 general --usage-sign --usage-derive"
+    "09 ed25519-general EC:edwards25519 general --usage-sign"
+    "0a ed25519-signing EC:edwards25519 smime-sign --usage-sign"
 )
 HSMD_PID=
 
@@ -89,6 +91,7 @@ write_configuration() {
             smime-decrypt-rsa*) operations=unwrap ;;
             smime-decrypt-*) operations=agree ;;
             general-rsa*) operations='sign, unwrap' ;;
+            general-EC:edwards*) operations=sign ;;
             general-*) operations='sign, agree' ;;
             esac
             printf '%s\n' "key $name {" 'token = main' "label = \"$name\"" "id = \"$id\"" \

@@ -18,7 +18,7 @@
         }                                                                          \
     } while (0)
 
-static const char *const type_names[] = {"rsa", "ec"};
+static const char *const type_names[] = {"rsa", "ec", "ed25519"};
 static const char *const client_names[] = {"all", "signer", "opener",  "pss",
                                            "one", "none",   "stranger"};
 
@@ -124,6 +124,7 @@ void custodian_setup(struct custodian *custodian)
         REQUIRE(zmq_curve_keypair(custodian->public_keys[i], custodian->secret_keys[i]) == 0);
     custodian->stores[CUSTODIAN_RSA] = memstore_key_generate("RSA-2048");
     custodian->stores[CUSTODIAN_EC] = memstore_key_generate("P-256");
+    custodian->stores[CUSTODIAN_ED25519] = memstore_key_generate("ED25519");
     custodian->registry = make_registry(custodian, &(struct custodian_change){0});
     REQUIRE(live_new(custodian->registry, &custodian->live) == ERR_OK);
     REQUIRE(audit_open(custodian->audit_path, &custodian->audit, NULL) == ERR_OK);
@@ -182,7 +183,8 @@ void custodian_attributes(enum hash hash, struct buf *out)
     static const uint8_t message_digest[] = {0x06, 0x09, 0x2a, 0x86, 0x48, 0x86,
                                              0xf7, 0x0d, 0x01, 0x09, 0x04};
     const uint8_t size = (uint8_t)hash_size(hash);
-    const uint8_t set[] = {0x31, (uint8_t)(26 + 30 + 17 + size)};
+    const uint8_t content = (uint8_t)(26 + 30 + 17 + size);
+    const uint8_t set[] = {0x31, 0x81, content}; // the long form of a length, if need be
     const uint8_t before[] = {0x30, (uint8_t)(15 + size)};
     const uint8_t after[] = {0x31, (uint8_t)(2 + size), 0x04, size};
     uint8_t digest[HASH_SIZE_MAX];
@@ -192,7 +194,8 @@ void custodian_attributes(enum hash hash, struct buf *out)
     gmtime_r(&now, &tm);
     strftime(stamp, sizeof stamp, "%Y%m%d%H%M%SZ", &tm);
     memset(digest, 0xd1, sizeof digest);
-    put(out, set, sizeof set);
+    put(out, set, content < 128 ? 1 : 2);
+    put(out, set + 2, 1);
     put(out, content_type, sizeof content_type);
     put(out, signing_time, sizeof signing_time);
     put(out, stamp + 2, 13); // UTCTime: two digits of the year

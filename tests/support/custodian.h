@@ -8,7 +8,7 @@
 #include "hsmd/core.h"
 #include "tests/support/memstore.h"
 
-enum { CUSTODIAN_RSA, CUSTODIAN_EC, CUSTODIAN_TYPES };
+enum { CUSTODIAN_RSA, CUSTODIAN_EC, CUSTODIAN_ED25519, CUSTODIAN_TYPES };
 
 enum custodian_client {
     CUSTODIAN_ALL,      // every operation with every key
@@ -24,7 +24,7 @@ enum custodian_client {
 struct custodian {
     char dir[64];
     char audit_path[96];
-    struct keystore_key *stores[CUSTODIAN_TYPES]; // RSA-2048, P-256
+    struct keystore_key *stores[CUSTODIAN_TYPES]; // RSA-2048, P-256, Ed25519
     struct registry *registry;                    // the first one; live owns it
     struct live *live;
     struct audit *audit;

@@ -7,6 +7,8 @@
 #include <openssl/rsa.h>
 #include <openssl/x509.h>
 
+#include "hsmd/key_type.h"
+
 static bool set_up(EVP_PKEY_CTX *ctx, enum token_scheme scheme, enum hash hash, unsigned salt)
 {
     const EVP_MD *md = EVP_get_digestbyname(hash_name(hash));
@@ -20,16 +22,49 @@ static bool set_up(EVP_PKEY_CTX *ctx, enum token_scheme scheme, enum hash hash, 
            EVP_PKEY_CTX_set_rsa_pss_saltlen(ctx, (int)salt) == 1;
 }
 
+static bool sign_digest(EVP_PKEY *pkey, enum token_scheme scheme, enum hash hash, unsigned salt,
+                        struct bytes digest, uint8_t *out, size_t *len)
+{
+    EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new(pkey, NULL);
+    bool ok = set_up(ctx, scheme, hash, salt) &&
+              EVP_PKEY_sign(ctx, out, len, digest.data, digest.len) == 1;
+    EVP_PKEY_CTX_free(ctx);
+    return ok;
+}
+
+static bool sign_message(EVP_PKEY *pkey, struct bytes message, uint8_t *out, size_t *len)
+{
+    EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+    bool ok = ctx && EVP_DigestSignInit(ctx, NULL, NULL, NULL, pkey) == 1 &&
+              EVP_DigestSign(ctx, out, len, message.data, message.len) == 1;
+    EVP_MD_CTX_free(ctx);
+    return ok;
+}
+
+// Of Ed25519 the digest is the message; its SHA-512 is what is noted.
+static void note(struct issue_signer_key *key, enum token_scheme scheme, struct bytes digest)
+{
+    key->digest_len = digest.len;
+    if (scheme == TOKEN_EDDSA) {
+        key->digest_len = hash_size(HASH_SHA512);
+        if (hash_digest(HASH_SHA512, digest, key->digest) != ERR_OK)
+            abort();
+        return;
+    }
+    memcpy(key->digest, digest.data, digest.len);
+}
+
 static enum err sign(void *context, enum token_scheme scheme, enum hash hash, unsigned salt,
                      struct bytes digest, uint8_t *out, size_t *out_len, struct detail *detail)
 {
     struct issue_signer_key *key = context;
-    uint8_t copy[HASH_SIZE_MAX];
+    uint8_t copy[8192];
     size_t len = TOKEN_SIGNATURE_MAX;
     key->calls++;
     key->salt = salt;
-    key->digest_len = digest.len;
-    memcpy(key->digest, digest.data, digest.len);
+    note(key, scheme, digest);
+    if (digest.len > sizeof copy)
+        abort();
     memcpy(copy, digest.data, digest.len);
     if (key->fault == ISSUE_SIGNER_TEMP)
         return err_set(detail, ERR_TEMP, "the token is gone");
@@ -37,10 +72,9 @@ static enum err sign(void *context, enum token_scheme scheme, enum hash hash, un
         return err_set(detail, ERR_DENIED, "the token is locked");
     if (key->fault == ISSUE_SIGNER_STALE)
         copy[0] ^= 1;
-    EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new(key->pkey, NULL);
-    bool ok =
-        set_up(ctx, scheme, hash, salt) && EVP_PKEY_sign(ctx, out, &len, copy, digest.len) == 1;
-    EVP_PKEY_CTX_free(ctx);
+    struct bytes input = bytes_of(copy, digest.len);
+    bool ok = scheme == TOKEN_EDDSA ? hash == HASH_NONE && sign_message(key->pkey, input, out, &len)
+                                    : sign_digest(key->pkey, scheme, hash, salt, input, out, &len);
     if (!ok)
         return err_openssl(detail, ERR_PERM, "cannot sign");
     if (key->fault == ISSUE_SIGNER_FLIPPED)
@@ -55,11 +89,14 @@ struct issue_signer issue_signer_init(struct issue_signer_key *key, enum wire_pu
     int len = i2d_PUBKEY(key->pkey, NULL);
     if (len <= 0 || (size_t)len > sizeof key->public_key || i2d_PUBKEY(key->pkey, &at) != len)
         abort();
+    enum token_key_type type = TOKEN_KEY_RSA;
+    if (!key_type_of(key->pkey, &type))
+        abort();
     return (struct issue_signer){
         .sign = sign,
         .context = key,
         .public_key = bytes_of(key->public_key, (size_t)len),
-        .type = EVP_PKEY_is_a(key->pkey, "RSA") ? TOKEN_KEY_RSA : TOKEN_KEY_EC,
+        .type = type,
         .purpose = purpose,
     };
 }

@@ -11,6 +11,7 @@
 #include <openssl/rsa.h>
 #include <openssl/x509.h>
 
+#include "hsmd/key_type.h"
 #include "pkcs11/padding.h"
 
 struct keystore_key {
@@ -38,19 +39,20 @@ static void set_key(struct keystore_key *key, EVP_PKEY *pkey)
     require(pkey, "no key");
     int len = i2d_PUBKEY(pkey, &key->public_key);
     require(len > 0, "no public key");
-    bool is_rsa = EVP_PKEY_is_a(pkey, "RSA");
+    enum token_key_type type = TOKEN_KEY_RSA;
+    require(key_type_of(pkey, &type), "no type of ours");
     key->pkey = pkey;
     key->info = (struct token_key_info){
-        .type = is_rsa ? TOKEN_KEY_RSA : TOKEN_KEY_EC,
+        .type = type,
         .bits = (unsigned)EVP_PKEY_get_bits(pkey),
-        .curve = is_rsa ? NULL : "P-256",
+        .curve = type == TOKEN_KEY_EC ? "P-256" : NULL,
         .public_key = bytes_of(key->public_key, (size_t)len),
         .sensitive = true,
         .always_sensitive = true,
         .never_extractable = true,
         .can_sign = true,
-        .can_decrypt = is_rsa,
-        .can_derive = !is_rsa,
+        .can_decrypt = type == TOKEN_KEY_RSA,
+        .can_derive = type == TOKEN_KEY_EC,
     };
 }
 
@@ -67,6 +69,8 @@ struct keystore_key *memstore_key_generate(const char *kind)
 {
     if (strncmp(kind, "RSA-", 4) == 0)
         return memstore_key_new(EVP_PKEY_Q_keygen(NULL, NULL, "RSA", (size_t)atoi(kind + 4)));
+    if (strcmp(kind, "ED25519") == 0)
+        return memstore_key_new(EVP_PKEY_Q_keygen(NULL, NULL, "ED25519"));
     return memstore_key_new(EVP_PKEY_Q_keygen(NULL, NULL, "EC", kind));
 }
 
@@ -144,6 +148,26 @@ static bool set_scheme(EVP_PKEY_CTX *ctx, enum token_scheme scheme, enum hash ha
            EVP_PKEY_CTX_set_signature_md(ctx, md) > 0;
 }
 
+static bool sign_message(const struct keystore_key *key, struct bytes message, uint8_t *out,
+                         size_t *len)
+{
+    EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+    bool ok = ctx && EVP_DigestSignInit(ctx, NULL, NULL, NULL, key->pkey) > 0 &&
+              EVP_DigestSign(ctx, out, len, message.data, message.len) > 0;
+    EVP_MD_CTX_free(ctx);
+    return ok;
+}
+
+static bool sign_digest(const struct keystore_key *key, enum token_scheme scheme, enum hash hash,
+                        unsigned salt, struct bytes digest, uint8_t *out, size_t *len)
+{
+    EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new(key->pkey, NULL);
+    bool ok = ctx && EVP_PKEY_sign_init(ctx) > 0 && set_scheme(ctx, scheme, hash, salt) &&
+              EVP_PKEY_sign(ctx, out, len, digest.data, digest.len) > 0;
+    EVP_PKEY_CTX_free(ctx);
+    return ok;
+}
+
 static enum err sign(struct keystore_key *key, unsigned token, enum token_scheme scheme,
                      enum hash hash, unsigned salt, struct bytes digest, deadline_t deadline,
                      uint8_t *out, size_t *out_len, struct detail *detail)
@@ -154,10 +178,8 @@ static enum err sign(struct keystore_key *key, unsigned token, enum token_scheme
     if (err != ERR_OK)
         return err;
     size_t len = TOKEN_SIGNATURE_MAX;
-    EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new(key->pkey, NULL);
-    bool ok = ctx && EVP_PKEY_sign_init(ctx) > 0 && set_scheme(ctx, scheme, hash, salt) &&
-              EVP_PKEY_sign(ctx, out, &len, digest.data, digest.len) > 0;
-    EVP_PKEY_CTX_free(ctx);
+    bool ok = scheme == TOKEN_EDDSA ? hash == HASH_NONE && sign_message(key, digest, out, &len)
+                                    : sign_digest(key, scheme, hash, salt, digest, out, &len);
     if (!ok)
         return err_openssl(detail, ERR_PERM, "sign");
     *out_len = len;

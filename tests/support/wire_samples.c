@@ -34,7 +34,7 @@ static struct wire_sign sign_sample(enum sample_size size)
         enum hash hash;
         enum wire_form form;
     } choices[] = {
-        {WIRE_RSA_PKCS1, HASH_NONE, WIRE_ATTRIBUTES},
+        {WIRE_EDDSA, HASH_NONE, WIRE_MESSAGE},
         {WIRE_ECDSA, HASH_SHA256, WIRE_DIGEST},
         {WIRE_RSA_PSS, HASH_SHA512, WIRE_DIGEST},
     };
@@ -100,7 +100,9 @@ static struct wire_description description_sample(enum sample_size size)
 {
     return (struct wire_description){
         .name = name(size),
-        .type = size == SAMPLE_LARGEST ? WIRE_KEY_EC : WIRE_KEY_RSA,
+        .type = size == SAMPLE_LARGEST    ? WIRE_KEY_ED25519
+                : size == SAMPLE_SMALLEST ? WIRE_KEY_EC
+                                          : WIRE_KEY_RSA,
         .purpose = size == SAMPLE_LARGEST ? WIRE_GENERAL : WIRE_SMIME_SIGN,
         .state = size == SAMPLE_LARGEST ? WIRE_RETIRED : WIRE_ENABLED,
         .bits = number(size, 1, 3072, WIRE_BITS_MAX),

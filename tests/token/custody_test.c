@@ -162,6 +162,46 @@ static void test_ceremony(void **state)
     assert_int_equal(objects("main"), 0);
 }
 
+// A key of Ed25519 from its making to its end; the certificate is signed in the token.
+static void test_ed25519(void **state)
+{
+    (void)state;
+    const struct act make = {.kind = ACT_KEY_GENERATE,
+                             .name = BYTES_LITERAL("edwards"),
+                             .tokens = BYTES_LITERAL("main"),
+                             .type = WIRE_KEY_ED25519,
+                             .bits = 256,
+                             .purpose = WIRE_SMIME_SIGN,
+                             .algorithms = REGISTRY_ALL};
+    const struct act self_sign = {.kind = ACT_KEY_SELF_SIGN,
+                                  .name = BYTES_LITERAL("edwards"),
+                                  .common_name = BYTES_LITERAL("mail.example.org"),
+                                  .domains = BYTES_LITERAL("mail.example.org"),
+                                  .hash = HASH_SHA256,
+                                  .days = 30};
+    json_t *result = NULL;
+    do_with(make, NULL, NULL);
+    assert_int_equal(objects("main"), 1);
+    do_act(ACT_KEY_ENABLE, "edwards");
+    do_with(self_sign, NULL, &result);
+    BIO *bio = BIO_new_mem_buf(json_string_value(json_object_get(result, "pem")), -1);
+    X509 *certificate = PEM_read_bio_X509(bio, NULL, NULL, NULL);
+    assert_non_null(certificate);
+    assert_int_equal(X509_get_signature_nid(certificate), NID_ED25519);
+    assert_int_equal(X509_verify(certificate, X509_get0_pubkey(certificate)), 1);
+    X509_free(certificate);
+    BIO_free(bio);
+    json_decref(result);
+    json_t *keys = council_read(&council, COUNCIL_AUDITOR, READ_KEYS, "edwards");
+    json_t *item = json_array_get(keys, 0);
+    assert_string_equal(json_string_value(json_object_get(item, "type")), "ed25519");
+    assert_true(json_is_false(json_object_get(item, "extractable")));
+    json_decref(keys);
+    do_act(ACT_KEY_DISABLE, "edwards");
+    do_act(ACT_KEY_DESTROY, "edwards");
+    assert_int_equal(objects("main"), 0);
+}
+
 static void test_imported(void **state)
 {
     (void)state;
@@ -240,6 +280,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_ceremony),
+        cmocka_unit_test(test_ed25519),
         cmocka_unit_test(test_imported),
         cmocka_unit_test(test_adopted),
     };

@@ -31,13 +31,16 @@ static void check_sign(struct token_session *session, struct token_key *key, EVP
     struct detail detail = {0};
     uint8_t digest[32] = "a digest", signature[TOKEN_SIGNATURE_MAX];
     size_t len = 0;
-    bool rsa = token_key_describe(key)->type == TOKEN_KEY_RSA;
-    enum token_scheme scheme = rsa ? TOKEN_RSA_PKCS1 : TOKEN_ECDSA;
-    assert_ok(token_sign(session, key, scheme, HASH_SHA256, 0, bytes_of(digest, 32), signature,
-                         &len, &detail),
-              &detail);
-    assert_true(fixture_verify(pkey, scheme, HASH_SHA256, 0, bytes_of(digest, 32),
-                               bytes_of(signature, len)));
+    static const enum token_scheme schemes[] = {[TOKEN_KEY_RSA] = TOKEN_RSA_PKCS1,
+                                                [TOKEN_KEY_EC] = TOKEN_ECDSA,
+                                                [TOKEN_KEY_ED25519] = TOKEN_EDDSA};
+    enum token_scheme scheme = schemes[token_key_describe(key)->type];
+    enum hash hash = scheme == TOKEN_EDDSA ? HASH_NONE : HASH_SHA256;
+    assert_ok(
+        token_sign(session, key, scheme, hash, 0, bytes_of(digest, 32), signature, &len, &detail),
+        &detail);
+    assert_true(
+        fixture_verify(pkey, scheme, hash, 0, bytes_of(digest, 32), bytes_of(signature, len)));
 }
 
 static void check_decrypt(struct token_session *session, struct token_key *key, EVP_PKEY *pkey)

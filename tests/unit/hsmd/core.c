@@ -15,12 +15,14 @@
 #include <openssl/rsa.h>
 
 #include "hsmd/base/alloc.h"
+#include "hsmd/base/text.h"
 #include "tests/support/custodian.h"
 
 static struct custodian custodian;
 static struct buf attributes; // good ones, SHA-256
-static struct buf frame;      // the newest reply
-static uint8_t point[65];     // a peer's public point
+static struct buf attributes512;
+static struct buf frame;  // the newest reply
+static uint8_t point[65]; // a peer's public point
 static uint8_t wrapped_pkcs1[256];
 static uint8_t wrapped_oaep[256];
 static const char content_key[] = "0123456789abcdef";
@@ -46,6 +48,8 @@ static int setup(void **state)
     buf_init(&attributes, 4096);
     buf_init(&frame, WIRE_FRAME_MAX);
     custodian_attributes(HASH_SHA256, &attributes);
+    buf_init(&attributes512, 4096);
+    custodian_attributes(HASH_SHA512, &attributes512);
     EVP_PKEY *peer = EVP_PKEY_Q_keygen(NULL, NULL, "EC", "P-256");
     EVP_PKEY_get_octet_string_param(peer, OSSL_PKEY_PARAM_PUB_KEY, point, sizeof point, &len);
     EVP_PKEY_free(peer);
@@ -59,6 +63,7 @@ static int teardown(void **state)
 {
     (void)state;
     buf_clear(&attributes);
+    buf_clear(&attributes512);
     buf_clear(&frame);
     custodian_teardown(&custodian);
     return 0;
@@ -77,6 +82,19 @@ static struct wire_request make_sign(const char *key, enum wire_algorithm algori
                                           .data = form == WIRE_DIGEST
                                                       ? bytes_of(attributes.data, 32)
                                                       : buf_bytes(&attributes)}};
+}
+
+static struct wire_request make_eddsa(const char *key, enum wire_form form)
+{
+    return (struct wire_request){.operation = WIRE_SIGN,
+                                 .id = 76,
+                                 .sign = {.key = bytes_of_text(key),
+                                          .algorithm = WIRE_EDDSA,
+                                          .hash = form == WIRE_MESSAGE ? HASH_NONE : HASH_SHA512,
+                                          .form = form,
+                                          .data = form == WIRE_MESSAGE
+                                                      ? BYTES_LITERAL("a message of any length")
+                                                      : buf_bytes(&attributes512)}};
 }
 
 static struct wire_request make_unwrap(const char *key, bool oaep)
@@ -143,6 +161,11 @@ static const struct cell {
      STATE(WIRE_ENABLED), CLIENT(CUSTODIAN_ALL) | CLIENT(CUSTODIAN_SIGNER)},
     {"ecdsa of a digest", WIRE_ECDSA, WIRE_DIGEST, CUSTODIAN_EC, PURPOSE(WIRE_GENERAL),
      STATE(WIRE_ENABLED), CLIENT(CUSTODIAN_ALL) | CLIENT(CUSTODIAN_SIGNER)},
+    {"ed25519 of attributes", WIRE_EDDSA, WIRE_ATTRIBUTES, CUSTODIAN_ED25519,
+     PURPOSE(WIRE_SMIME_SIGN), STATE(WIRE_ENABLED),
+     CLIENT(CUSTODIAN_ALL) | CLIENT(CUSTODIAN_SIGNER)},
+    {"ed25519 of a message", WIRE_EDDSA, WIRE_MESSAGE, CUSTODIAN_ED25519, PURPOSE(WIRE_GENERAL),
+     STATE(WIRE_ENABLED), CLIENT(CUSTODIAN_ALL) | CLIENT(CUSTODIAN_SIGNER)},
     {"unwrap pkcs1", WIRE_RSAES_PKCS1, 0, CUSTODIAN_RSA,
      PURPOSE(WIRE_SMIME_DECRYPT) | PURPOSE(WIRE_GENERAL), STATE(WIRE_ENABLED) | STATE(WIRE_RETIRED),
      CLIENT(CUSTODIAN_ALL) | CLIENT(CUSTODIAN_OPENER)},
@@ -159,6 +182,8 @@ static struct wire_request make(const struct cell *cell, const char *key)
         return make_unwrap(key, cell->algorithm == WIRE_RSAES_OAEP);
     if (cell->algorithm == WIRE_ECDH_X963)
         return make_agree(key);
+    if (cell->algorithm == WIRE_EDDSA)
+        return make_eddsa(key, cell->form);
     return make_sign(key, cell->algorithm, cell->form);
 }
 
@@ -181,12 +206,26 @@ static bool check_signature(unsigned type, const struct cell *cell, struct bytes
     return ok;
 }
 
+static bool check_eddsa(const struct cell *cell, struct bytes signature)
+{
+    struct wire_request request = make_eddsa("any", cell->form);
+    struct bytes message = request.sign.data;
+    EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+    bool ok = EVP_DigestVerifyInit(ctx, NULL, NULL, NULL,
+                                   memstore_key_pkey(custodian.stores[CUSTODIAN_ED25519])) > 0 &&
+              EVP_DigestVerify(ctx, signature.data, signature.len, message.data, message.len) == 1;
+    EVP_MD_CTX_free(ctx);
+    return ok;
+}
+
 static bool is_right_answer(const struct cell *cell, unsigned type, const struct wire_reply *reply)
 {
     if (cell->algorithm == WIRE_ECDH_X963)
         return reply->secret.len == 32;
     if (cell->algorithm == WIRE_RSAES_PKCS1 || cell->algorithm == WIRE_RSAES_OAEP)
         return bytes_equal(reply->secret, bytes_of(content_key, 16));
+    if (cell->algorithm == WIRE_EDDSA)
+        return check_eddsa(cell, reply->signature);
     return check_signature(type, cell, reply->signature);
 }
 
@@ -233,13 +272,95 @@ static void test_matrix(void **state)
         assert_int_equal(audit_reopen(custodian.audit, NULL), ERR_OK);
         for (size_t c = 0; c < sizeof cells / sizeof *cells; c++) {
             for (unsigned n = 0; n < CUSTODIAN_TYPES * 9; n++, checked++)
-                failures += !check_cell(&cells[c], client, n % 2,
-                                        (enum wire_purpose)(WIRE_SMIME_SIGN + n / 2 % 3),
-                                        (enum wire_state)(WIRE_ENABLED + n / 6));
+                failures +=
+                    !check_cell(&cells[c], client, n % CUSTODIAN_TYPES,
+                                (enum wire_purpose)(WIRE_SMIME_SIGN + n / CUSTODIAN_TYPES % 3),
+                                (enum wire_state)(WIRE_ENABLED + n / (3 * CUSTODIAN_TYPES)));
         }
     }
     assert_int_equal(failures, 0);
-    assert_int_equal(checked, CUSTODIAN_CLIENTS * 9 * 18);
+    assert_int_equal(checked, CUSTODIAN_CLIENTS * 11 * 27);
+}
+
+// What does not go together with Ed25519 is refused before the key is asked.
+static void test_eddsa(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name, *key;
+        enum wire_form form;
+        enum hash hash;
+        unsigned salt;
+        enum err err;
+    } rows[] = {
+        {"a message", "ed25519.general.enabled", WIRE_MESSAGE, HASH_NONE, 0, ERR_OK},
+        {"a message with a hash", "ed25519.general.enabled", WIRE_MESSAGE, HASH_SHA512, 0,
+         ERR_PERM},
+        {"a message with salt", "ed25519.general.enabled", WIRE_MESSAGE, HASH_NONE, 1, ERR_PERM},
+        {"a digest", "ed25519.general.enabled", WIRE_DIGEST, HASH_SHA512, 0, ERR_PERM},
+        {"a digest without a hash", "ed25519.general.enabled", WIRE_DIGEST, HASH_NONE, 0, ERR_PERM},
+        {"attributes with a general key", "ed25519.general.enabled", WIRE_ATTRIBUTES, HASH_SHA512,
+         0, ERR_DENIED},
+        {"attributes", "ed25519.smime-sign.enabled", WIRE_ATTRIBUTES, HASH_SHA512, 0, ERR_OK},
+        {"attributes of SHA-256", "ed25519.smime-sign.enabled", WIRE_ATTRIBUTES, HASH_SHA256, 0,
+         ERR_PERM},
+        {"a message that is none of S/MIME", "ed25519.smime-sign.enabled", WIRE_MESSAGE, HASH_NONE,
+         0, ERR_DENIED},
+        {"a retired key", "ed25519.general.retired", WIRE_MESSAGE, HASH_NONE, 0, ERR_DENIED},
+        {"a key of another type", "ec.general.enabled", WIRE_MESSAGE, HASH_NONE, 0, ERR_PERM},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct wire_request request = make_eddsa(rows[i].key, rows[i].form);
+        request.sign.hash = rows[i].hash;
+        request.sign.salt = rows[i].salt;
+        unsigned used = memstore_used();
+        int class = call(CUSTODIAN_ALL, &request, NULL);
+        if (class != (int)rows[i].err || memstore_used() - used != (rows[i].err == ERR_OK))
+            fail_msg("%s: class %d", rows[i].name, class);
+    }
+    struct wire_request request = make_sign("ec.general.enabled", WIRE_ECDSA, WIRE_MESSAGE);
+    assert_int_equal(call(CUSTODIAN_ALL, &request, NULL), ERR_PERM);
+}
+
+// hsmd reads attributes for Ed25519 too; bytes that only look like them are not signed.
+static void test_eddsa_is_not_blind(void **state)
+{
+    (void)state;
+    struct wire_request request = make_eddsa("ed25519.smime-sign.enabled", WIRE_ATTRIBUTES);
+    unsigned used = memstore_used();
+    request.sign.data = bytes_of(attributes512.data, attributes512.len - 1);
+    assert_int_equal(call(CUSTODIAN_ALL, &request, NULL), ERR_PERM);
+    request.sign.data = BYTES_LITERAL("a message");
+    assert_int_equal(call(CUSTODIAN_ALL, &request, NULL), ERR_PERM);
+    request.sign.data = buf_bytes(&attributes); // their message-digest is of SHA-256
+    assert_int_equal(call(CUSTODIAN_ALL, &request, NULL), ERR_PERM);
+    assert_int_equal(memstore_used(), used);
+}
+
+// The log tells a message by its SHA-512, attributes by their message-digest.
+static void test_eddsa_in_the_log(void **state)
+{
+    (void)state;
+    char last[AUDIT_LINE_MAX];
+    uint8_t digest[HASH_SIZE_MAX];
+    struct buf hex;
+    struct wire_request request = make_eddsa("ed25519.general.enabled", WIRE_MESSAGE);
+    assert_int_equal(call(CUSTODIAN_ALL, &request, NULL), ERR_OK);
+    custodian_audit_lines(&custodian, last, sizeof last);
+    assert_int_equal(hash_digest(HASH_SHA512, request.sign.data, digest), ERR_OK);
+    buf_init(&hex, 256);
+    assert_int_equal(text_put_hex(&hex, bytes_of(digest, 64)), ERR_OK);
+    assert_non_null(strstr(last, buf_text(&hex)));
+    assert_non_null(strstr(last, "\"algorithm\":\"ed25519\""));
+    assert_non_null(strstr(last, "\"hash\":\"sha512\""));
+    request = make_eddsa("ed25519.smime-sign.enabled", WIRE_ATTRIBUTES);
+    assert_int_equal(call(CUSTODIAN_ALL, &request, NULL), ERR_OK);
+    custodian_audit_lines(&custodian, last, sizeof last);
+    buf_reset(&hex);
+    memset(digest, 0xd1, sizeof digest); // custodian_attributes
+    assert_int_equal(text_put_hex(&hex, bytes_of(digest, 64)), ERR_OK);
+    assert_non_null(strstr(last, buf_text(&hex)));
+    buf_clear(&hex);
 }
 
 static void test_key_list(void **state)
@@ -439,7 +560,7 @@ static void test_list(void **state)
     struct wire_reply reply;
     struct wire_request request = {.operation = WIRE_LIST, .id = 1, .list = {BYTES_LITERAL("")}};
     assert_int_equal(call(CUSTODIAN_ALL, &request, &reply), ERR_OK);
-    assert_int_equal(reply.list.count, 19);
+    assert_int_equal(reply.list.count, 28);
     assert_true(bytes_equal(reply.list.names[0], BYTES_LITERAL("ec.general.disabled")));
     request.list.after = BYTES_LITERAL("rsa.smime-sign.enabled");
     assert_int_equal(call(CUSTODIAN_ALL, &request, &reply), ERR_OK);
@@ -693,6 +814,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_matrix),
+        cmocka_unit_test(test_eddsa),
+        cmocka_unit_test(test_eddsa_is_not_blind),
+        cmocka_unit_test(test_eddsa_in_the_log),
         cmocka_unit_test(test_key_list),
         cmocka_unit_test(test_no_such_key),
         cmocka_unit_test(test_sign_details),

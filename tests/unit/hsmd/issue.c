@@ -22,24 +22,30 @@
 #define KA X509v3_KU_KEY_AGREEMENT
 #define AUDIT ((enum wire_purpose)4) // the purpose of keys that sign checkpoints
 
-static EVP_PKEY *p521;
+#define ED25519 (PKI_KEY_COUNT + 1)
+
+static EVP_PKEY *p521, *ed25519;
 
 static int setup(void **state)
 {
     (void)state;
     p521 = EVP_PKEY_Q_keygen(NULL, NULL, "EC", "P-521");
-    return p521 ? 0 : -1;
+    ed25519 = EVP_PKEY_Q_keygen(NULL, NULL, "ED25519");
+    return p521 && ed25519 ? 0 : -1;
 }
 
 static int teardown(void **state)
 {
     (void)state;
     EVP_PKEY_free(p521);
+    EVP_PKEY_free(ed25519);
     return 0;
 }
 
 static EVP_PKEY *key_of(int key)
 {
+    if (key == ED25519)
+        return ed25519;
     return key == PKI_KEY_COUNT ? p521 : pki_key((enum pki_key)key);
 }
 
@@ -110,6 +116,8 @@ static void test_algorithms(void **state)
         {PKI_EC_P384, HASH_SHA384, false, 0, "300a06082a8648ce3d040303"},
         {PKI_EC_P384, HASH_SHA256, false, 0, "300a06082a8648ce3d040302"},
         {PKI_KEY_COUNT, HASH_SHA512, false, 0, "300a06082a8648ce3d040304"},
+        {ED25519, HASH_SHA256, false, 0, "300506032b6570"}, // RFC 8410, 3: the hash is its own
+        {ED25519, HASH_SHA512, false, 0, "300506032b6570"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct issue_signer_key key = {.pkey = key_of(rows[i].key)};
@@ -132,7 +140,8 @@ static void test_algorithms(void **state)
         X509_get0_signature(&signature, &algorithm, certificate);
         assert_algorithm(algorithm, rows[i].algorithm);
         assert_int_equal(key.salt, rows[i].salt);
-        assert_int_equal(digest_len, hash_size(rows[i].hash));
+        assert_int_equal(digest_len,
+                         hash_size(rows[i].key == ED25519 ? HASH_SHA512 : rows[i].hash));
         assert_memory_equal(digest, key.digest, digest_len);
         X509_free(certificate);
 
@@ -184,6 +193,8 @@ static void test_usage(void **state)
         {PKI_EC_P256, WIRE_GENERAL, DS | NR | KA, false},
         {PKI_RSA_2048, AUDIT, DS, false},
         {PKI_EC_P256, AUDIT, DS, false},
+        {ED25519, WIRE_SMIME_SIGN, DS | NR, true},
+        {ED25519, WIRE_GENERAL, DS | NR, false}, // it can do nothing else
     };
     for (size_t i = 0; i < 2 * sizeof rows / sizeof *rows; i++) {
         bool is_request = i % 2;
@@ -379,7 +390,7 @@ static void test_faults(void **state)
         {ISSUE_SIGNER_TEMP, ERR_TEMP, "the token is gone"},
         {ISSUE_SIGNER_DENIED, ERR_DENIED, "the token is locked"},
     };
-    static const int keys[] = {PKI_RSA_2048, PKI_EC_P256};
+    static const int keys[] = {PKI_RSA_2048, ED25519};
     static const make_fn makes[] = {issue_request, issue_self_signed};
     for (size_t i = 0; i < 4 * sizeof rows / sizeof *rows; i++) {
         size_t row = i / 4;
@@ -398,7 +409,7 @@ static void test_faults(void **state)
         assert_int_equal(der.len == 6, rows[row].expected != ERR_OK);
         assert_memory_equal(buf_text(&der), "before", 6);
         // What the token was asked to sign is known for the audit log all the same.
-        assert_int_equal(len, 32);
+        assert_int_equal(len, i % 2 ? 64 : 32);
         assert_memory_equal(digest, key.digest, len);
         buf_clear(&der);
     }
@@ -420,6 +431,12 @@ static void test_refusals(void **state)
     assert_int_equal(issue_request(&act, &signer, &der, digest, &len, &detail), ERR_PERM);
     assert_string_equal(detail.text, "pss: the key is not an RSA key");
     assert_int_equal(len, 0);
+    struct issue_signer_key edwards = {.pkey = ed25519};
+    signer = issue_signer_init(&edwards, WIRE_SMIME_SIGN);
+    assert_int_equal(issue_request(&act, &signer, &der, digest, &len, &detail), ERR_PERM);
+    assert_string_equal(detail.text, "pss: the key is not an RSA key");
+    assert_int_equal(edwards.calls, 0);
+    signer = issue_signer_init(&key, WIRE_SMIME_SIGN);
     act.pss = false;
     act.country = BYTES_LITERAL("XX");
     assert_int_equal(issue_request(&act, &signer, &der, digest, &len, &detail), ERR_PERM);

@@ -18,7 +18,7 @@
 #include "hsmd/watch/status.h"
 #include "tests/support/custodian.h"
 
-#define ENABLED 7 // keys of the custodian: two types by three purposes, and rsa.listed
+#define ENABLED 10 // keys of the custodian: three types by three purposes, and rsa.listed
 
 static struct custodian custodian;
 static struct secret scratch;
@@ -64,6 +64,8 @@ static void test_kinds(void **state)
         {"ec.smime-sign.enabled", REGISTRY_ALL, WIRE_ECDSA},
         {"ec.smime-decrypt.enabled", REGISTRY_ALL, WIRE_ECDH_X963},
         {"ec.general.enabled", REGISTRY_SET(WIRE_ECDH_X963), WIRE_ECDH_X963},
+        {"ed25519.smime-sign.enabled", REGISTRY_ALL, WIRE_EDDSA},
+        {"ed25519.general.enabled", REGISTRY_ALL, WIRE_EDDSA},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct selftest_outcome outcome;

@@ -212,9 +212,9 @@ static void test_members(void **state)
                      strlen("2026-11-21T22:54:14Z"));
     assert_in_range(json_integer_value(member(json, "uptime")), 100, 10000);
     json_t *keys = member(json, "keys");
-    assert_number(keys, "enabled", 7);
-    assert_number(keys, "disabled", 6);
-    assert_number(keys, "retired", 6);
+    assert_number(keys, "enabled", 10);
+    assert_number(keys, "disabled", 9);
+    assert_number(keys, "retired", 9);
     json_t *main_token = json_array_get(member(json, "tokens"), 0);
     assert_text(main_token, "name", "main");
     assert_number(main_token, "sessions", 3);

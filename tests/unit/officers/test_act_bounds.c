@@ -94,7 +94,12 @@ static void test_keys(void **state)
     uint8_t low[32] = {1};
     (void)state;
     BAD("generate-rsa", type, (enum wire_key_type)0, "type: missing");
-    BAD("generate-rsa", type, (enum wire_key_type)3, "type: no such number 3");
+    BAD("generate-rsa", type, (enum wire_key_type)4, "type: no such number 4");
+    BAD("generate-rsa", type, WIRE_KEY_ED25519, "type: not rsa"); // of 3072 bits
+    GOOD("generate-ed25519", purpose, WIRE_SMIME_SIGN);
+    BAD("generate-ed25519", purpose, WIRE_SMIME_DECRYPT, "not for the purpose smime-decrypt");
+    BAD("generate-ed25519", purpose, WIRE_AUDIT, "not for the purpose audit");
+    BAD("generate-ed25519", bits, 255, "type: not rsa");
     BAD("generate-rsa", bits, 1024, "type: not rsa");
     BAD("generate-rsa", bits, 0, "bits");
     BAD("generate-ec", bits, 224, "type: not rsa");

@@ -62,10 +62,14 @@ static void list(struct fake *fake, const struct wire_list *list, struct wire_re
 static enum err describe(struct fake *fake, const struct fake_key *key, struct wire_reply *reply)
 {
     bool is_rsa = strcmp(key->kind, "RSA") == 0;
+    bool is_ed25519 =
+        strcmp(key->kind, "ED25519") == 0 && atomic_load(&fake->fault) != FAKE_OTHER_TYPE;
     int fault = atomic_load(&fake->fault);
     reply->description = (struct wire_description){
         .name = fault == FAKE_OTHER_NAME ? BYTES_LITERAL("other") : bytes_of_text(key->name),
-        .type = is_rsa == (fault != FAKE_OTHER_TYPE) ? WIRE_KEY_RSA : WIRE_KEY_EC,
+        .type = is_ed25519                             ? WIRE_KEY_ED25519
+                : is_rsa == (fault != FAKE_OTHER_TYPE) ? WIRE_KEY_RSA
+                                                       : WIRE_KEY_EC,
         .purpose = key->purpose,
         .state = WIRE_ENABLED,
         .bits = (unsigned)EVP_PKEY_get_bits(key->key),

@@ -32,8 +32,9 @@ enum fake_fault {
 
 // The keys: signing (RSA, smime-sign), decryption (RSA, smime-decrypt), ec-signing (P-256,
 // smime-sign), ec-decryption (P-256, smime-decrypt), general (RSA), ec-general (P-256),
-// ec384-decryption (P-384, smime-decrypt). All have a self-signed certificate but ec-general.
-#define FAKE_KEYS 7
+// ec384-decryption (P-384, smime-decrypt), ed25519-general, ed25519-signing (smime-sign). All have
+// a self-signed certificate but ec-general.
+#define FAKE_KEYS 9
 
 struct fake;
 

@@ -32,7 +32,8 @@ static X509 *self_sign(const struct fake_key *key)
              X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, (const unsigned char *)key->name,
                                         -1, -1, 0) &&
              X509_set_issuer_name(certificate, name) && X509_set_pubkey(certificate, key->key) &&
-             X509_sign(certificate, key->key, EVP_sha256()),
+             X509_sign(certificate, key->key,
+                       EVP_PKEY_is_a(key->key, "ED25519") ? NULL : EVP_sha256()),
          "a certificate");
     return certificate;
 }
@@ -45,13 +46,17 @@ void fake_keys_make(struct fake_key keys[FAKE_KEYS])
         {.name = "ec-general", .kind = "P-256", .purpose = WIRE_GENERAL},
         {.name = "ec-signing", .kind = "P-256", .purpose = WIRE_SMIME_SIGN},
         {.name = "ec384-decryption", .kind = "P-384", .purpose = WIRE_SMIME_DECRYPT},
+        {.name = "ed25519-general", .kind = "ED25519", .purpose = WIRE_GENERAL},
+        {.name = "ed25519-signing", .kind = "ED25519", .purpose = WIRE_SMIME_SIGN},
         {.name = "general", .kind = "RSA", .purpose = WIRE_GENERAL},
         {.name = "signing", .kind = "RSA", .purpose = WIRE_SMIME_SIGN},
     };
     memcpy(keys, rows, sizeof rows);
     for (struct fake_key *key = keys; key < keys + FAKE_KEYS; key++) {
-        bool is_rsa = strcmp(key->kind, "RSA") == 0;
-        key->key = is_rsa ? EVP_RSA_gen(2048) : EVP_EC_gen(key->kind);
+        bool is_rsa = strcmp(key->kind, "RSA") == 0, is_ed25519 = strcmp(key->kind, "ED25519") == 0;
+        key->key = is_rsa       ? EVP_RSA_gen(2048)
+                   : is_ed25519 ? EVP_PKEY_Q_keygen(NULL, NULL, "ED25519")
+                                : EVP_EC_gen(key->kind);
         must(key->key != NULL, key->name);
         key->public_len = i2d_PUBKEY(key->key, &key->public_der);
         must(key->public_len > 0, key->name);
@@ -87,6 +92,22 @@ static const EVP_MD *md_of(enum hash hash)
     return hash == HASH_NONE ? NULL : EVP_get_digestbyname(hash_name(hash));
 }
 
+// Only with what goes with it; and of attributes it looks at as much as below.
+static enum err sign_message(const struct fake_key *key, const struct wire_sign *sign, uint8_t *out,
+                             size_t *len)
+{
+    bool is_general = key->purpose == WIRE_GENERAL;
+    if (sign->form != (is_general ? WIRE_MESSAGE : WIRE_ATTRIBUTES))
+        return ERR_DENIED;
+    if (!is_general && (sign->data.len < 2 || sign->data.data[0] != 0x31))
+        return ERR_PERM;
+    EVP_MD_CTX *context = EVP_MD_CTX_new();
+    bool ok = context && EVP_DigestSignInit(context, NULL, NULL, NULL, key->key) > 0 &&
+              EVP_DigestSign(context, out, len, sign->data.data, sign->data.len) > 0;
+    EVP_MD_CTX_free(context);
+    return ok ? ERR_OK : ERR_PERM;
+}
+
 enum err fake_key_sign(const struct fake_key *key, const struct wire_sign *sign, uint8_t *out,
                        size_t *len)
 {
@@ -94,6 +115,8 @@ enum err fake_key_sign(const struct fake_key *key, const struct wire_sign *sign,
     if (key->purpose == WIRE_SMIME_DECRYPT ||
         (key->purpose == WIRE_SMIME_SIGN && sign->form == WIRE_DIGEST))
         return ERR_DENIED;
+    if (sign->algorithm == WIRE_EDDSA)
+        return sign_message(key, sign, out, len);
     if (sign->form == WIRE_ATTRIBUTES) {
         // A SET and nothing behind it is as much as a fake looks at.
         if (sign->data.len < 2 || sign->data.data[0] != 0x31)

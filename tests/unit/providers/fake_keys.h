@@ -6,7 +6,7 @@
 
 struct fake_key {
     const char *name;
-    const char *kind; // "RSA", "P-256", "P-384"
+    const char *kind; // "RSA", "P-256", "P-384", "ED25519"
     EVP_PKEY *key;
     X509 *certificate;
     unsigned char *public_der;

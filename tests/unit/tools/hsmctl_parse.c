@@ -79,6 +79,9 @@ struct row {
 };
 
 static const struct row acts[] = {
+    {"key generate edwards --type ed25519 --purpose general --token main --algorithms ed25519",
+     "{'kind':'key-generate','name':'edwards','tokens':['main'],'type':'ed25519',"
+     "'purpose':'general','algorithms':['ed25519']}"},
     {"key generate signing --type rsa:3072 --purpose smime-sign --token main",
      "{'kind':'key-generate','name':'signing','tokens':['main'],'type':'rsa:3072',"
      "'purpose':'smime-sign','algorithms':null}"},
@@ -130,6 +133,9 @@ static const struct row mistakes[] = {
     {"key frob", "key: there is no \"frob\""},
     {"key generate", "key generate needs --type"},
     {"key generate a --type rsa:3072", "key generate needs --purpose"},
+    {"key generate a --type ed448 --purpose general --token t",
+     "--type: not rsa:2048 to rsa:8192, ec:p256, ec:p384, ec:p521 or ed25519"},
+    {"key generate a --type ed25519 --purpose audit --token t", "not for the purpose audit"},
     {"key generate --type rsa:3072 --purpose general", "key generate needs NAME"},
     {"key generate a --type rsa:1024 --purpose general --token t", "--type: not rsa:2048"},
     {"key generate a --type rsa:3072 --purpose smime --token t", "--purpose: not one of"},

@@ -3,6 +3,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -346,7 +347,8 @@ static const struct value values[] = {
      false},
     {"key in UTF-8", WIRE_UNWRAP, false, 3, BYTES_LITERAL("\xa2\xc3\xa4"), false},
     {"algorithm 0", WIRE_SIGN, false, 4, BYTES_LITERAL("\x00"), false},
-    {"algorithm 4", WIRE_SIGN, false, 4, BYTES_LITERAL("\x04"), false},
+    {"ed25519 of a digest", WIRE_SIGN, false, 4, BYTES_LITERAL("\x04"), false},
+    {"algorithm 5", WIRE_SIGN, false, 4, BYTES_LITERAL("\x05"), false},
     {"algorithm 2^32 + 3", WIRE_SIGN, false, 4, BYTES_LITERAL("\xcf\0\0\0\1\0\0\0\3"), false},
     {"rsa-pkcs1", WIRE_SIGN, false, 4, BYTES_LITERAL("\x01"), true},
     {"unwrap's for sign", WIRE_SIGN, false, 4, BYTES_LITERAL("\x10"), false},
@@ -358,7 +360,8 @@ static const struct value values[] = {
     {"salt of ecdsa", WIRE_SIGN, false, 6, BYTES_LITERAL("\x20"), false},
     {"salt 2^32", WIRE_SIGN, false, 6, BYTES_LITERAL("\xcf\0\0\0\1\0\0\0\0"), false},
     {"form 0", WIRE_SIGN, false, 7, BYTES_LITERAL("\x00"), true},
-    {"form 2", WIRE_SIGN, false, 7, BYTES_LITERAL("\x02"), false},
+    {"message of ecdsa", WIRE_SIGN, false, 7, BYTES_LITERAL("\x02"), false},
+    {"form 3", WIRE_SIGN, false, 7, BYTES_LITERAL("\x03"), false},
     {"data empty", WIRE_SIGN, false, 8, BYTES_LITERAL("\xc4\x00"), false},
     {"data of 2^32 - 1", WIRE_SIGN, false, 8, BYTES_LITERAL("\xc6\xff\xff\xff\xff"), false},
     {"oaep without hashes", WIRE_UNWRAP, false, 4, BYTES_LITERAL("\x11"), false},
@@ -395,7 +398,8 @@ static const struct value values[] = {
     {"secret with more behind", WIRE_UNWRAP, true, 3, BYTES_LITERAL("\xc4\x04\0\1zz"), false},
     {"an empty name", WIRE_LIST, true, 4, BYTES_LITERAL("\xa0"), false},
     {"key type 0", WIRE_DESCRIBE, true, 4, BYTES_LITERAL("\x00"), false},
-    {"key type 3", WIRE_DESCRIBE, true, 4, BYTES_LITERAL("\x03"), false},
+    {"key type 3", WIRE_DESCRIBE, true, 4, BYTES_LITERAL("\x03"), true},
+    {"key type 4", WIRE_DESCRIBE, true, 4, BYTES_LITERAL("\x04"), false},
     {"purpose 5", WIRE_DESCRIBE, true, 5, BYTES_LITERAL("\x05"), false},
     {"state 4", WIRE_DESCRIBE, true, 6, BYTES_LITERAL("\x04"), false},
     {"bits 0", WIRE_DESCRIBE, true, 7, BYTES_LITERAL("\x00"), false},
@@ -424,6 +428,35 @@ static void test_values(void **state)
             assert_taken(value->name, reply, buf_bytes(&out));
         else
             assert_refused(value->name, reply, buf_bytes(&out), ID);
+        buf_clear(&parts.frame);
+    }
+    buf_clear(&out);
+}
+
+// What goes with ed25519: attributes of sha512, a message of no hash, and no salt.
+static void test_eddsa(void **state)
+{
+    (void)state;
+    struct parts parts;
+    struct buf out;
+    buf_init(&out, WIRE_FRAME_MAX);
+    for (unsigned n = 0; n < 3 * HASH_COUNT * 2; n++) {
+        const uint8_t form = (uint8_t)(n % 3), hash = (uint8_t)(n / 3 % HASH_COUNT);
+        const uint8_t salt = n / 3 / HASH_COUNT ? 32 : 0, algorithm = WIRE_EDDSA;
+        bool is_fine = !salt && ((form == WIRE_ATTRIBUTES && hash == HASH_SHA512) ||
+                                 (form == WIRE_MESSAGE && hash == HASH_NONE));
+        char name[60];
+        snprintf(name, sizeof name, "form %d, hash %d, salt %d", form, hash, salt);
+        parts_of_request(&parts, WIRE_SIGN);
+        parts.elements[4] = bytes_of(&algorithm, 1);
+        parts.elements[5] = bytes_of(&hash, 1);
+        parts.elements[6] = bytes_of(&salt, 1);
+        parts.elements[7] = bytes_of(&form, 1);
+        put_together(&out, parts.elements, parts.count, parts.count);
+        if (is_fine)
+            assert_taken(name, (enum wire_operation)0, buf_bytes(&out));
+        else
+            assert_refused(name, (enum wire_operation)0, buf_bytes(&out), ID);
         buf_clear(&parts.frame);
     }
     buf_clear(&out);
@@ -480,13 +513,10 @@ static void test_names_of_a_list_are_counted(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_truncated),
-        cmocka_unit_test(test_extended),
-        cmocka_unit_test(test_types),
-        cmocka_unit_test(test_long_forms),
-        cmocka_unit_test(test_values),
-        cmocka_unit_test(test_bombs),
-        cmocka_unit_test(test_names_of_a_list_are_counted),
+        cmocka_unit_test(test_truncated), cmocka_unit_test(test_extended),
+        cmocka_unit_test(test_types),     cmocka_unit_test(test_long_forms),
+        cmocka_unit_test(test_values),    cmocka_unit_test(test_eddsa),
+        cmocka_unit_test(test_bombs),     cmocka_unit_test(test_names_of_a_list_are_counted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
