@@ -207,6 +207,67 @@ keys_stay() {
     done
 }
 
+# ---- the key officers of a.example ----
+
+hsmctl_as() { # officer, second; COMMAND...: as that officer, who signs without being asked
+    local dir=$DEMO/a.example/officer
+    [[ $1 == officer ]] || dir=$DEMO/second
+    "$BUILD/bin/hsmctl" -c "$dir/hsmctl.conf" "${@:2}" --passphrase-fd 3 3<"$dir/passphrase" 2>&1
+}
+told() { # WHO COMMAND...: shown, and kept in $DEMO/told
+    local prompt="$1\$ hsmctl ${*:2}"
+    echo "   | ${prompt//$DEMO/DEMO}"
+    hsmctl_as "$@" >"$DEMO/told" || true
+    grep -v -e '^ ' -e '^$' "$DEMO/told" | sed "s|$DEMO|DEMO|g" | show 6 || true
+}
+number_of_proposal() {
+    sed -n 's/^Proposal \([0-9]*\) waits.*/\1/p' "$DEMO/told"
+}
+
+key_officers() {
+    local number dir=$DEMO/second
+    step "the key officers of a.example: hsmctl. So far one officer's word was enough; a second comes"
+    (umask 077 && mkdir "$dir" && openssl rand -hex 12 >"$dir/passphrase")
+    "$BUILD/bin/hsmctl" officer keygen second --out "$dir/second" --passphrase-fd 3 \
+        3<"$dir/passphrase" >/dev/null
+    sed 's/officer\.key/second.key/' "$DEMO/a.example/officer/hsmctl.conf" >"$dir/hsmctl.conf"
+    told officer officer add second --file "$dir/second.pub" --yes
+    told officer quorum 2 --yes
+    check "from now on two must agree" grep -q '^Done' "$DEMO/told"
+
+    step "one proposes to disable the signing key: nothing happens until the other agrees"
+    told officer key disable signing --yes
+    number=$(number_of_proposal)
+    check "it waits" test -n "$number"
+    told officer approve "$number" --yes
+    check "who proposed it cannot agree to it" grep -q 'is your own' "$DEMO/told"
+    check "the key is still enabled" grep -q '"state": "enabled"' \
+        <(hsmctl_as second key show signing --json)
+    told second approve "$number" --yes
+    check "two together can" grep -q '"state": "disabled"' \
+        <(hsmctl_as second key show signing --json)
+    told second key enable signing --yes
+    number=$(number_of_proposal)
+    told officer approve "$number" --yes
+    check "and back again" grep -q '^Done' "$DEMO/told"
+
+    step "all of it is in the audit log"
+    hsmctl_as second audit fetch --out "$DEMO/second/audit.log" >/dev/null
+    "$BUILD/bin/hsmctl" audit verify --key "$DEMO/a.example/certs/audit.pub.pem" \
+        "$DEMO/second/audit.log" | show
+    check "whole and signed: hsmctl audit verify" "$BUILD/bin/hsmctl" audit verify \
+        --key "$DEMO/a.example/certs/audit.pub.pem" "$DEMO/second/audit.log"
+    sed 's/"act":"key-disable"/"act":"key-retire"/' "$DEMO/second/audit.log" \
+        >"$DEMO/second/changed.log"
+    "$BUILD/bin/hsmctl" audit verify --key "$DEMO/a.example/certs/audit.pub.pem" \
+        "$DEMO/second/changed.log" | sed "s|$DEMO|DEMO|g" | show || true
+    check "a copy in which the disabling was made a retiring is found out" audit_is_bad
+}
+audit_is_bad() {
+    ! "$BUILD/bin/hsmctl" audit verify --key "$DEMO/a.example/certs/audit.pub.pem" \
+        "$DEMO/second/changed.log"
+}
+
 summary() { # SECONDS
     printf '\nSummary: %d things shown, %d failed, %d seconds after the build.\n' \
         "$((PASSED + FAILED))" "$FAILED" "$1"

@@ -156,6 +156,7 @@ enum err run_usage(struct call *call, struct detail *detail);
 enum err run_audit_fetch(struct call *call, struct detail *detail);
 enum err run_result(struct call *call, struct detail *detail);
 enum err run_proposal(struct call *call, struct detail *detail); // all those with an act
+enum err run_batch(struct call *call, struct detail *detail);    // stops at what fails
 
 // Of acts.
 enum err build_generate(struct call *call, struct act *act, struct detail *detail);

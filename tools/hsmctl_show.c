@@ -99,12 +99,14 @@ static enum err print_key(const json_t *key)
 }
 
 // Certificates or the public half, as PEM. ERR_PERM: there is none.
-static enum err print_pem(const json_t *key, const char *field, const char *what,
-                          struct detail *detail)
+static enum err print_pem(const struct call *call, const json_t *key, const char *field,
+                          const char *what, struct detail *detail)
 {
     const char *pem = json_string_value(json_object_get(key, field));
     if (!pem || !*pem)
         return err_set(detail, ERR_PERM, "there is no %s this key", what);
+    if (call_has(call, OPTION_OUT))
+        return output_write(call, bytes_of_text(pem), detail);
     print_text(stdout, pem, true);
     return ERR_OK;
 }
@@ -114,6 +116,8 @@ enum err run_key_show(struct call *call, struct detail *detail)
     json_t *body = NULL;
     if (call_has(call, OPTION_PEM) && call_has(call, OPTION_PUBLIC))
         return err_set(detail, ERR_PERM, "--pem and --public: one at a time");
+    if (call_has(call, OPTION_OUT) && !call_has(call, OPTION_PEM) && !call_has(call, OPTION_PUBLIC))
+        return err_set(detail, ERR_PERM, "--out is for --pem and --public");
     enum err err = session_read(call, READ_KEYS, call->argument[0], &body, detail);
     if (err != ERR_OK)
         return err;
@@ -124,9 +128,9 @@ enum err run_key_show(struct call *call, struct detail *detail)
     else if (call_has(call, OPTION_JSON))
         err = print_json(key, detail);
     else if (call_has(call, OPTION_PEM))
-        err = print_pem(key, "certificate_pem", "certificate beside", detail);
+        err = print_pem(call, key, "certificate_pem", "certificate beside", detail);
     else if (call_has(call, OPTION_PUBLIC))
-        err = print_pem(key, "public_key_pem", "public half known of", detail);
+        err = print_pem(call, key, "public_key_pem", "public half known of", detail);
     else
         err = print_key(key);
     json_decref(body);

@@ -8,7 +8,7 @@
 #   token/                    SoftHSM's configuration and objects
 #   hsmd/                     hsmd.conf, CURVE keys, PINs, sockets, registry, audit log
 #   gateway/                  sealgate.conf, CURVE key, store, spool
-#   officer/                  hsmctl.conf, the officer's key and its passphrase
+#   officer/                  hsmctl.conf, the officer's key and its passphrase, what she did last
 #   authority/                the CA's own right to its key: CURVE key, openssl.cnf
 
 LABELS=(signing decryption ec-signing ec-decryption)
@@ -29,12 +29,12 @@ make_sandbox() {
     make_officer
     write_openssl_conf "$DIR/openssl.cnf" gateway/gateway
     write_env
-    # Keys first, their certificates after: the CA signs through hsmd and the provider itself.
-    fill_registry without-certificates
+    write_hsmd_conf
     start_hsmd
+    # Keys first, their certificates after: the CA signs through hsmd and the provider itself.
+    make_keys
     make_certificates
-    stop_process "$DIR/hsmd/hsmd.pid" hsmd
-    fill_registry with-certificates
+    bring_certificates
     write_sealgate_conf
     if [[ $PEER != none ]]; then
         run_sealgate certificate add "$PEER" "$DIR/certs/peer.pem" >/dev/null
@@ -58,10 +58,7 @@ new_secret_file() { # PATH
     (umask 377 && openssl rand -hex 12 >"$1")
 }
 
-# Key pairs are made inside the token and cannot leave it: sensitive, not extractable.
 make_token() {
-    local module
-    module=$(softhsm_module)
     cat >"$DIR/token/softhsm2.conf" <<-END
 	directories.tokendir = $DIR/token/objects
 	objectstore.backend = file
@@ -73,28 +70,6 @@ make_token() {
     local -x SOFTHSM2_CONF=$DIR/token/softhsm2.conf
     "$here/answer-pins" --so "$DIR/hsmd/so-pin" --user "$DIR/hsmd/pin" -- \
         softhsm2-util --init-token --free --label "$DOMAIN"
-    generate_key 01 signing --generate-privkey rsa --bits 3072 --mark-sign
-    generate_key 02 decryption --generate-privkey rsa --bits 3072 --mark-decrypt
-    generate_key 03 ec-signing --generate-privkey ecdsa --curve secp256r1 --mark-sign
-    # p11tool cannot make a key for key agreement
-    "$here/answer-pins" --user "$DIR/hsmd/pin" -- \
-        pkcs11-tool --module "$module" --token-label "$DOMAIN" --login --keypairgen \
-        --key-type EC:prime256v1 --usage-derive --sensitive --label ec-decryption --id 04
-    if [[ $CA_DIR == "$DIR" ]]; then
-        generate_key 05 ca --generate-privkey rsa --bits 3072 --mark-sign
-    fi
-    # signs the audit log; its public half is for whoever checks it
-    PUBLIC_HALF=$DIR/certs/audit.pub.pem \
-        generate_key 06 audit --generate-privkey ecdsa --curve secp256r1 --mark-sign
-    chmod 644 "$DIR/certs/audit.pub.pem"
-}
-
-generate_key() { # ID LABEL OPTION...
-    local id=$1 label=$2
-    shift 2
-    "$here/answer-pins" --user "$DIR/hsmd/pin" -- \
-        p11tool --provider "$module" --login "$@" --id "$id" --label "$label" \
-        --outfile "${PUBLIC_HALF:-/dev/null}" "pkcs11:token=$DOMAIN"
 }
 
 # ---- hsmd ----
@@ -138,70 +113,64 @@ write_hsmd_conf() {
 	END
 }
 
-# ---- what hsmd answers for: keys, clients, grants, in its registry ----
+# ---- what hsmd answers for: keys, clients, grants, by the officer's word ----
 
-registry_begin() { # CERTIFICATES: with-certificates, without-certificates; a new registry
-    CERTIFICATES=$1
-    rm -f "$DIR/hsmd/registry.db" "$DIR/hsmd/hsmd.conf.before-migration"
-    write_hsmd_conf
+# Commands of hsmctl, one a line, from standard input. One batch for many: each opening of the
+# officer's key file takes most of a second, on purpose.
+officer_acts() {
+    "$BUILD/bin/hsmctl" -c "$DIR/officer/hsmctl.conf" batch - --yes --passphrase-fd 3 \
+        3<"$DIR/officer/passphrase" >"$DIR/officer/acts.log" 2>&1 ||
+        die "the officer: $(tail -n 3 "$DIR/officer/acts.log")"
 }
 
-registry_key() { # ID LABEL PURPOSE
-    local certificate=''
-    if [[ $CERTIFICATES == with-certificates ]]; then
-        certificate="certificate-file = '../certs/$2.pem'"
-    fi
-    echo "key $2 { token = main  label = '$2'  id = '$1'  purpose = $3  $certificate }" \
-        >>"$DIR/hsmd/hsmd.conf"
+# Key pairs are made inside the token and cannot leave it: sensitive, not extractable.
+make_keys() {
+    local label type purpose may
+    {
+        echo "client add gateway --public-key-file '$DIR/gateway/gateway.pub'"
+        while read -r label type purpose may; do
+            echo "key generate $label --type $type --purpose smime-$purpose"
+            echo "grant gateway $label $may"
+            echo "key csr $label --common-name '$DOMAIN' --organization '$DOMAIN' --unit $label" \
+                "--city Sandbox --state Sandbox --country DE --domains '$DOMAIN,*.$DOMAIN'" \
+                "--out '$DIR/certs/$label.csr'"
+        done <<-END
+	signing rsa:3072 sign sign
+	decryption rsa:3072 decrypt unwrap
+	ec-signing ec:p256 sign sign
+	ec-decryption ec:p256 decrypt agree
+	END
+        echo "key generate audit --type ec:p256 --purpose audit"
+        echo "key enable audit"
+        # its public half is for whoever checks the log
+        echo "key show audit --public --out '$DIR/certs/audit.pub.pem'"
+        if [[ $CA_DIR == "$DIR" ]]; then
+            # The CA of the sandbox. Not the gateway's to use.
+            echo "key generate ca --type rsa:3072 --purpose general"
+            echo "key enable ca"
+            echo "client add authority --public-key-file '$DIR/authority/authority.pub'"
+            echo "grant authority ca sign"
+        fi
+    } | officer_acts
 }
 
-registry_audit_key() { # ID LABEL
-    echo "audit-key { token = main  label = '$2'  id = '$1' }" >>"$DIR/hsmd/hsmd.conf"
+bring_certificates() {
+    local label
+    for label in "${LABELS[@]}"; do
+        echo "key certificate $label '$DIR/certs/$label.pem'"
+        echo "key enable $label"
+    done | officer_acts
 }
 
-registry_client() { # NAME PUBLIC-KEY-FILE
-    echo "client $1 { public-key-file = '$2' }" >>"$DIR/hsmd/hsmd.conf"
-}
-
-registry_grant() { # CLIENT KEY OPERATIONS
-    echo "grant { client = $1  key = $2  operations = { $3 } }" >>"$DIR/hsmd/hsmd.conf"
-}
-
-registry_end() {
-    "$BUILD/bin/hsmd" migrate -c "$DIR/hsmd/hsmd.conf" >"$DIR/hsmd/migrate.log" 2>&1 ||
-        die "hsmd migrate: $(cat "$DIR/hsmd/migrate.log")"
-}
-
-# One more: the registry is made anew from what it was made of.
+# One more, that is in the token already.
 registry_add_key() { # ID LABEL PURPOSE OPERATIONS
-    local conf=$DIR/hsmd/hsmd.conf
-    CERTIFICATES=without-certificates
-    mv "$conf.before-migration" "$conf"
-    rm -f "$DIR/hsmd/registry.db"
-    registry_key "$1" "$2" "$3"
-    registry_grant gateway "$2" "$4"
-    registry_end
-}
-
-fill_registry() { # with-certificates, without-certificates
-    registry_begin "$1"
-    registry_key 01 signing smime-sign
-    registry_key 02 decryption smime-decrypt
-    registry_key 03 ec-signing smime-sign
-    registry_key 04 ec-decryption smime-decrypt
-    registry_audit_key 06 audit
-    registry_client gateway ../gateway/gateway.pub
-    registry_grant gateway signing sign
-    registry_grant gateway decryption unwrap
-    registry_grant gateway ec-signing sign
-    registry_grant gateway ec-decryption agree
-    if [[ $CA_DIR == "$DIR" ]]; then
-        # The CA of the sandbox. Not the gateway's to use.
-        registry_key 05 ca general
-        registry_client authority ../authority/authority.pub
-        registry_grant authority ca sign
-    fi
-    registry_end
+    start_hsmd
+    officer_acts <<-END
+	key adopt $2 --token main --label $2 --id $1 --purpose $3
+	key enable $2
+	grant gateway $2 ${4// /}
+	END
+    stop_process "$DIR/hsmd/hsmd.pid" hsmd
 }
 
 # ---- hsmd ----
@@ -260,7 +229,7 @@ serial() {
 }
 
 subject() { # OU
-    echo "/C=XX/ST=Sandbox/L=Sandbox/O=$DOMAIN/OU=$1/CN=$DOMAIN"
+    echo "/C=DE/ST=Sandbox/L=Sandbox/O=$DOMAIN/OU=$1/CN=$DOMAIN"
 }
 
 # A certificate of this sandbox's CA, signed by the CA's key in the token.
@@ -298,8 +267,8 @@ make_certificates() {
         cp "$CA_DIR/certs/ca.pem" "$DIR/certs/ca.pem"
     fi
     for label in "${LABELS[@]}"; do
-        OPENSSL_CONF=$DIR/openssl.cnf openssl pkey -in "hsmd:$label" -pubout \
-            -out "$DIR/certs/$label.pub"
+        openssl req -in "$DIR/certs/$label.csr" -verify -noout -pubkey 2>/dev/null \
+            >"$DIR/certs/$label.pub" || die "the request of $label is not signed by its key"
     done
     issue signing signing "$(subject signing)" "$sign\n$names"
     issue ec-signing ec-signing "$(subject ec-signing)" "$sign\n$names"
@@ -310,7 +279,7 @@ make_certificates() {
         issue peer decryption "/O=$PEER/OU=decryption/CN=$PEER" \
             "$decrypt\nsubjectAltName = DNS:$PEER,DNS:*.$PEER"
     fi
-    rm -f "$DIR"/certs/*.pub
+    rm -f "$DIR"/certs/*.pub "$DIR"/certs/*.csr
 }
 
 issue() { # NAME LABEL SUBJECT EXTENSIONS: by the own CA or that of the other sandbox
@@ -395,6 +364,7 @@ write_env() {
 	export OPENSSL_CONF=$DIR/openssl.cnf
 	export SEALGATE_CONF=$DIR/gateway/sealgate.conf
 	export HSMD_CONF=$DIR/hsmd/hsmd.conf
+	export HSMCTL_CONF=$DIR/officer/hsmctl.conf
 	case :\$PATH: in
 	*:$BUILD/bin:*) ;;
 	*) export PATH=$BUILD/bin:\$PATH ;;

@@ -33,7 +33,7 @@ check_status "a number too high: 1" 1 verify --expect-seq "$((seq + 1))" "$log"
 sed '$d' "$log" >"$WORK/cut"
 check_status "a cut: 1" 1 verify --closed "$WORK/cut"
 check "... without --closed it is an open end" verify "$WORK/cut"
-sed '4s/"id":\(.\)/"id":9\1/; 4s/event":"use/event":"usf/' "$log" >"$WORK/changed"
+sed '4s/"time":"2/"time":"1/' "$log" >"$WORK/changed"
 check_status "a change: 1" 1 verify "$WORK/changed"
 verify "$WORK/changed" >"$WORK/said" || true
 check "... the line is named" grep -q 'line 4' "$WORK/said"

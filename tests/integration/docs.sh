@@ -4,7 +4,7 @@
 . "$(dirname "$0")/common.sh"
 cd "$ROOT" || give_up "no $ROOT"
 
-for page in hsmd/hsmd.8 hsmd/hsmd.conf.5 hsmd/audit/hsmd-audit.5 tools/hsmctl.1 tools/hsmctl-bench.1 hsmd/wire/hsmd-protocol.7 providers/provider-hsmd.7 \
+for page in hsmd/hsmd.8 hsmd/hsmd.conf.5 hsmd/audit/hsmd-audit.5 tools/hsmctl.1 tools/hsmctl-bench.1 hsmd/wire/hsmd-protocol.7 hsmd/custody/hsmd-officers.7 providers/provider-hsmd.7 \
     gateway/sealgated.8 gateway/sealgate.conf.5 tools/sealgate.1; do
     check "$page is there" test -s "$page"
     check "$page is clean" mandoc -T lint -W warning "$page"

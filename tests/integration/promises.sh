@@ -64,8 +64,8 @@ module=$(sed -n 's/^ *module = .\(.*\).$/\1/p' "$box/hsmd/hsmd.conf")
 SOFTHSM2_CONF=$box/token/softhsm2.conf "$ROOT/tools/answer-pins" --user "$box/hsmd/pin" -- \
     sh -c "pkcs11-tool --module '$module' --token-label a.example --login -O --type privkey; exit 1" \
     2>"$WORK/objects"
-check "five private keys" test "$(grep -c '^Private Key Object' "$WORK/objects")" -eq 5
-check "all of them born there and not extractable" test 5 -eq \
+check "six private keys" test "$(grep -c '^Private Key Object' "$WORK/objects")" -eq 6
+check "all of them born there and not extractable" test 6 -eq \
     "$(grep -c 'Access: *sensitive, always sensitive, never extractable, local' "$WORK/objects")"
 
 # Out of the provider comes no private half
