@@ -13,12 +13,14 @@
 
 #define ID_SIZE 16
 
+// What the token lets it do. A key that decrypts signs in there too: the request for its own
+// certificate (act_sign.c), without which nobody could write to it. That no client has it sign is
+// the core's to see to, by the purpose.
 static unsigned usage_of(enum wire_purpose purpose, bool is_rsa)
 {
     unsigned decrypt = is_rsa ? TOKEN_USE_DECRYPT : TOKEN_USE_DERIVE;
-    if (purpose == WIRE_SMIME_DECRYPT)
-        return decrypt;
-    return purpose == WIRE_GENERAL ? TOKEN_USE_SIGN | decrypt : TOKEN_USE_SIGN;
+    bool has_decryption = purpose == WIRE_SMIME_DECRYPT || purpose == WIRE_GENERAL;
+    return has_decryption ? TOKEN_USE_SIGN | decrypt : TOKEN_USE_SIGN;
 }
 
 // What a new key is to be, from the act; places not yet.
