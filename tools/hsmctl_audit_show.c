@@ -50,14 +50,21 @@ static void print_cell(const struct audit_line *line, enum audit_field field, in
         printf(" %-*s", width, "-");
 }
 
+// A line of a client has the one, a line of an officer the other.
+static void print_either(const struct audit_line *line, enum audit_field field,
+                         enum audit_field other, int width)
+{
+    print_cell(line, line->fields[field].len ? field : other, width);
+}
+
 static void print_row(const struct audit_line *line)
 {
     printf("%-24.24s", (const char *)line->fields[AUDIT_FIELD_TIME].data);
     print_cell(line, AUDIT_FIELD_SEQ, 8);
     print_cell(line, AUDIT_FIELD_EVENT, 10);
-    print_cell(line, AUDIT_FIELD_CLIENT, 12);
-    print_cell(line, AUDIT_FIELD_KEY, 16);
-    print_cell(line, AUDIT_FIELD_OPERATION, 9);
+    print_either(line, AUDIT_FIELD_CLIENT, AUDIT_FIELD_OFFICER, 12);
+    print_either(line, AUDIT_FIELD_KEY, AUDIT_FIELD_TOKEN, 16);
+    print_either(line, AUDIT_FIELD_OPERATION, AUDIT_FIELD_ACT, 9);
     print_cell(line, AUDIT_FIELD_ALGORITHM, 12);
     struct bytes result = line->fields[AUDIT_FIELD_RESULT];
     struct bytes reason = line->fields[AUDIT_FIELD_REASON];
@@ -69,6 +76,9 @@ static void print_row(const struct audit_line *line)
            reason.len ? ": " : "", (int)reason.len, reason.len ? (const char *)reason.data : "");
     if (covers.len)
         printf("signs up to %.*s", (int)covers.len, (const char *)covers.data);
+    struct bytes what = line->fields[AUDIT_FIELD_WHAT];
+    if (what.len)
+        printf(" (%.*s)", (int)what.len, (const char *)what.data);
     putchar('\n');
 }
 
@@ -107,8 +117,8 @@ static void print_csv(const struct audit_line *line)
 static void print_header(enum format format)
 {
     if (format == FORMAT_TABLE)
-        printf("%-24s %-8s %-10s %-12s %-16s %-9s %-12s %s\n", "TIME", "SEQ", "EVENT", "CLIENT",
-               "KEY", "OPERATION", "ALGORITHM", "RESULT");
+        printf("%-24s %-8s %-10s %-12s %-16s %-9s %-12s %s\n", "TIME", "SEQ", "EVENT", "WHO", "KEY",
+               "OPERATION", "ALGORITHM", "RESULT");
     for (unsigned i = 0; i < AUDIT_FIELD_COUNT && format == FORMAT_CSV; i++)
         printf("%s%s", i ? "," : "", audit_field_name((enum audit_field)i));
     if (format == FORMAT_CSV)

@@ -14,8 +14,9 @@
 
 #define ID_SIZE 16
 
-// Keys that decrypt can sign, too: the requests for their certificates. For a client that is
-// refused by the purpose.
+// What the token lets it do. A key that decrypts signs in there too: the request for its own
+// certificate (act_sign.c), without which nobody could write to it. That no client has it sign is
+// the core's to see to, by the purpose.
 static unsigned usage_of(enum wire_purpose purpose, enum token_key_type type)
 {
     unsigned decrypt = type == TOKEN_KEY_RSA ? TOKEN_USE_DECRYPT : TOKEN_USE_DERIVE;

@@ -9,9 +9,9 @@
 #   officers_start, officers_stop
 #   as OFFICER COMMAND...     hsmctl as that officer, who signs without being asked
 #   agreed COMMAND...         alice proposes, bob approves: prints what came of it
-#   unlocked                  alice and bob unlock the token
+#   unlocked [TOKEN]          alice and bob unlock the token
 #   add_client NAME           a CURVE key pair in $CUSTODY/NAME.{key,pub} and a client of it
-# Sets CUSTODY, HSMCTL, HSMD_LOG, AUDIT_LOG, PIN.
+# Sets CUSTODY, HSMCTL, HSMD_LOG, AUDIT_LOG, PIN; TOKENS may be set to more than main before.
 # shellcheck source=tools/lib.sh
 . "$ROOT/tools/lib.sh"
 
@@ -21,6 +21,7 @@ HSMD_LOG=$CUSTODY/hsmd.log
 # shellcheck disable=SC2034 # read by those who source this
 AUDIT_LOG=$CUSTODY/state/audit.log
 OFFICERS=(alice bob carol dave)
+TOKENS=(main) # with one PIN
 
 softhsm_module() {
     local path
@@ -47,20 +48,46 @@ make_officers_token() {
 	END
     (umask 377 && openssl rand -hex 12 >"$CUSTODY/pin" && openssl rand -hex 12 >"$CUSTODY/so-pin")
     PIN=$(cat "$CUSTODY/pin")
-    SOFTHSM2_CONF=$CUSTODY/token/softhsm2.conf \
-        "$ROOT/tools/answer-pins" --so "$CUSTODY/so-pin" --user "$CUSTODY/pin" -- \
-        softhsm2-util --init-token --free --label main >/dev/null || give_up "no token"
+    local token
+    for token in "${TOKENS[@]}"; do
+        SOFTHSM2_CONF=$CUSTODY/token/softhsm2.conf \
+            "$ROOT/tools/answer-pins" --so "$CUSTODY/so-pin" --user "$CUSTODY/pin" -- \
+            softhsm2-util --init-token --free --label "$token" >/dev/null || give_up "no token"
+    done
+}
+
+# hsmctl's own cost of a passphrase is a second, some hundred times in a test. A key file made by
+# the openssl command is as good, and its reader is not told what it costs.
+cheapen() { # NAME
+    local key=$CUSTODY/$1.key
+    openssl version >/dev/null || give_up "no openssl"
+    csplit -s -f "$key." "$key" '/BEGIN/' '{*}'
+    for part in "$key".0[12]; do
+        openssl pkcs8 -topk8 -in "$part" -out "$part.new" -scrypt -scrypt_N 1024 -scrypt_r 8 \
+            -scrypt_p 1 -v2 aes-256-cbc -passin fd:3 -passout fd:4 3< <(passphrase_of "$1") \
+            4< <(passphrase_of "$1") || give_up "openssl cannot read the key of $1"
+    done
+    (umask 077 && cat "$key".0[12].new >"$key")
+    rm -f "$key".0*
 }
 
 make_officer() { # NAME
     "$HSMCTL" officer keygen "$1" --out "$CUSTODY/$1" --passphrase-fd 3 \
         3< <(passphrase_of "$1") >/dev/null || give_up "no key for $1"
+    cheapen "$1"
     cat >"$CUSTODY/$1.conf" <<-END
 	endpoint = "ipc://$CUSTODY/officers.sock"
 	server-key-file = officers-server.pub
 	key-file = $1.key
 	timeout = 60000
 	END
+}
+
+token_sections() {
+    local token
+    for token in "${TOKENS[@]}"; do
+        echo "token $token { module = '$(softhsm_module)' label = '$token' }"
+    done
 }
 
 write_officers_conf() { # LINE...
@@ -75,10 +102,7 @@ write_officers_conf() { # LINE...
 	log = stderr
 	$quorum
 	$(printf '%s\n' "$@")
-	token main {
-	    module = '$(softhsm_module)'
-	    label = 'main'
-	}
+	$(token_sections)
 	officer alice { role = officer  file = 'alice.pub' }
 	officer bob { role = officer  file = 'bob.pub' }
 	officer carol { role = officer  file = 'carol.pub' }
@@ -145,10 +169,10 @@ agreed() { # COMMAND...
     as bob approve "$number"
 }
 
-unlocked() {
+unlocked() { # [TOKEN]
     local number
     # The PIN comes first, then the passphrase, on one descriptor.
-    number=$("$HSMCTL" -c "$CUSTODY/alice.conf" unlock main --yes --json --pin-fd 3 \
+    number=$("$HSMCTL" -c "$CUSTODY/alice.conf" unlock "${1:-main}" --yes --json --pin-fd 3 \
         --passphrase-fd 3 3< <(echo "$PIN" && passphrase_of alice) | json_number)
     [[ -n $number ]] || return 1
     as bob approve "$number"

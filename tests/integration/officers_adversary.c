@@ -117,16 +117,6 @@ static void require_state(uint64_t number, const char *want)
     assert_string_equal(state, want);
 }
 
-static struct judging judging_of(enum member signer, uint64_t number)
-{
-    return chamber_judging(&chamber, signer, number);
-}
-
-static bool is_client(const char *name)
-{
-    return chamber_has_client(&chamber, name);
-}
-
 static int setup(void **state)
 {
     (void)state;
@@ -162,7 +152,7 @@ static void test_replayed(void **state)
     uint64_t number = (uint64_t)json_integer_value(json_object_get(answer.body, "number"));
     answer_clear(&answer);
     attempt("proposal again, while it waits", ALICE, buf_bytes(&proposal), ERR_PERM, "");
-    const struct judging judging = judging_of(BOB, number);
+    const struct judging judging = chamber_judging(&chamber, BOB, number);
     chamber_put_verdict(&chamber, &judging, &approval);
     attempt("carol sends what bob signed", CAROL, buf_bytes(&approval), ERR_DENIED,
             "not signed by");
@@ -172,7 +162,7 @@ static void test_replayed(void **state)
     assert_int_equal(answer.class, ERR_OK);
     answer_clear(&answer);
     require_state(number, "done");
-    assert_true(is_client("gw1"));
+    assert_true(chamber_has_client(&chamber, "gw1"));
     for (unsigned i = 0; i < 2; i++) {
         attempt("proposal again", ALICE, buf_bytes(&proposal), ERR_PERM, "");
         attempt("approval again", BOB, buf_bytes(&approval), ERR_PERM, "is done");
@@ -225,7 +215,8 @@ static void test_altered_approvals(void **state)
     uint8_t changed[STATEMENT_DIGEST_SIZE];
     (void)state;
     uint64_t number = propose(ALICE, &act), second = propose(CAROL, &other);
-    const struct judging good = judging_of(BOB, number), of_second = judging_of(BOB, second);
+    const struct judging good = chamber_judging(&chamber, BOB, number),
+                         of_second = chamber_judging(&chamber, BOB, second);
     struct judging bad = good;
     bad.signed_number = second;
     attempt_verdict("signed for another number", BOB, &bad, ERR_DENIED, text);
@@ -333,7 +324,7 @@ static void test_amended(void **state)
     judge(BOB, propose(ALICE, &three), false);
     const struct act harmless = named(ACT_CLIENT_REVOKE, "gw1"), wanted = client_add("gwx", key);
     uint64_t number = propose(ALICE, &harmless);
-    const struct judging old = judging_of(BOB, number);
+    const struct judging old = chamber_judging(&chamber, BOB, number);
     judge(BOB, number, false);
     const struct proposing by_bob = {.signer = BOB, .act = wanted, .replaces = number};
     attempt_proposal("bob changes alice's proposal", BOB, &by_bob, "is not yours");
@@ -347,7 +338,7 @@ static void test_amended(void **state)
     judge(CAROL, number, false);
     require_state(number, "pending"); // bob's was for what it was before
     attempt_verdict("bob's approval of what it was", BOB, &old, ERR_DENIED, "another one than");
-    assert_false(is_client("gwx"));
+    assert_false(chamber_has_client(&chamber, "gwx"));
     judge(ALICE, number, true);
     number = propose(ALICE, &two);
     judge(BOB, number, false);
@@ -363,7 +354,7 @@ static void test_lapsed(void **state)
     fresh_key(key);
     const struct act act = client_add("late", key);
     uint64_t number = propose(ALICE, &act);
-    const struct judging judging = judging_of(BOB, number);
+    const struct judging judging = chamber_judging(&chamber, BOB, number);
     snprintf(sql, sizeof sql, "UPDATE proposal SET lapses = 1 WHERE number = %llu",
              (unsigned long long)number);
     chamber_stop(&chamber);
@@ -400,16 +391,16 @@ static void test_tampered(void **state)
     chamber_stop(&chamber);
     chamber_tamper(&chamber, sql);
     chamber_start(&chamber);
-    struct judging judging = judging_of(BOB, number);
+    struct judging judging = chamber_judging(&chamber, BOB, number);
     attempt_verdict("bob approves what nobody proposed", BOB, &judging, ERR_DENIED,
                     "not what its proposer signed");
     judging.signer = ALICE;
     attempt_verdict("alice approves what she did not propose", ALICE, &judging, ERR_DENIED,
                     "not what its proposer signed");
-    judging = judging_of(ALICE, second);
+    judging = chamber_judging(&chamber, ALICE, second);
     attempt_verdict("alice, beside an approval that bob did not give", ALICE, &judging, ERR_PERM,
                     "1 of 2");
-    assert_false(is_client("good") || is_client("evil"));
+    assert_false(chamber_has_client(&chamber, "good") || chamber_has_client(&chamber, "evil"));
     judge(ALICE, second, true);
     judge(CAROL, number, true); // rejected it can be
     require_state(number, "rejected");
@@ -436,7 +427,7 @@ static void test_removed(void **state)
     judge(CAROL, lower, false);
     require_state(number, "pending");
     judge(BOB, propose(ALICE, &remove), false);
-    struct judging judging = judging_of(ALICE, number);
+    struct judging judging = chamber_judging(&chamber, ALICE, number);
     attempt_verdict("alice, beside what carol signed", ALICE, &judging, ERR_PERM, "1 of 2");
     judging.signer = CAROL;
     chamber_put_verdict(&chamber, &judging, &frame);
@@ -453,7 +444,7 @@ static void test_removed(void **state)
     require_untouched("carol at the door");
     chamber.wait_ms = 0;
     attempt("alice with carol's approval", ALICE, buf_bytes(&frame), ERR_DENIED, "not signed by");
-    assert_false(is_client("unloved"));
+    assert_false(chamber_has_client(&chamber, "unloved"));
     buf_clear(&frame);
 }
 
@@ -476,7 +467,7 @@ static void test_one_of_one(void **state)
     chamber_send(&chamber, ALICE, buf_bytes(&frame), &answer);
     assert_int_equal(answer.class, ERR_OK);
     answer_clear(&answer);
-    assert_true(is_client("gw1"));
+    assert_true(chamber_has_client(&chamber, "gw1"));
     attempt("her proposal again", ALICE, buf_bytes(&frame), ERR_PERM, "");
     buf_clear(&frame);
     proposing.signer = DAVE;

@@ -235,6 +235,32 @@ static void test_lock_is_logout(void **state)
     chamber_stop(&chamber);
 }
 
+// A client that stays connected: what officers do counts for its next request.
+static void test_changes_while_connected(void **state)
+{
+    char detail[512];
+    const struct act disable = named(ACT_KEY_DISABLE, "signing");
+    const struct act enable = named(ACT_KEY_ENABLE, "signing");
+    const struct act revoke = named(ACT_CLIENT_REVOKE, "gateway");
+    (void)state;
+    begin("");
+    assert_int_equal(unlock(SOFTHSM_PIN, detail), ERR_OK);
+    for (unsigned n = 0; n < 3; n++) {
+        assert_int_equal(sign(), ERR_OK);
+        do_act(&disable, NULL);
+        assert_int_equal(sign(), ERR_DENIED);
+        do_act(&enable, NULL);
+    }
+    assert_int_equal(sign(), ERR_OK);
+    // It is not even answered on the connection that it has; a new one is refused.
+    do_act(&revoke, NULL);
+    unsigned uses = chamber_lines(&chamber, "\"event\":\"use\"", "gateway");
+    assert_int_equal(sign(), ERR_TEMP);
+    assert_int_equal(sign(), ERR_TEMP);
+    assert_int_equal(chamber_lines(&chamber, "\"event\":\"use\"", "gateway"), uses);
+    chamber_stop(&chamber);
+}
+
 static enum err sign_until(enum err wanted)
 {
     deadline_t until = deadline_in(HEAL_MS);
@@ -298,9 +324,13 @@ static void test_not_healing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_starts_locked), cmocka_unit_test(test_wrong_pin),
-        cmocka_unit_test(test_final_try),     cmocka_unit_test(test_lock_is_logout),
-        cmocka_unit_test(test_healing),       cmocka_unit_test(test_not_healing),
+        cmocka_unit_test(test_starts_locked),
+        cmocka_unit_test(test_wrong_pin),
+        cmocka_unit_test(test_final_try),
+        cmocka_unit_test(test_lock_is_logout),
+        cmocka_unit_test(test_healing),
+        cmocka_unit_test(test_not_healing),
+        cmocka_unit_test(test_changes_while_connected),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
