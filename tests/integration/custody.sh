@@ -140,6 +140,25 @@ check "... and it is known" shows '[.[] | select(.label == "found")][0].known_as
     token show main
 check "no copy of it is in spare" says 'no' agreed key place found --token spare --label found
 
+# One key that somebody had put into both.
+plain genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out "$WORK/twin.key" 2>/dev/null
+plain pkey -in "$WORK/twin.key" -outform DER -out "$WORK/twin.der"
+plain pkey -in "$WORK/twin.key" -pubout -outform DER -out "$WORK/twin.pub"
+for token in main spare; do
+    for half in 'privkey der --sensitive' 'pubkey pub'; do
+        read -r type end more <<<"$half"
+        # shellcheck disable=SC2086
+        SOFTHSM2_CONF=$CUSTODY/token/softhsm2.conf pkcs11-tool --module "$(softhsm_module)" \
+            --token-label "$token" --login --pin "$PIN" --write-object "$WORK/twin.$end" \
+            --type "$type" --label twin --id 78 --usage-sign $more >"$WORK/written" 2>&1 ||
+            give_up "no key in $token: $(cat "$WORK/written")"
+    done
+done
+check "a twin is adopted" agreed key adopt twin --token main --label twin --purpose general
+check "... and used in the other token, too" agreed key place twin --token spare --label twin
+check "... it is in both" shows '(if type == "array" then .[0] else . end).places | length == 2' \
+    key show twin
+
 # ---- a certificate ----
 
 check "a request needs names that are fully qualified" refused_json key csr office \
