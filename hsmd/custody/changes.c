@@ -46,10 +46,15 @@ static enum err check_statement(struct call *call, struct statement *statement)
     return err;
 }
 
+struct pending {
+    struct bytes proposer;
+    unsigned count;
+};
+
 static enum err count_pending(void *context, const struct store_proposal *proposal)
 {
-    (void)proposal;
-    ++*(unsigned *)context;
+    struct pending *pending = context;
+    pending->count += bytes_equal(proposal->statement.proposer, pending->proposer);
     return ERR_OK;
 }
 
@@ -89,15 +94,18 @@ static enum err put_proposal(struct call *call, uint64_t *number)
     struct custody *custody = call->custody;
     struct store *store = custody->conf.store;
     const struct statement *statement = &call->request.propose.statement;
-    unsigned pending = 0;
+    struct pending pending = {.proposer = statement->proposer};
     struct store_proposal row = {.number = statement->replaces,
                                  .state = PROPOSAL_PENDING,
                                  .statement = *statement,
                                  .signature = call->request.propose.signature,
                                  .lapses = custody->now() + (int64_t)statement->lapse};
     enum err err = store_each_proposal(store, 0, true, count_pending, &pending, &call->detail);
-    if (err == ERR_OK && !row.number && pending >= CUSTODY_PENDING_MAX)
-        err = err_set(&call->detail, ERR_TEMP, "%d proposals wait already", CUSTODY_PENDING_MAX);
+    if (err == ERR_OK && !row.number && pending.count >= CUSTODY_PENDING_MAX)
+        err =
+            err_set(&call->detail, ERR_TEMP,
+                    "%d proposals of yours wait already: have them carried out, or take them back",
+                    CUSTODY_PENDING_MAX);
     if (err == ERR_OK && row.number)
         err = check_replaced(call, row.number);
     if (err != ERR_OK)
@@ -123,8 +131,8 @@ static enum err record_proposal(struct call *call, uint64_t *number)
     if (err == ERR_OK)
         err = put_proposal(call, &given);
     if (err == ERR_OK && attachment.len)
-        err = attachments_put(&custody->attachments, ATTACHMENTS_UNNUMBERED, attachment,
-                              &call->detail);
+        err = attachments_put(&custody->attachments, call->officer.name,
+                              call->request.propose.statement.replaces, attachment, &call->detail);
     if (err == ERR_OK)
         err = store_commit(custody->conf.store, &call->detail);
     if (err != ERR_OK) {

@@ -15,8 +15,9 @@
 #include "hsmd/custody/proposal.h"
 #include "hsmd/refusals.h"
 
-#define CUSTODY_PENDING_MAX 256 // proposals that wait
-#define CUSTODY_UNDO_MS 10000   // for a token to take back what it did
+// Of each officer, so that nobody can shut the others out.
+#define CUSTODY_PENDING_MAX 16 // proposals that wait
+#define CUSTODY_UNDO_MS 10000  // for a token to take back what it did
 
 // A key of the store and the keystore's key for it; behind the lock of acts.
 struct bound {

@@ -364,7 +364,7 @@ static void test_locked(void **state)
     (void)state;
     struct act unlock = key_act(ACT_UNLOCK, "main");
     struct council_proposal proposal = {.act = &unlock, .attachment = "1234"};
-    uint64_t numbers[ATTACHMENTS_MAX + 1] = {0};
+    uint64_t numbers[ATTACHMENTS_OF_ONE] = {0};
     json_t *body = NULL;
     do_ok(key_act(ACT_LOCK, "main"));
     assert_true(council.tokens.is_locked[0]);
@@ -381,14 +381,21 @@ static void test_locked(void **state)
     assert_int_equal(council_lines(&council, "4321"), 0);
     // PINs wait in memory alone, and only so many.
     do_ok(key_act(ACT_LOCK, "main"));
-    for (unsigned i = 0; i < ATTACHMENTS_MAX; i++) {
+    for (unsigned i = 0; i < ATTACHMENTS_OF_ONE; i++) {
         assert_ok(council_propose_as(&council, COUNCIL_ALICE, COUNCIL_ALICE, &proposal, &numbers[i],
                                      &body));
         json_decref(body);
     }
     assert_refused(
         council_propose_as(&council, COUNCIL_ALICE, COUNCIL_ALICE, &proposal, NULL, &body),
-        ERR_TEMP, "wait already");
+        ERR_TEMP, "of yours with a PIN");
+    json_decref(body);
+    // One that changes another takes its place; others have their own.
+    proposal.replaces = numbers[1];
+    assert_ok(council_propose_as(&council, COUNCIL_ALICE, COUNCIL_ALICE, &proposal, NULL, &body));
+    json_decref(body);
+    proposal.replaces = 0;
+    assert_ok(council_propose_as(&council, COUNCIL_BOB, COUNCIL_BOB, &proposal, NULL, &body));
     json_decref(body);
     assert_ok(council_reject(&council, COUNCIL_ALICE, numbers[0]));
     assert_ok(
