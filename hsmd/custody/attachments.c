@@ -50,6 +50,20 @@ const struct secret *attachments_get(const struct attachments *attachments, uint
     return NULL;
 }
 
+struct secret attachments_take(struct attachments *attachments, uint64_t number)
+{
+    struct secret taken = {0};
+    for (size_t i = 0; i < ATTACHMENTS_MAX && number; i++) {
+        if (attachments->items[i].number != number)
+            continue;
+        taken = attachments->items[i].secret;
+        attachments->items[i].secret = (struct secret){0};
+        attachments->items[i].number = 0;
+        break;
+    }
+    return taken;
+}
+
 void attachments_drop(struct attachments *attachments, uint64_t number)
 {
     for (size_t i = 0; i < ATTACHMENTS_MAX && number; i++) {

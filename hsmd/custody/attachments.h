@@ -26,6 +26,8 @@ enum err attachments_put(struct attachments *attachments, const char *owner, uin
                          struct bytes bytes, struct detail *detail);
 const struct secret *attachments_get(const struct attachments *attachments,
                                      uint64_t number); // NULL: none
+// Out of here and the caller's to clear; empty: it has none.
+struct secret attachments_take(struct attachments *attachments, uint64_t number);
 void attachments_drop(struct attachments *attachments, uint64_t number);
 // The unnumbered one, or none, takes the place of the one that this proposal had.
 void attachments_give_number(struct attachments *attachments, uint64_t number);

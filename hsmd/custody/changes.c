@@ -64,13 +64,17 @@ static enum err load_pending(struct call *call, uint64_t number, struct proposal
     enum err err = proposal_load(call->custody->conf.store, number, proposal, &call->detail);
     if (err != ERR_OK)
         return err;
-    if (proposal->row.state == PROPOSAL_PENDING && proposal->row.lapses > call->custody->now())
-        return ERR_OK;
     bool is_lapsed = proposal->row.state == PROPOSAL_PENDING;
-    err =
-        err_set(&call->detail, ERR_PERM, "proposal %" PRIu64 " is %s: it cannot be changed", number,
-                is_lapsed ? store_proposal_state_name(PROPOSAL_LAPSED)
-                          : store_proposal_state_name(proposal->row.state));
+    bool is_at_work = custody_is_carrying(call->custody, number, 0, NULL);
+    if (is_lapsed && proposal->row.lapses > call->custody->now() && !is_at_work)
+        return ERR_OK;
+    if (is_at_work)
+        err = err_set(&call->detail, ERR_TEMP, "proposal %" PRIu64 " is being carried out", number);
+    else
+        err = err_set(&call->detail, ERR_PERM, "proposal %" PRIu64 " is %s: it cannot be changed",
+                      number,
+                      is_lapsed ? store_proposal_state_name(PROPOSAL_LAPSED)
+                                : store_proposal_state_name(proposal->row.state));
     proposal_clear(proposal);
     return err;
 }
@@ -178,10 +182,14 @@ static enum err propose(struct call *call, uint64_t *number, bool *is_reached)
     return err == ERR_OK ? is_agreed(call, *number, is_reached) : err;
 }
 
-// An officer who was removed while this request waited for the lock has nothing to say any more.
+// Who was an officer when this request came may be none by now, or an auditor. Under the hold of
+// the lock in which it is done.
 static enum err look_again(struct call *call)
 {
-    return custody_find_officer(call->custody, call->peer, &call->officer, &call->detail);
+    enum err err = custody_find_officer(call->custody, call->peer, &call->officer, &call->detail);
+    if (err == ERR_OK && call->officer.role != OFFICER_OFFICER)
+        err = err_set(&call->detail, ERR_DENIED, "an auditor reads, and changes nothing");
+    return err;
 }
 
 static enum err finish(struct call *call, uint64_t number, bool is_reached)
@@ -198,17 +206,12 @@ enum err custody_propose(struct call *call)
     struct custody *custody = call->custody;
     uint64_t number = 0;
     bool is_reached = false;
-    pthread_mutex_lock(&custody->act);
+    pthread_mutex_lock(&custody->store);
     enum err err = look_again(call);
-    if (err == ERR_OK) {
-        pthread_mutex_lock(&custody->store);
-        err = propose(call, &number, &is_reached);
-        pthread_mutex_unlock(&custody->store);
-    }
     if (err == ERR_OK)
-        err = finish(call, number, is_reached);
-    pthread_mutex_unlock(&custody->act);
-    return err;
+        err = propose(call, &number, &is_reached);
+    pthread_mutex_unlock(&custody->store);
+    return err == ERR_OK ? finish(call, number, is_reached) : err;
 }
 
 static enum err check_verdict(struct call *call, bool is_approval, const struct proposal *proposal)
@@ -333,17 +336,12 @@ enum err custody_give_verdict(struct call *call, bool is_approval)
 {
     struct custody *custody = call->custody;
     bool is_reached = false;
-    pthread_mutex_lock(&custody->act);
+    pthread_mutex_lock(&custody->store);
     enum err err = look_again(call);
-    if (err == ERR_OK) {
-        pthread_mutex_lock(&custody->store);
-        err = give_verdict(call, is_approval, &is_reached);
-        pthread_mutex_unlock(&custody->store);
-    }
     if (err == ERR_OK)
-        err = finish(call, call->request.verdict.number, is_reached);
-    pthread_mutex_unlock(&custody->act);
-    return err;
+        err = give_verdict(call, is_approval, &is_reached);
+    pthread_mutex_unlock(&custody->store);
+    return err == ERR_OK ? finish(call, call->request.verdict.number, is_reached) : err;
 }
 
 struct lapsing {
@@ -356,7 +354,8 @@ static enum err see_lapsed(void *context, const struct store_proposal *proposal)
 {
     struct lapsing *lapsing = context;
     if (proposal->lapses <= lapsing->custody->now() &&
-        proposal->number != lapsing->custody->carrying && lapsing->count < LAPSE_BATCH)
+        !custody_is_carrying(lapsing->custody, proposal->number, 0, NULL) &&
+        lapsing->count < LAPSE_BATCH)
         lapsing->numbers[lapsing->count++] = proposal->number;
     return ERR_OK;
 }
