@@ -293,12 +293,12 @@ static enum err open_server(struct daemon *daemon, struct detail *detail)
     return err;
 }
 
-// One worker for acts, which are done one after the other; the others read.
+// Workers for acts, one for reads that ask a token, and those that read.
 static enum err open_officers(struct daemon *daemon, struct detail *detail)
 {
     const struct config *config = daemon->config;
     struct secret key = {0};
-    const unsigned workers[] = {1};
+    const unsigned workers[] = {custody_act_workers(config), 1};
     if (!config->officers_listen_count)
         return ERR_OK;
     char public_key[REGISTRY_PUBLIC_KEY_SIZE];
@@ -311,7 +311,7 @@ static enum err open_officers(struct daemon *daemon, struct detail *detail)
                                      .server_key = &key,
                                      .handler = custody_handler(daemon->custody),
                                      .workers = workers,
-                                     .lane_count = 1,
+                                     .lane_count = 2,
                                      .light_workers = SERVER_LIGHT_WORKERS,
                                      .timeout_ms = config->officers_timeout,
                                      .request_max = MESSAGE_REQUEST_MAX,

@@ -41,6 +41,7 @@
     X(AUDIT_APPROVE, "approve", "an officer has approved it")                           \
     X(AUDIT_REJECT, "reject", "an officer has rejected it, or taken it back")           \
     X(AUDIT_LAPSE, "lapse", "nobody has agreed on it in time")                          \
+    X(AUDIT_BEGIN, "begin", "enough have agreed; a token begins to do it")              \
     X(AUDIT_ACT, "act", "enough have agreed; result tells whether it worked")           \
     X(AUDIT_UNLOCK, "unlock", "that act was to log in to a token")                      \
     X(AUDIT_LOCK, "lock", "that act was to log out of a token")                         \

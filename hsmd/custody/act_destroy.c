@@ -104,10 +104,9 @@ static enum err prepare(struct act_run *run)
 // Of the key in the store, what prepare has left of it.
 static enum err change(struct act_run *run)
 {
-    struct store *store = run->custody->conf.store;
-    if (!run->made.place_count)
-        return store_drop_key(store, run->made.name, run->detail);
-    return store_set_key(store, &run->made, run->detail);
+    return run->made.place_count
+               ? act_set_places(run)
+               : store_drop_key(run->custody->conf.store, run->made.name, run->detail);
 }
 
 // The tokens did their part, and it could not be recorded, or not all of them did.
@@ -117,12 +116,6 @@ static enum err undo(struct act_run *run)
         return ERR_OK;
     return err_set(run->detail, ERR_TEMP, "in %u of its %zu tokens it was destroyed", run->done,
                    run->key.key.place_count);
-}
-
-static enum err salvage(struct act_run *run)
-{
-    // A key that is nowhere any more is not dropped here: the act failed, another will be asked.
-    return store_set_key(run->custody->conf.store, &run->made, run->detail);
 }
 
 static void finish(struct act_run *run)
@@ -137,7 +130,7 @@ static void finish(struct act_run *run)
 const struct act_steps act_steps_destroy = {.check = check,
                                             .prepare = prepare,
                                             .change = change,
-                                            .salvage = salvage,
+                                            .salvage = change,
                                             .undo = undo,
                                             .finish = finish,
                                             .is_registry_changed = true};

@@ -30,12 +30,16 @@ static enum err change_state(struct act_run *run, enum wire_state state)
 
 static enum err check_enable(struct act_run *run)
 {
-    return check_state(run, WIRE_ENABLED);
+    enum err err = check_state(run, WIRE_ENABLED);
+    if (err == ERR_OK && custody_is_carrying(run->custody, 0, ACT_KEY_DESTROY, run->key.key.name))
+        err = err_set(run->detail, ERR_TEMP, "key \"%s\" is being destroyed", run->key.key.name);
+    return err;
 }
 
 static enum err change_enable(struct act_run *run)
 {
-    return change_state(run, WIRE_ENABLED);
+    enum err err = check_enable(run);
+    return err == ERR_OK ? change_state(run, WIRE_ENABLED) : err;
 }
 
 static enum err check_disable(struct act_run *run)

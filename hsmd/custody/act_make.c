@@ -333,11 +333,6 @@ static enum err prepare_place(struct act_run *run)
     return err == ERR_OK ? bind_made(run) : err;
 }
 
-static enum err change_place(struct act_run *run)
-{
-    return store_set_key(run->custody->conf.store, &run->made, run->detail);
-}
-
 static enum err undo_place(struct act_run *run)
 {
     return run->is_bound ? custody_bind(run->custody, &run->key.key, run->detail) : ERR_OK;
@@ -345,6 +340,6 @@ static enum err undo_place(struct act_run *run)
 
 const struct act_steps act_steps_place = {.check = check_place,
                                           .prepare = prepare_place,
-                                          .change = change_place,
+                                          .change = act_set_places,
                                           .undo = undo_place,
                                           .is_registry_changed = true};

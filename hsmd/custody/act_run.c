@@ -124,6 +124,29 @@ enum err act_find_key(struct act_run *run, struct bytes text)
     return err;
 }
 
+enum err act_find_key_again(struct act_run *run, struct key_copy *now)
+{
+    bool is_found = false;
+    const char *name = run->key.key.name;
+    enum err err = key_copy_get(run->custody->conf.store, name, now, &is_found, run->detail);
+    if (err == ERR_OK && (!is_found || now->key.is_destroyed))
+        err = err_set(run->detail, ERR_PERM, "key \"%s\" was destroyed meanwhile", name);
+    return err;
+}
+
+enum err act_set_places(struct act_run *run)
+{
+    struct key_copy now = {0};
+    enum err err = act_find_key_again(run, &now);
+    if (err == ERR_OK) {
+        memcpy(now.key.places, run->made.places, sizeof now.key.places);
+        now.key.place_count = run->made.place_count;
+        err = store_set_key(run->custody->conf.store, &now.key, run->detail);
+    }
+    key_copy_clear(&now);
+    return err;
+}
+
 enum err act_check_new_name(struct act_run *run)
 {
     struct key_copy there = {0};

@@ -22,9 +22,10 @@ struct act_run {
     struct call *call;
     const struct act_steps *steps;
     struct act act;
-    uint64_t number;             // of the proposal; 0: only checked
+    uint64_t number;             // of the proposal; 0: only checked, or not marked as carried
     struct bytes attachment;     // when it is only checked
     const struct secret *secret; // when it is carried out; NULL: none
+    struct secret pin;           // what secret points to, if that is a PIN
     json_t *result;              // an object: what came of it
     enum err outcome;            // of prepare
     // What prepare has for change, undo and finish.
@@ -34,6 +35,7 @@ struct act_run {
     struct buf certificates;
     unsigned done; // places that were made, or destroyed, by index of made.places
     bool is_bound; // custody_bind was called for made
+    bool is_salvaged;
     struct detail *detail;
 };
 
@@ -62,6 +64,11 @@ enum err key_copy_get(struct store *store, const char *name, struct key_copy *co
 void key_copy_clear(struct key_copy *copy);
 
 // Helpers of several kinds, act_run.c.
+// In the transaction: the key the act is about as it is now, since others may have changed it while
+// a token worked. ERR_PERM: it is no more.
+enum err act_find_key_again(struct act_run *run, struct key_copy *now);
+// In the transaction: run->made's places for the key of that name, the rest as it is now.
+enum err act_set_places(struct act_run *run);
 void act_name(struct bytes text, char name[TEXT_NAME_MAX + 1]);
 // The key the act is about, into run->key. ERR_PERM: none, or destroyed.
 enum err act_find_key(struct act_run *run, struct bytes name);

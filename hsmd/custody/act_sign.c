@@ -99,8 +99,13 @@ static enum err prepare_self_signed(struct act_run *run)
 
 static enum err change_self_signed(struct act_run *run)
 {
-    run->key.key.certificates = buf_bytes(&run->certificates);
-    return store_set_key(run->custody->conf.store, &run->key.key, run->detail);
+    struct key_copy now = {0};
+    enum err err = act_find_key_again(run, &now);
+    now.key.certificates = buf_bytes(&run->certificates);
+    if (err == ERR_OK)
+        err = store_set_key(run->custody->conf.store, &now.key, run->detail);
+    key_copy_clear(&now);
+    return err;
 }
 
 const struct act_steps act_steps_request = {.check = check, .prepare = prepare_request};

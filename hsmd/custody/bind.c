@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Keys of the store and the keystore's keys for them. They are bound before a change is committed
 // and without the lock of the store, since that may ask a token; while a registry is made they are
-// only looked up.
+// only looked up. The keystore's keys live as long as it does.
 #include "hsmd/custody/act_run.h"
 
 #include <stdio.h>
@@ -22,45 +22,62 @@ static struct bound *find(struct custody *custody, const char *name)
 
 struct keystore_key *custody_bound(struct custody *custody, const char *name)
 {
+    pthread_mutex_lock(&custody->bindings);
     const struct bound *bound = find(custody, name);
-    return bound ? bound->key : NULL;
+    struct keystore_key *key = bound ? bound->key : NULL;
+    pthread_mutex_unlock(&custody->bindings);
+    return key;
 }
 
 void custody_unbind(struct custody *custody, const char *name)
 {
+    struct keystore_key *key = NULL;
+    pthread_mutex_lock(&custody->bindings);
     struct bound *bound = find(custody, name);
-    if (!bound)
-        return;
-    custody->conf.tokens->drop_key(custody->conf.keystore, bound->key);
-    *bound = custody->bound[--custody->bound_count];
+    if (bound) {
+        key = bound->key;
+        *bound = custody->bound[--custody->bound_count];
+    }
+    pthread_mutex_unlock(&custody->bindings);
+    if (key)
+        custody->conf.tokens->drop_key(custody->conf.keystore, key);
+}
+
+// False: no memory for one more.
+static bool put(struct custody *custody, const char *name, struct keystore_key *key)
+{
+    pthread_mutex_lock(&custody->bindings);
+    struct bound *bound = find(custody, name);
+    if (!bound) {
+        size_t size = (custody->bound_count + 1) * sizeof *bound;
+        bound = mem_realloc(custody->bound, size);
+        if (bound) {
+            custody->bound = bound;
+            bound = &custody->bound[custody->bound_count++];
+            snprintf(bound->name, sizeof bound->name, "%s", name);
+        }
+    }
+    if (bound)
+        bound->key = key;
+    pthread_mutex_unlock(&custody->bindings);
+    return bound != NULL;
 }
 
 enum err custody_bind(struct custody *custody, const struct store_key *key, struct detail *detail)
 {
     struct keystore_place places[STORE_PLACES_MAX];
     struct keystore_key *store = NULL;
-    struct bound *bound = find(custody, key->name);
     for (size_t i = 0; i < key->place_count; i++)
         places[i] = act_place(&key->places[i]);
-    if (!bound) {
-        size_t size = (custody->bound_count + 1) * sizeof *bound;
-        bound = mem_realloc(custody->bound, size);
-        if (!bound)
-            return err_set(detail, ERR_TEMP, "out of memory");
-        custody->bound = bound;
-    }
     enum err err =
         custody->conf.tokens->add_key(custody->conf.keystore, key->name, key->purpose,
                                       key->public_key, places, key->place_count, &store, detail);
     if (err != ERR_OK)
         return err;
-    bound = find(custody, key->name);
-    if (!bound) {
-        bound = &custody->bound[custody->bound_count++];
-        memcpy(bound->name, key->name, sizeof bound->name);
-    }
-    bound->key = store;
-    return ERR_OK;
+    if (put(custody, key->name, store))
+        return ERR_OK;
+    custody->conf.tokens->drop_key(custody->conf.keystore, store);
+    return err_set(detail, ERR_TEMP, "out of memory");
 }
 
 struct binding {

@@ -2,21 +2,26 @@
 // Carrying out what a quorum has agreed on, so that a failure at any point leaves token, store and
 // registry as they were, or is told precisely:
 //
-//   1  all signatures anew; the act read anew from what was signed; would it do?
-//   2  the token does its part, while others may read
+//   1  all signatures anew; the act read anew from what was signed; would it do? If a token has a
+//      part in it, a line in the audit log that it begins
+//   2  the token does its part, while others read, and carry out what needs no token
 //   3  one transaction: the act's changes, a registry made of what is there now, the proposal's
 //      end, the line in the audit log, the commit
 //   4  the registry is swapped in
 //
-// If 2 or 3 fails, the transaction is rolled back, what the token did is undone, and a second
-// transaction ends the proposal as failed, with a line that says why. If that cannot be written
-// either the proposal goes on waiting, and is carried out when one of its officers approves again.
+// What was agreed on at 1 is done, whoever is removed during 2. If 2 or 3 fails, the transaction is
+// rolled back, what the token did is undone, and a second transaction ends the proposal as failed,
+// with a line that says why. If that cannot be written either, or the line of 1, the proposal goes
+// on waiting, and is carried out when one of its officers approves again; but a PIN is gone as soon
+// as it was tried, so that it is never tried twice.
 #include "hsmd/custody/act_run.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "hsmd/base/log.h"
+#include "hsmd/custody/reads.h"
 
 #define RESULT_MAX ((size_t)1 << 19)
 
@@ -32,6 +37,7 @@ static void clear(struct act_run *run)
     key_copy_clear(&run->key);
     buf_clear(&run->public_key);
     buf_clear(&run->certificates);
+    secret_clear(&run->pin);
     json_decref(run->result);
     run->result = NULL;
 }
@@ -73,7 +79,8 @@ static enum err put_result(const struct act_run *run, enum err outcome, struct b
 {
     bool ok = outcome == ERR_OK ||
               (json_object_set_new(run->result, "err", json_string(err_name(outcome))) == 0 &&
-               json_object_set_new(run->result, "detail", json_string(run->detail->text)) == 0);
+               json_object_set_new(run->result, "detail",
+                                   reads_text(bytes_of_text(run->detail->text))) == 0);
     char *text = ok ? json_dumps(run->result, JSON_COMPACT) : NULL;
     enum err err = text ? buf_put_text(out, text) : ERR_TEMP;
     free(text);
@@ -163,6 +170,7 @@ static enum err commit_failure(struct act_run *run, const struct proposal *propo
     attachments_drop(&custody->attachments, run->number);
     if (registry)
         live_swap(custody->conf.live, registry);
+    run->is_salvaged = is_salvaged;
     return ERR_OK;
 }
 
@@ -182,18 +190,78 @@ static enum err fail(struct act_run *run, const struct proposal *proposal, enum 
     pthread_mutex_lock(&custody->store);
     enum err err = commit_failure(run, proposal, outcome, &detail);
     pthread_mutex_unlock(&custody->store);
+    if (err == ERR_OK && run->is_salvaged && run->steps->finish)
+        run->steps->finish(run);
     if (err != ERR_OK) {
         struct detail why = *run->detail;
         log_error("custody", "state", "the end of a proposal could not be recorded", "err",
                   detail.text);
-        (void)err_set(run->detail, outcome, "%.220s; and this could not be recorded: %.200s",
-                      why.text, detail.text);
+        (void)err_set(run->detail, outcome,
+                      "%.200s; and this could not be recorded (%.120s): approve proposal %" PRIu64
+                      " again to have it recorded",
+                      why.text, detail.text, run->number);
     }
     return outcome;
 }
 
-// Step 1, under the lock of the store.
-static enum err verify(struct call *call, uint64_t number, struct proposal *proposal)
+bool custody_is_carrying(const struct custody *custody, uint64_t number, enum act_kind kind,
+                         const char *name)
+{
+    for (size_t i = 0; i < CUSTODY_CARRYING_MAX; i++) {
+        const struct carried *carried = &custody->carrying[i];
+        if (carried->number && (!number || carried->number == number) &&
+            (!kind || carried->kind == kind) && (!name || strcmp(carried->name, name) == 0))
+            return true;
+    }
+    return false;
+}
+
+// Marks the proposal as being carried out, unless that has to wait.
+static enum err mark(struct act_run *run, uint64_t number)
+{
+    struct custody *custody = run->custody;
+    struct carried *free = NULL;
+    enum act_kind kind = run->act.kind;
+    struct carried mine = {
+        .number = number, .kind = kind, .is_in_token = run->steps->prepare && kind != ACT_LOCK};
+    act_name(run->act.name, mine.name);
+    for (size_t i = 0; i < CUSTODY_CARRYING_MAX; i++) {
+        struct carried *other = &custody->carrying[i];
+        bool is_in_way =
+            (mine.is_in_token && other->is_in_token) ||
+            (kind == ACT_LOCK && other->kind == kind && strcmp(other->name, mine.name) == 0);
+        if (other->number && is_in_way)
+            return err_set(run->detail, ERR_TEMP,
+                           "proposal %" PRIu64 " is at work in a token: approve proposal %" PRIu64
+                           " again when that has ended",
+                           other->number, number);
+        if (!other->number)
+            free = other;
+    }
+    if (!free)
+        return err_set(run->detail, ERR_TEMP,
+                       "%d proposals are being carried out: approve proposal %" PRIu64
+                       " again when one of them has ended",
+                       CUSTODY_CARRYING_MAX, number);
+    *free = mine;
+    run->number = number;
+    return ERR_OK;
+}
+
+static void unmark(struct act_run *run)
+{
+    struct custody *custody = run->custody;
+    pthread_mutex_lock(&custody->store);
+    for (size_t i = 0; i < CUSTODY_CARRYING_MAX; i++) {
+        if (custody->carrying[i].number == run->number)
+            custody->carrying[i] = (struct carried){0};
+    }
+    pthread_mutex_unlock(&custody->store);
+}
+
+// Step 1, under the lock of the store. run->number: it is marked as being carried out.
+static enum err verify(struct call *call, uint64_t number, struct proposal *proposal,
+                       struct act_run *run)
 {
     struct custody *custody = call->custody;
     struct officers officers;
@@ -210,29 +278,60 @@ static enum err verify(struct call *call, uint64_t number, struct proposal *prop
         err = err_set(&call->detail, ERR_DENIED, "%u of %u officers have approved", tally.approvals,
                       officers.quorum);
     if (err == ERR_OK)
-        custody->carrying = number;
-    return err;
+        err = begin(run, call, proposal->row.statement.act);
+    return err == ERR_OK ? mark(run, number) : err;
 }
 
-static enum err prepare(struct act_run *run)
+// The PIN or the private key that came with it.
+static enum err find_attachment(struct act_run *run)
 {
-    struct custody *custody = run->custody;
-    bool is_wanted = act_attachment(run->act.kind) != ' ';
-    pthread_mutex_lock(&custody->store);
-    run->secret = attachments_get(&custody->attachments, run->number);
+    struct attachments *attachments = &run->custody->attachments;
+    char wanted = act_attachment(run->act.kind);
+    run->secret = attachments_get(attachments, run->number);
+    if (wanted != ' ' && !run->secret)
+        return err_set(run->detail, ERR_PERM,
+                       "hsmd has no longer the PIN or private key that came with this: the PIN was "
+                       "tried, or hsmd was started anew; propose it again");
     if (run->secret)
         run->attachment = bytes_of(run->secret->data, run->secret->len);
-    enum err err =
-        is_wanted && !run->secret
-            ? err_set(run->detail, ERR_PERM,
-                      "hsmd was started anew since this was proposed and has no longer the PIN or "
-                      "private key that came with it: propose it again")
-            : ERR_OK;
+    return ERR_OK;
+}
+
+// The rest of step 1. is_stopped: nothing was done, and the proposal goes on waiting.
+static enum err check_again(struct act_run *run, const struct proposal *proposal, bool *is_stopped)
+{
+    struct detail why = {0};
+    enum err err = find_attachment(run);
     if (err == ERR_OK && run->steps->check)
         err = run->steps->check(run);
+    if (err != ERR_OK || !run->steps->prepare)
+        return err;
+    *is_stopped = custody_tell(run->custody, AUDIT_BEGIN, run->call->officer.name, run->number,
+                               proposal->row.statement.act, NULL, NULL, &why) != ERR_OK;
+    if (*is_stopped)
+        return err_set(run->detail, ERR_TEMP,
+                       "nothing was done, for the audit log cannot be written (%.200s): approve "
+                       "proposal %" PRIu64 " again when it can",
+                       why.text, run->number);
+    if (act_attachment(run->act.kind) == 'p') {
+        run->pin = attachments_take(&run->custody->attachments, run->number);
+        run->secret = &run->pin;
+        run->attachment = (struct bytes){0};
+    }
+    return ERR_OK;
+}
+
+// Steps 1 and 2. The list of carried ones keeps a private key where it is.
+static enum err prepare(struct act_run *run, const struct proposal *proposal, bool *is_stopped)
+{
+    struct custody *custody = run->custody;
+    pthread_mutex_lock(&custody->store);
+    enum err err = check_again(run, proposal, is_stopped);
     pthread_mutex_unlock(&custody->store);
-    // "carrying" keeps the attachment where it is.
-    return err == ERR_OK && run->steps->prepare ? run->steps->prepare(run) : err;
+    if (err == ERR_OK && run->steps->prepare)
+        err = run->steps->prepare(run);
+    secret_clear(&run->pin);
+    return err;
 }
 
 // The act's line says that it was done, and it was not.
@@ -251,7 +350,10 @@ static enum err carry(struct act_run *run, const struct proposal *proposal)
 {
     struct custody *custody = run->custody;
     bool is_logged = false;
-    enum err err = prepare(run);
+    bool is_stopped = false;
+    enum err err = prepare(run, proposal, &is_stopped);
+    if (is_stopped)
+        return err;
     if (err == ERR_OK) {
         pthread_mutex_lock(&custody->store);
         err = commit(run, proposal, &is_logged);
@@ -275,19 +377,15 @@ enum err custody_carry(struct call *call, uint64_t number)
     struct proposal proposal = {0};
     struct act_run run = {0};
     pthread_mutex_lock(&custody->store);
-    enum err err = verify(call, number, &proposal);
+    enum err err = verify(call, number, &proposal, &run);
     pthread_mutex_unlock(&custody->store);
-    if (err == ERR_OK)
-        err = begin(&run, call, proposal.row.statement.act);
-    run.number = number;
     if (err == ERR_OK) {
         err = carry(&run, &proposal);
         call->is_carried = true;
     }
+    if (run.number)
+        unmark(&run);
     clear(&run);
-    pthread_mutex_lock(&custody->store);
-    custody->carrying = 0;
-    pthread_mutex_unlock(&custody->store);
     proposal_clear(&proposal);
     return err;
 }

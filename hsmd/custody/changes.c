@@ -46,10 +46,15 @@ static enum err check_statement(struct call *call, struct statement *statement)
     return err;
 }
 
+struct pending {
+    struct bytes proposer;
+    unsigned count;
+};
+
 static enum err count_pending(void *context, const struct store_proposal *proposal)
 {
-    (void)proposal;
-    ++*(unsigned *)context;
+    struct pending *pending = context;
+    pending->count += bytes_equal(proposal->statement.proposer, pending->proposer);
     return ERR_OK;
 }
 
@@ -59,13 +64,17 @@ static enum err load_pending(struct call *call, uint64_t number, struct proposal
     enum err err = proposal_load(call->custody->conf.store, number, proposal, &call->detail);
     if (err != ERR_OK)
         return err;
-    if (proposal->row.state == PROPOSAL_PENDING && proposal->row.lapses > call->custody->now())
-        return ERR_OK;
     bool is_lapsed = proposal->row.state == PROPOSAL_PENDING;
-    err =
-        err_set(&call->detail, ERR_PERM, "proposal %" PRIu64 " is %s: it cannot be changed", number,
-                is_lapsed ? store_proposal_state_name(PROPOSAL_LAPSED)
-                          : store_proposal_state_name(proposal->row.state));
+    bool is_at_work = custody_is_carrying(call->custody, number, 0, NULL);
+    if (is_lapsed && proposal->row.lapses > call->custody->now() && !is_at_work)
+        return ERR_OK;
+    if (is_at_work)
+        err = err_set(&call->detail, ERR_TEMP, "proposal %" PRIu64 " is being carried out", number);
+    else
+        err = err_set(&call->detail, ERR_PERM, "proposal %" PRIu64 " is %s: it cannot be changed",
+                      number,
+                      is_lapsed ? store_proposal_state_name(PROPOSAL_LAPSED)
+                                : store_proposal_state_name(proposal->row.state));
     proposal_clear(proposal);
     return err;
 }
@@ -89,15 +98,18 @@ static enum err put_proposal(struct call *call, uint64_t *number)
     struct custody *custody = call->custody;
     struct store *store = custody->conf.store;
     const struct statement *statement = &call->request.propose.statement;
-    unsigned pending = 0;
+    struct pending pending = {.proposer = statement->proposer};
     struct store_proposal row = {.number = statement->replaces,
                                  .state = PROPOSAL_PENDING,
                                  .statement = *statement,
                                  .signature = call->request.propose.signature,
                                  .lapses = custody->now() + (int64_t)statement->lapse};
     enum err err = store_each_proposal(store, 0, true, count_pending, &pending, &call->detail);
-    if (err == ERR_OK && !row.number && pending >= CUSTODY_PENDING_MAX)
-        err = err_set(&call->detail, ERR_TEMP, "%d proposals wait already", CUSTODY_PENDING_MAX);
+    if (err == ERR_OK && !row.number && pending.count >= CUSTODY_PENDING_MAX)
+        err =
+            err_set(&call->detail, ERR_TEMP,
+                    "%d proposals of yours wait already: have them carried out, or take them back",
+                    CUSTODY_PENDING_MAX);
     if (err == ERR_OK && row.number)
         err = check_replaced(call, row.number);
     if (err != ERR_OK)
@@ -123,8 +135,8 @@ static enum err record_proposal(struct call *call, uint64_t *number)
     if (err == ERR_OK)
         err = put_proposal(call, &given);
     if (err == ERR_OK && attachment.len)
-        err = attachments_put(&custody->attachments, ATTACHMENTS_UNNUMBERED, attachment,
-                              &call->detail);
+        err = attachments_put(&custody->attachments, call->officer.name,
+                              call->request.propose.statement.replaces, attachment, &call->detail);
     if (err == ERR_OK)
         err = store_commit(custody->conf.store, &call->detail);
     if (err != ERR_OK) {
@@ -170,10 +182,14 @@ static enum err propose(struct call *call, uint64_t *number, bool *is_reached)
     return err == ERR_OK ? is_agreed(call, *number, is_reached) : err;
 }
 
-// An officer who was removed while this request waited for the lock has nothing to say any more.
+// Who was an officer when this request came may be none by now, or an auditor. Under the hold of
+// the lock in which it is done.
 static enum err look_again(struct call *call)
 {
-    return custody_find_officer(call->custody, call->peer, &call->officer, &call->detail);
+    enum err err = custody_find_officer(call->custody, call->peer, &call->officer, &call->detail);
+    if (err == ERR_OK && call->officer.role != OFFICER_OFFICER)
+        err = err_set(&call->detail, ERR_DENIED, "an auditor reads, and changes nothing");
+    return err;
 }
 
 static enum err finish(struct call *call, uint64_t number, bool is_reached)
@@ -190,17 +206,12 @@ enum err custody_propose(struct call *call)
     struct custody *custody = call->custody;
     uint64_t number = 0;
     bool is_reached = false;
-    pthread_mutex_lock(&custody->act);
+    pthread_mutex_lock(&custody->store);
     enum err err = look_again(call);
-    if (err == ERR_OK) {
-        pthread_mutex_lock(&custody->store);
-        err = propose(call, &number, &is_reached);
-        pthread_mutex_unlock(&custody->store);
-    }
     if (err == ERR_OK)
-        err = finish(call, number, is_reached);
-    pthread_mutex_unlock(&custody->act);
-    return err;
+        err = propose(call, &number, &is_reached);
+    pthread_mutex_unlock(&custody->store);
+    return err == ERR_OK ? finish(call, number, is_reached) : err;
 }
 
 static enum err check_verdict(struct call *call, bool is_approval, const struct proposal *proposal)
@@ -325,17 +336,12 @@ enum err custody_give_verdict(struct call *call, bool is_approval)
 {
     struct custody *custody = call->custody;
     bool is_reached = false;
-    pthread_mutex_lock(&custody->act);
+    pthread_mutex_lock(&custody->store);
     enum err err = look_again(call);
-    if (err == ERR_OK) {
-        pthread_mutex_lock(&custody->store);
-        err = give_verdict(call, is_approval, &is_reached);
-        pthread_mutex_unlock(&custody->store);
-    }
     if (err == ERR_OK)
-        err = finish(call, call->request.verdict.number, is_reached);
-    pthread_mutex_unlock(&custody->act);
-    return err;
+        err = give_verdict(call, is_approval, &is_reached);
+    pthread_mutex_unlock(&custody->store);
+    return err == ERR_OK ? finish(call, call->request.verdict.number, is_reached) : err;
 }
 
 struct lapsing {
@@ -348,7 +354,8 @@ static enum err see_lapsed(void *context, const struct store_proposal *proposal)
 {
     struct lapsing *lapsing = context;
     if (proposal->lapses <= lapsing->custody->now() &&
-        proposal->number != lapsing->custody->carrying && lapsing->count < LAPSE_BATCH)
+        !custody_is_carrying(lapsing->custody, proposal->number, 0, NULL) &&
+        lapsing->count < LAPSE_BATCH)
         lapsing->numbers[lapsing->count++] = proposal->number;
     return ERR_OK;
 }

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The officers' side of the custodian, as a function from request frame to reply frame: who asks,
 // may they, is it signed, is there a quorum, do it, write it down, answer. No sockets here; any
-// number of threads may be in custody_handle, acts are done one after the other.
+// number of threads may be in custody_handle. Of acts that have work in a token one is done at a
+// time, and meanwhile another is refused (ERR_TEMP) and waits; those that change the store alone,
+// and locking a token, do not wait for a token that hangs.
 //
 // An act is carried out when as many officers as the quorum says have signed it, its proposer
 // included and each counted once; signatures are verified anew at that moment, against the officers
@@ -46,7 +48,9 @@ void custody_free(struct custody *custody);
 // The four functions the server needs, in the terms of server.h.
 bool custody_is_allowed(struct custody *custody, const char *public_key); // officer or auditor
 unsigned custody_lane(struct custody *custody, const char *peer,
-                      struct bytes frame); // 0 read, 1 act
+                      struct bytes frame); // 0 read, 1 act, 2 read of a token
+// Workers of lane 1: so many that one is free for acts that need no token while all tokens hang.
+unsigned custody_act_workers(const struct config *config);
 bool custody_handle(struct custody *custody, const char *peer, struct bytes frame,
                     deadline_t deadline, struct buf *reply);
 void custody_refuse(struct bytes frame, enum err class, const char *why, struct buf *reply);

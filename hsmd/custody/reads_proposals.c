@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LIST_MAX 1000 // proposals in one answer: the newest ones
+#define LIST_MAX 1024 // proposals in one answer: the newest ones
 
 struct listing {
     struct reading *reading;

@@ -38,7 +38,7 @@ struct council_tokens {
     bool is_away[COUNCIL_TOKENS];  // every call is ERR_TEMP
     bool is_stuck[COUNCIL_TOKENS]; // destroy is ERR_TEMP
     unsigned pins_tried;
-    // generate waits until the test lets it go.
+    // generate waits until the test lets it go (council_tokens_hang).
     pthread_mutex_t lock;
     pthread_cond_t change;
     bool is_hanging;

@@ -89,7 +89,7 @@ static void drop_key(struct keystore *keystore, struct keystore_key *key)
     (void)key; // the tokens have it
 }
 
-static void wait_while_hanging(struct council_tokens *tokens)
+void council_tokens_hang(struct council_tokens *tokens)
 {
     pthread_mutex_lock(&tokens->lock);
     tokens->is_in_call = true;
@@ -108,7 +108,7 @@ static enum err generate(struct keystore *keystore, const char *name,
     (void)purpose;
     (void)deadline;
     enum err err = find_token(of(keystore), name, &token, detail);
-    wait_while_hanging(of(keystore));
+    council_tokens_hang(of(keystore));
     if (err != ERR_OK)
         return err;
     return add(of(keystore), token, wish,

@@ -9,3 +9,5 @@ extern const struct custody_token_ops council_token_ops;
 
 void council_tokens_init(struct council_tokens *tokens);
 void council_tokens_clear(struct council_tokens *tokens);
+// Waits while is_hanging, in a call.
+void council_tokens_hang(struct council_tokens *tokens);

@@ -355,6 +355,25 @@ static void test_rejections(void **state)
     assert_true(has_client(KEY_1));
 }
 
+// Whatever one officer piles up, the others can still have her removed.
+static void test_crowd(void **state)
+{
+    (void)state;
+    struct act three = quorum_of(3);
+    struct act carol = named(ACT_OFFICER_REMOVE, "carol");
+    uint64_t number = 0;
+    for (unsigned i = 0; i < CUSTODY_PENDING_MAX; i++)
+        assert_ok(council_propose(&council, COUNCIL_CAROL, &three, &number));
+    assert_refused(council_propose(&council, COUNCIL_CAROL, &three, NULL), ERR_TEMP,
+                   "16 proposals of yours");
+    struct council_proposal change = {.act = &add_client, .replaces = number};
+    json_t *body = NULL;
+    assert_ok(council_propose_as(&council, COUNCIL_CAROL, COUNCIL_CAROL, &change, NULL, &body));
+    json_decref(body);
+    assert_ok(council_do(&council, &carol));
+    assert_false(custody_is_allowed(council.custody, council_key(COUNCIL_CAROL)->public_curve));
+}
+
 static void test_officers(void **state)
 {
     (void)state;
@@ -506,6 +525,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_altered, setup, teardown),
         cmocka_unit_test_setup_teardown(test_replaced, setup, teardown),
         cmocka_unit_test_setup_teardown(test_rejections, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_crowd, setup, teardown),
         cmocka_unit_test_setup_teardown(test_officers, setup, teardown),
         cmocka_unit_test_setup_teardown(test_lapse, setup, teardown),
         cmocka_unit_test_setup_teardown(test_tampering, setup, teardown),
