@@ -1,11 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "hsmd/server/queue.h"
 
-#include <errno.h>
 #include <pthread.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
 
 #include "hsmd/base/alloc.h"
 
@@ -16,15 +13,15 @@ struct list {
 // The jobs of one client in one lane. Its turn comes when it stands first in the lane; it stands
 // there as long as one of its jobs waits.
 struct flow {
-    struct flow *next; // the socket's thread's: in use in the lane, or free
-    size_t jobs;       // the socket's thread's: taken and not released
+    struct flow *next; // the socket's user's: in use in the lane, or free
+    size_t jobs;       // the socket's user's: taken and not released
     char peer[REGISTRY_PUBLIC_KEY_SIZE];
     struct flow *behind; // whose turn comes after
     struct list waiting;
 };
 
 struct lane {
-    struct flow *flows; // the socket's thread's: those with a job
+    struct flow *flows; // the socket's user's: those with a job
     struct flow *first, **last;
     pthread_cond_t has_work;
     unsigned idle; // workers that wait; nobody is woken if there are none
@@ -33,7 +30,7 @@ struct lane {
 struct queue {
     struct job *jobs;
     size_t job_count;
-    struct job *free; // the socket's thread's alone, as the next three are
+    struct job *free; // the socket's user's alone, as the next three are
     size_t free_count;
     struct flow *flows; // as many as jobs: a flow in use has one
     struct flow *free_flow;
@@ -42,7 +39,6 @@ struct queue {
     pthread_mutex_t lock;
     struct list done;
     bool is_stopped;
-    int done_fd; // written when done gets its first job
 };
 
 static void list_init(struct list *list)
@@ -99,10 +95,7 @@ enum err queue_new(size_t jobs, unsigned lanes, size_t reply_max, struct queue *
     queue->jobs = mem_calloc(jobs, sizeof *queue->jobs);
     queue->flows = mem_calloc(jobs, sizeof *queue->flows);
     queue->lanes = mem_calloc(lanes, sizeof *queue->lanes);
-    queue->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (!queue->jobs || !queue->flows || !queue->lanes || queue->done_fd < 0) {
-        if (queue->done_fd >= 0)
-            close(queue->done_fd);
+    if (!queue->jobs || !queue->flows || !queue->lanes) {
         mem_free(queue->jobs);
         mem_free(queue->flows);
         mem_free(queue->lanes);
@@ -132,7 +125,6 @@ void queue_free(struct queue *queue)
         queue_wipe_reply(&job->reply);
         buf_clear(&job->reply);
     }
-    close(queue->done_fd);
     for (unsigned i = 0; i < queue->lane_count; i++)
         pthread_cond_destroy(&queue->lanes[i].has_work);
     pthread_mutex_destroy(&queue->lock);
@@ -220,16 +212,16 @@ static void leave_line(struct lane *lane, struct flow *flow)
         lane->last = at;
 }
 
-void queue_push(struct queue *queue, struct job *job)
+void queue_push(struct queue *queue, struct job *job, bool is_to_wake)
 {
     struct lane *lane = &queue->lanes[job->lane];
     pthread_mutex_lock(&queue->lock);
     if (!job->flow->waiting.first)
         stand_last(lane, job->flow);
     list_append(&job->flow->waiting, job);
-    bool is_wanted = lane->idle > 0;
+    is_to_wake = is_to_wake && lane->idle > 0;
     pthread_mutex_unlock(&queue->lock);
-    if (is_wanted)
+    if (is_to_wake)
         pthread_cond_signal(&lane->has_work);
 }
 
@@ -267,34 +259,23 @@ struct job *queue_pop(struct queue *queue, unsigned number)
     return job;
 }
 
-static void wake(int fd)
-{
-    uint64_t one = 1;
-    while (write(fd, &one, sizeof one) < 0 && errno == EINTR)
-        ;
-}
-
 void queue_finish(struct queue *queue, struct job *job)
 {
     pthread_mutex_lock(&queue->lock);
-    bool is_first = !queue->done.first;
     list_append(&queue->done, job);
     pthread_mutex_unlock(&queue->lock);
-    if (is_first)
-        wake(queue->done_fd);
 }
 
-int queue_fd(const struct queue *queue)
+bool queue_has_done(struct queue *queue)
 {
-    return queue->done_fd;
+    pthread_mutex_lock(&queue->lock);
+    bool has_done = queue->done.first != NULL;
+    pthread_mutex_unlock(&queue->lock);
+    return has_done;
 }
 
 struct job *queue_collect(struct queue *queue)
 {
-    uint64_t count;
-    // Emptied before the list is taken: what is added after that writes it again.
-    while (read(queue->done_fd, &count, sizeof count) < 0 && errno == EINTR)
-        ;
     pthread_mutex_lock(&queue->lock);
     struct job *done = queue->done.first;
     list_init(&queue->done);

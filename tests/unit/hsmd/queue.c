@@ -33,7 +33,7 @@ static struct job *push(unsigned lane, char client)
     char peer[REGISTRY_PUBLIC_KEY_SIZE] = {client};
     struct job *job = queue_take(queue, lane, peer);
     if (job)
-        queue_push(queue, job);
+        queue_push(queue, job, true);
     return job;
 }
 
