@@ -236,18 +236,32 @@ static void wake(const struct server *server)
         ;
 }
 
-void exchange_finish(struct worker *worker, struct job *job)
+// Lock held on entry, not on return.
+static void use_socket(struct worker *worker)
 {
     struct server *server = worker->server;
-    worker->has_next = false;
-    queue_finish(server->queue, job);
-    while (queue_has_done(server->queue) && pthread_mutex_trylock(&server->lock) == 0) {
+    do {
         bool has_more = look_round(server, worker);
         bool is_last = atomic_load(&server->is_stopping) && !server->oldest;
         pthread_mutex_unlock(&server->lock);
         if (has_more || is_last)
             wake(server);
-    }
+    } while (queue_has_done(server->queue) && pthread_mutex_trylock(&server->lock) == 0);
+}
+
+void exchange_finish(struct worker *worker, struct job *job)
+{
+    worker->has_next = false;
+    queue_finish(worker->server->queue, job);
+    if (pthread_mutex_trylock(&worker->server->lock) == 0)
+        use_socket(worker);
+}
+
+void exchange_scout(struct worker *worker)
+{
+    worker->has_next = false;
+    pthread_mutex_lock(&worker->server->lock);
+    use_socket(worker);
 }
 
 bool exchange_turn(struct server *server)

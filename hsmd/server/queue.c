@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "hsmd/server/queue.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include "hsmd/base/alloc.h"
+
+#define NONE (-1)
 
 struct list {
     struct job *first, **last;
@@ -39,6 +44,9 @@ struct queue {
     pthread_mutex_t lock;
     struct list done;
     bool is_stopped;
+    int scout;    // the scout's lane, NONE
+    int scout_fd; // eventfd: written when there is work for it
+    bool is_scout_called;
 };
 
 static void list_init(struct list *list)
@@ -95,7 +103,11 @@ enum err queue_new(size_t jobs, unsigned lanes, size_t reply_max, struct queue *
     queue->jobs = mem_calloc(jobs, sizeof *queue->jobs);
     queue->flows = mem_calloc(jobs, sizeof *queue->flows);
     queue->lanes = mem_calloc(lanes, sizeof *queue->lanes);
-    if (!queue->jobs || !queue->flows || !queue->lanes) {
+    queue->scout = NONE;
+    queue->scout_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (!queue->jobs || !queue->flows || !queue->lanes || queue->scout_fd < 0) {
+        if (queue->scout_fd >= 0)
+            close(queue->scout_fd);
         mem_free(queue->jobs);
         mem_free(queue->flows);
         mem_free(queue->lanes);
@@ -125,6 +137,7 @@ void queue_free(struct queue *queue)
         queue_wipe_reply(&job->reply);
         buf_clear(&job->reply);
     }
+    close(queue->scout_fd);
     for (unsigned i = 0; i < queue->lane_count; i++)
         pthread_cond_destroy(&queue->lanes[i].has_work);
     pthread_mutex_destroy(&queue->lock);
@@ -212,6 +225,21 @@ static void leave_line(struct lane *lane, struct flow *flow)
         lane->last = at;
 }
 
+static void clear(int fd)
+{
+    uint64_t count;
+    (void)!read(fd, &count, sizeof count);
+}
+
+// Lock held.
+static void call_scout(struct queue *queue)
+{
+    uint64_t one = 1;
+    queue->is_scout_called = true;
+    while (write(queue->scout_fd, &one, sizeof one) < 0 && errno == EINTR)
+        ;
+}
+
 void queue_push(struct queue *queue, struct job *job, bool is_to_wake)
 {
     struct lane *lane = &queue->lanes[job->lane];
@@ -219,9 +247,11 @@ void queue_push(struct queue *queue, struct job *job, bool is_to_wake)
     if (!job->flow->waiting.first)
         stand_last(lane, job->flow);
     list_append(&job->flow->waiting, job);
-    is_to_wake = is_to_wake && lane->idle > 0;
+    bool is_for_idle = is_to_wake && lane->idle > 0;
+    if (is_to_wake && !is_for_idle && queue->scout == (int)job->lane)
+        call_scout(queue);
     pthread_mutex_unlock(&queue->lock);
-    if (is_to_wake)
+    if (is_for_idle)
         pthread_cond_signal(&lane->has_work);
 }
 
@@ -238,17 +268,24 @@ bool queue_withdraw(struct queue *queue, struct job *job)
     return is_there;
 }
 
-struct job *queue_pop(struct queue *queue, unsigned number)
+struct job *queue_pop(struct queue *queue, unsigned number, bool *is_scout)
 {
     struct lane *lane = &queue->lanes[number];
     struct job *job = NULL;
+    bool is_willing = is_scout && *is_scout;
+    bool is_sent = false;
     pthread_mutex_lock(&queue->lock);
-    while (!lane->first && !queue->is_stopped) {
+    while (!lane->first && !queue->is_stopped && !is_sent) {
+        is_sent = is_willing && queue->scout == NONE;
+        if (is_sent) {
+            queue->scout = (int)number;
+            continue;
+        }
         lane->idle++;
         pthread_cond_wait(&lane->has_work, &queue->lock);
         lane->idle--;
     }
-    if (!queue->is_stopped) {
+    if (!queue->is_stopped && !is_sent) {
         struct flow *flow = lane->first;
         leave_line(lane, flow);
         job = list_take(&flow->waiting);
@@ -256,7 +293,24 @@ struct job *queue_pop(struct queue *queue, unsigned number)
             stand_last(lane, flow);
     }
     pthread_mutex_unlock(&queue->lock);
+    if (is_scout)
+        *is_scout = is_sent;
     return job;
+}
+
+int queue_scout_fd(const struct queue *queue)
+{
+    return queue->scout_fd;
+}
+
+void queue_end_scout(struct queue *queue)
+{
+    pthread_mutex_lock(&queue->lock);
+    queue->scout = NONE;
+    if (queue->is_scout_called)
+        clear(queue->scout_fd);
+    queue->is_scout_called = false;
+    pthread_mutex_unlock(&queue->lock);
 }
 
 void queue_finish(struct queue *queue, struct job *job)
@@ -287,6 +341,7 @@ void queue_stop(struct queue *queue)
 {
     pthread_mutex_lock(&queue->lock);
     queue->is_stopped = true;
+    call_scout(queue);
     pthread_mutex_unlock(&queue->lock);
     for (unsigned i = 0; i < queue->lane_count; i++)
         pthread_cond_broadcast(&queue->lanes[i].has_work);

@@ -57,7 +57,12 @@ struct job *queue_collect(struct queue *queue); // the done ones as a list by ne
 bool queue_has_done(struct queue *queue);       // is there something to collect?
 
 // A worker: waits for a job of its lane; NULL once the queue is stopped. And gives it back.
-struct job *queue_pop(struct queue *queue, unsigned lane);
+// *is_scout (or NULL): would it rather watch the socket than wait? If nobody does, it is told so,
+// gets NULL, and watches the socket and queue_scout_fd until one of them is readable; then it ends
+// that, before anything else.
+struct job *queue_pop(struct queue *queue, unsigned lane, bool *is_scout);
+int queue_scout_fd(const struct queue *queue);
+void queue_end_scout(struct queue *queue);
 void queue_finish(struct queue *queue, struct job *job);
 
 // Wipes a reply that was sent, or is not.

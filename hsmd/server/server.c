@@ -2,9 +2,9 @@
 #include "hsmd/server/server.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -25,24 +25,26 @@
 #define SEND_MAX (2 * SERVER_QUEUE_MAX)
 #define BACKLOG 1024 // connections waiting to be accepted
 
+static void clear(int fd)
+{
+    uint64_t count;
+    (void)!read(fd, &count, sizeof count);
+}
+
 static void *serve(void *argument)
 {
     struct server *server = argument;
+    struct epoll_event events[3];
     deadline_t drained_by = UINT64_MAX;
-    uint64_t count;
-    struct pollfd fds[] = {{.fd = server->router_fd, .events = POLLIN},
-                           {.fd = server->wake, .events = POLLIN},
-                           {.fd = server->stop, .events = POLLIN}};
     for (;;) {
-        bool is_draining = drained_by != UINT64_MAX;
-        if (poll(fds, is_draining ? 2 : 3, exchange_patience(server, drained_by)) < 0) {
+        int count = epoll_wait(server->waiting, events, 3, exchange_patience(server, drained_by));
+        if (count < 0 && errno != EINTR) {
             log_error("server", "err", strerror(errno));
             kill(getpid(), SIGTERM);
             break;
         }
-        if (fds[1].revents)
-            (void)!read(server->wake, &count, sizeof count); // before we look, not after
-        if (!is_draining && fds[2].revents)
+        clear(server->wake); // before we look, not after
+        if (drained_by == UINT64_MAX && atomic_load(&server->is_stopping))
             drained_by = deadline_in(SERVER_DRAIN_MS);
         bool is_awaited = exchange_turn(server);
         // A worker that nobody waits for any more is not waited for either.
@@ -52,25 +54,44 @@ static void *serve(void *argument)
     return NULL;
 }
 
+static void do_job(struct worker *worker, struct job *job)
+{
+    const struct server_handler *handler = &worker->server->handler;
+    struct metrics *metrics = handler->metrics;
+    metrics_add_waiting(metrics, -1);
+    metrics_add_busy(metrics, 1);
+    metrics_queue_time(metrics, clock_us() - job->queued);
+    job->is_skipped = deadline_is_past(job->deadline);
+    if (!job->is_skipped)
+        (void)handler->handle(handler->context, worker->context, job->peer,
+                              message_bytes(&job->frame), job->deadline, &job->reply);
+    metrics_add_busy(metrics, -1);
+}
+
 static void *work(void *argument)
 {
     struct worker *worker = argument;
     struct server *server = worker->server;
-    const struct server_handler *handler = &server->handler;
-    struct metrics *metrics = handler->metrics;
-    for (struct job *job; (job = queue_pop(server->queue, worker->lane)) != NULL;) {
-        struct bytes frame = message_bytes(&job->frame);
-        metrics_add_waiting(metrics, -1);
-        metrics_add_busy(metrics, 1);
-        metrics_queue_time(metrics, clock_us() - job->queued);
-        job->is_skipped = deadline_is_past(job->deadline);
-        if (!job->is_skipped)
-            (void)handler->handle(handler->context, worker->context, job->peer, frame,
-                                  job->deadline, &job->reply);
-        metrics_add_busy(metrics, -1);
-        exchange_finish(worker, job);
+    struct epoll_event events[2];
+    for (bool is_willing = false;;) {
+        bool is_scout = is_willing;
+        struct job *job = queue_pop(server->queue, worker->lane, &is_scout);
+        if (!job && !is_scout)
+            return NULL;
+        if (is_scout) {
+            int count = epoll_wait(server->scouting, events, 2, -1);
+            queue_end_scout(server->queue);
+            for (int i = 0; i < count; i++) {
+                if (events[i].data.fd == server->router_fd)
+                    exchange_scout(worker);
+            }
+            is_willing = worker->has_next; // else it was for another lane, whose turn it is then
+        } else {
+            do_job(worker, job);
+            exchange_finish(worker, job);
+            is_willing = true;
+        }
     }
-    return NULL;
 }
 
 static bool is_allowed(void *context, const char *domain, const char *public_key)
@@ -131,6 +152,25 @@ static enum err open_sockets(struct server *server, const struct server_conf *co
     return err;
 }
 
+static bool watch(int epoll, int fd, uint32_t how)
+{
+    struct epoll_event event = {.events = EPOLLIN | how, .data.fd = fd};
+    return epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) == 0;
+}
+
+// The kernel asks in the order in which they are set up, so the scout is first.
+static enum err open_watches(struct server *server, struct detail *detail)
+{
+    server->scouting = epoll_create1(EPOLL_CLOEXEC);
+    server->waiting = epoll_create1(EPOLL_CLOEXEC);
+    bool ok = server->scouting >= 0 && server->waiting >= 0 &&
+              watch(server->scouting, server->router_fd, EPOLLET | EPOLLEXCLUSIVE) &&
+              watch(server->scouting, queue_scout_fd(server->queue), 0) &&
+              watch(server->waiting, server->router_fd, EPOLLET | EPOLLEXCLUSIVE) &&
+              watch(server->waiting, server->wake, 0);
+    return ok ? ERR_OK : err_errno(detail, ERR_TEMP, "epoll");
+}
+
 static enum err start_threads(struct server *server, struct detail *detail)
 {
     for (unsigned i = 0; i < server->worker_count; i++) {
@@ -181,15 +221,18 @@ enum err server_open(const struct server_conf *conf, struct server **out, struct
                               .domain = conf->domain,
                               .reply_max = conf->reply_max,
                               .timeout_ms = conf->timeout_ms,
-                              .stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
+                              .scouting = -1,
+                              .waiting = -1,
                               .wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
     pthread_mutex_init(&server->lock, NULL);
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    enum err err = server->stop >= 0 && server->wake >= 0 ? add_workers(server, conf, detail)
-                                                          : err_errno(detail, ERR_TEMP, "eventfd");
+    enum err err = server->wake >= 0 ? add_workers(server, conf, detail)
+                                     : err_errno(detail, ERR_TEMP, "eventfd");
     if (err == ERR_OK)
         err = open_sockets(server, conf, detail);
+    if (err == ERR_OK)
+        err = open_watches(server, detail);
     if (err == ERR_OK)
         err = start_threads(server, detail);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
@@ -219,7 +262,7 @@ enum err server_close(struct server *server, struct detail *detail)
     endpoints_close(server->endpoints);
     server->endpoints = NULL;
     atomic_store(&server->is_stopping, true);
-    while (server->has_thread && write(server->stop, &one, sizeof one) < 0 && errno == EINTR)
+    while (server->has_thread && write(server->wake, &one, sizeof one) < 0 && errno == EINTR)
         ;
     if (server->has_thread)
         pthread_join(server->thread, NULL);
@@ -237,10 +280,11 @@ enum err server_close(struct server *server, struct detail *detail)
     while (server->zmq && zmq_ctx_term(server->zmq) != 0 && zmq_errno() == EINTR)
         ;
     queue_free(server->queue);
-    if (server->stop >= 0)
-        close(server->stop);
-    if (server->wake >= 0)
-        close(server->wake);
+    const int fds[] = {server->wake, server->scouting, server->waiting};
+    for (size_t i = 0; i < sizeof fds / sizeof *fds; i++) {
+        if (fds[i] >= 0)
+            close(fds[i]);
+    }
     pthread_mutex_destroy(&server->lock);
     mem_free(server->workers);
     mem_free(server->outstanding);

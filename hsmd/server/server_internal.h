@@ -33,9 +33,11 @@ struct server {
     size_t reply_max;
     unsigned timeout_ms;
     struct endpoints *endpoints;
-    int stop;      // eventfd
     int wake;      // eventfd: the waiting thread is to look at the socket
     int router_fd; // readable when ZeroMQ has something to tell the socket
+    // Both see router_fd, and only one of those who wait there is woken for it: the scout, a worker
+    // with nothing to do, if there is one, else the waiting thread.
+    int scouting, waiting; // epoll
     atomic_bool is_stopping;
     pthread_t thread; // waits for the socket, for deadlines and for the end
     bool has_thread;
@@ -54,6 +56,9 @@ struct server {
 // A worker has done a job: sends its reply and what else is due, receives what has come. If another
 // is doing that at this moment, it does so for this job too.
 void exchange_finish(struct worker *worker, struct job *job);
+
+// The scout: the same when there is something to receive.
+void exchange_scout(struct worker *worker);
 
 // The waiting thread: the same when there is something, and at deadlines. False: nobody waits for
 // an answer any more.

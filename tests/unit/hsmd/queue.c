@@ -48,7 +48,7 @@ static unsigned push_all(unsigned lane, char client)
 static void assert_turns(unsigned lane, const char *clients)
 {
     for (; *clients; clients++) {
-        struct job *job = queue_pop(queue, lane);
+        struct job *job = queue_pop(queue, lane, NULL);
         assert_int_equal(job->peer[0], *clients);
         queue_release(queue, job);
     }
@@ -83,7 +83,7 @@ static void test_shares_of_lanes(void **state)
     assert_null(push(0, 'a'));
     assert_non_null(push(1, 'a'));
     assert_turns(1, "a");
-    struct job *job = queue_pop(queue, 0);
+    struct job *job = queue_pop(queue, 0, NULL);
     assert_null(push(0, 'a')); // at work counts
     queue_release(queue, job);
     assert_non_null(push(0, 'a'));
@@ -101,7 +101,7 @@ static void test_withdraw(void **state)
     assert_true(queue_withdraw(queue, last)); // from the end
     queue_release(queue, last);
     assert_non_null(push(0, 'd'));
-    assert_ptr_equal(queue_pop(queue, 0), a);
+    assert_ptr_equal(queue_pop(queue, 0, NULL), a);
     assert_false(queue_withdraw(queue, a)); // at work
     queue_finish(queue, a);
     assert_false(queue_withdraw(queue, a)); // done
@@ -117,8 +117,8 @@ static void test_stop(void **state)
     (void)state;
     assert_non_null(push(1, 'a'));
     queue_stop(queue);
-    assert_null(queue_pop(queue, 0));
-    assert_null(queue_pop(queue, 1));
+    assert_null(queue_pop(queue, 0, NULL));
+    assert_null(queue_pop(queue, 1, NULL));
 }
 
 int main(void)
