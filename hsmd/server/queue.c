@@ -29,7 +29,8 @@ struct lane {
     struct flow *flows; // the socket's user's: those with a job
     struct flow *first, **last;
     pthread_cond_t has_work;
-    unsigned idle; // workers that wait; nobody is woken if there are none
+    unsigned idle;  // workers that wait; nobody is woken if there are none
+    bool is_called; // one of them, and it has not come yet
 };
 
 struct queue {
@@ -235,9 +236,26 @@ static void clear(int fd)
 static void call_scout(struct queue *queue)
 {
     uint64_t one = 1;
+    if (queue->is_scout_called)
+        return;
     queue->is_scout_called = true;
     while (write(queue->scout_fd, &one, sizeof one) < 0 && errno == EINTR)
         ;
+}
+
+// Lock held, on a lane with jobs that wait: is the caller to signal an idle worker? One at a time:
+// it calls the next if there is still more to do when it comes. Where all processors are busy it
+// comes late, and those at work take the jobs as they finish, without a crowd that is woken for
+// nothing.
+static bool needs_call(struct queue *queue, unsigned number)
+{
+    struct lane *lane = &queue->lanes[number];
+    bool is_needed = lane->first && lane->idle > 0 && !lane->is_called;
+    if (is_needed)
+        lane->is_called = true;
+    else if (lane->first && !lane->idle && queue->scout == (int)number)
+        call_scout(queue);
+    return is_needed;
 }
 
 void queue_push(struct queue *queue, struct job *job, bool is_to_wake)
@@ -247,11 +265,9 @@ void queue_push(struct queue *queue, struct job *job, bool is_to_wake)
     if (!job->flow->waiting.first)
         stand_last(lane, job->flow);
     list_append(&job->flow->waiting, job);
-    bool is_for_idle = is_to_wake && lane->idle > 0;
-    if (is_to_wake && !is_for_idle && queue->scout == (int)job->lane)
-        call_scout(queue);
+    bool is_call = is_to_wake && needs_call(queue, job->lane);
     pthread_mutex_unlock(&queue->lock);
-    if (is_for_idle)
+    if (is_call)
         pthread_cond_signal(&lane->has_work);
 }
 
@@ -274,6 +290,7 @@ struct job *queue_pop(struct queue *queue, unsigned number, bool *is_scout)
     struct job *job = NULL;
     bool is_willing = is_scout && *is_scout;
     bool is_sent = false;
+    bool is_call = false;
     pthread_mutex_lock(&queue->lock);
     while (!lane->first && !queue->is_stopped && !is_sent) {
         is_sent = is_willing && queue->scout == NONE;
@@ -284,6 +301,7 @@ struct job *queue_pop(struct queue *queue, unsigned number, bool *is_scout)
         lane->idle++;
         pthread_cond_wait(&lane->has_work, &queue->lock);
         lane->idle--;
+        lane->is_called = false;
     }
     if (!queue->is_stopped && !is_sent) {
         struct flow *flow = lane->first;
@@ -291,8 +309,11 @@ struct job *queue_pop(struct queue *queue, unsigned number, bool *is_scout)
         job = list_take(&flow->waiting);
         if (flow->waiting.first)
             stand_last(lane, flow);
+        is_call = needs_call(queue, number);
     }
     pthread_mutex_unlock(&queue->lock);
+    if (is_call)
+        pthread_cond_signal(&lane->has_work);
     if (is_scout)
         *is_scout = is_sent;
     return job;

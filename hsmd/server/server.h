@@ -21,6 +21,7 @@
 #define SERVER_QUEUE_MAX 1024  // requests at work or waiting for it
 #define SERVER_DRAIN_MS 10000  // longest wait at a stop for those that are still there
 #define SERVER_LIGHT_WORKERS 2 // of lane 0 on the data path
+#define SERVER_SPARE_WORKERS 2 // of a token, more than it has sessions
 
 // What is served: the data path (core_handler.h) or the officers' channel (custody.h). All are
 // called by several threads at once; is_allowed, lane, refuse and log_refusal hold everybody up, so
