@@ -68,28 +68,37 @@ static void do_job(struct worker *worker, struct job *job)
     metrics_add_busy(metrics, -1);
 }
 
+// Watches the socket until there is something to receive, or the queue calls. True: it received
+// work for its own lane, or was called for that; else it is the turn of a worker of another lane.
+static bool scout(struct worker *worker)
+{
+    struct server *server = worker->server;
+    struct epoll_event events[2];
+    int count = epoll_wait(server->scouting, events, 2, -1);
+    bool is_socket = count < 0; // interrupted: perhaps an event that nobody else is told of
+    queue_end_scout(server->queue);
+    for (int i = 0; i < count; i++)
+        is_socket = is_socket || events[i].data.fd == server->router_fd;
+    if (is_socket)
+        exchange_scout(worker);
+    return !is_socket || worker->has_next;
+}
+
 static void *work(void *argument)
 {
     struct worker *worker = argument;
-    struct server *server = worker->server;
-    struct epoll_event events[2];
+    struct queue *queue = worker->server->queue;
     for (bool is_willing = false;;) {
         bool is_scout = is_willing;
-        struct job *job = queue_pop(server->queue, worker->lane, &is_scout);
-        if (!job && !is_scout)
-            return NULL;
+        struct job *job = queue_pop(queue, worker->lane, &is_scout);
         if (is_scout) {
-            int count = epoll_wait(server->scouting, events, 2, -1);
-            queue_end_scout(server->queue);
-            for (int i = 0; i < count; i++) {
-                if (events[i].data.fd == server->router_fd)
-                    exchange_scout(worker);
-            }
-            is_willing = worker->has_next; // else it was for another lane, whose turn it is then
-        } else {
+            is_willing = scout(worker);
+        } else if (job) {
             do_job(worker, job);
             exchange_finish(worker, job);
             is_willing = true;
+        } else {
+            return NULL;
         }
     }
 }
