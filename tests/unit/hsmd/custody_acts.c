@@ -292,6 +292,14 @@ static void test_certificates(void **state)
     json_decref(keys);
 }
 
+static size_t grant_count(void)
+{
+    json_t *clients = council_read(&council, COUNCIL_ALICE, READ_CLIENTS, "gw1");
+    size_t count = json_array_size(json_object_get(json_array_get(clients, 0), "grants"));
+    json_decref(clients);
+    return count;
+}
+
 static void test_grants(void **state)
 {
     (void)state;
@@ -344,6 +352,25 @@ static void test_grants(void **state)
     }
     assert_int_equal(limited, 1000);
     json_decref(usage);
+    // Another grant for that key takes its place, and any others that a migration brought.
+    const struct store_grant former = {.client = "gw1",
+                                       .key = "signing",
+                                       .operations = REGISTRY_SET(WIRE_SIGN),
+                                       .algorithms = REGISTRY_SET(WIRE_ECDSA)};
+    assert_ok(store_put_grant(council.store, &former, &council.detail));
+    grant.operations |= REGISTRY_SET(WIRE_UNWRAP);
+    do_ok(grant);
+    assert_int_equal(grant_count(), 1);
+    grant.operations = REGISTRY_SET(WIRE_SIGN);
+    grant.per_minute = 5;
+    do_ok(grant);
+    assert_int_equal(grant_count(), 1);
+    registry = live_take(council.live);
+    key = registry_key_by_name(registry, BYTES_LITERAL("signing"));
+    gw = registry_client_by_public_key(registry, KEY_1);
+    assert_int_equal(registry_authorise(registry, gw, key, WIRE_UNWRAP, WIRE_RSAES_OAEP),
+                     ERR_DENIED);
+    live_give(council.live, registry);
     do_ok(ungrant);
     do_refused(ungrant, ERR_PERM, "no grant");
     do_ok(grant);
