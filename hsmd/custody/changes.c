@@ -38,6 +38,11 @@ static enum err check_statement(struct call *call, struct statement *statement)
     if (statement->lapse < STATEMENT_LAPSE_MIN || statement->lapse > config->proposal_lapse)
         return err_set(&call->detail, ERR_PERM, "a proposal may wait from %d to %u seconds",
                        STATEMENT_LAPSE_MIN, config->proposal_lapse);
+    if (call->request.propose.attachment.len && statement->lapse > STATEMENT_LAPSE_ATTACHMENT_MAX)
+        return err_set(&call->detail, ERR_PERM,
+                       "a proposal with a PIN or a private key may wait %d seconds at most: it "
+                       "waits in memory",
+                       STATEMENT_LAPSE_ATTACHMENT_MAX);
     buf_init(&message, STATEMENT_MAX);
     enum err err = statement_put(statement, &message);
     if (err == ERR_OK)
