@@ -189,6 +189,17 @@ static struct bytes pkcs8_of(EVP_PKEY *pkey, uint8_t *room, size_t size)
     return bytes_of(room, (size_t)len);
 }
 
+static bool is_wrapped(uint64_t number)
+{
+    char text[24];
+    snprintf(text, sizeof text, "%llu", (unsigned long long)number);
+    json_t *read = council_read(&council, COUNCIL_ALICE, READ_PROPOSALS, text);
+    bool is_true = json_is_true(
+        json_object_get(json_object_get(json_array_get(read, 0), "result"), "wrapped"));
+    json_decref(read);
+    return is_true;
+}
+
 static void test_imported(void **state)
 {
     (void)state;
@@ -236,6 +247,8 @@ static void test_imported(void **state)
         council_propose_as(&council, COUNCIL_ALICE, COUNCIL_ALICE, &proposal, &number, &body));
     json_decref(body);
     assert_ok(council_approve(&council, COUNCIL_BOB, number));
+    assert_int_equal(council_lines(&council, "\"event\":\"begin\""), 3);
+    assert_true(is_wrapped(number));
     assert_non_null(look_up("brought"));
     assert_int_equal(council_objects(&council), 3); // with the one that was left
     EVP_PKEY_free(pkey);
@@ -430,6 +443,12 @@ static void test_locked(void **state)
     assert_refused(council_approve(&council, COUNCIL_BOB, numbers[1]), ERR_PERM,
                    "propose it again");
     assert_string_equal(council_state(&council, numbers[1]), "failed");
+    proposal.lapse = STATEMENT_LAPSE_ATTACHMENT_MAX + 1;
+    assert_refused(
+        council_propose_as(&council, COUNCIL_ALICE, COUNCIL_ALICE, &proposal, NULL, &body),
+        ERR_PERM, "waits in memory");
+    json_decref(body);
+    proposal.lapse = 0;
     proposal.attachment = NULL;
     assert_refused(
         council_propose_as(&council, COUNCIL_ALICE, COUNCIL_ALICE, &proposal, NULL, &body),
