@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include <cmocka.h>
 
@@ -489,6 +490,69 @@ static void test_pinned(void **state)
     do_ok(key_act(ACT_KEY_DESTROY, "first"));
 }
 
+static size_t store_size(void)
+{
+    struct stat st;
+    assert_int_equal(stat(council.store_path, &st), 0);
+    return (size_t)st.st_size;
+}
+
+// What one officer alone can make hsmd keep is little, and the list of what waits can be read.
+static void test_piles(void **state)
+{
+    (void)state;
+    char domains[4000] = "";
+    size_t len = 0;
+    for (unsigned i = 0; len < 3900; i++)
+        len += (size_t)snprintf(domains + len, sizeof domains - len, "%sh%u.example.org",
+                                i ? "," : "", i);
+    const struct act request = {.kind = ACT_KEY_REQUEST,
+                                .name = BYTES_LITERAL("signing"),
+                                .common_name = BYTES_LITERAL("mail.example.org"),
+                                .domains = bytes_of(domains, len),
+                                .hash = HASH_SHA256};
+    uint64_t number = 0;
+    char text[24];
+    char digest[65];
+    do_ok(generate("signing", WIRE_SMIME_SIGN));
+    for (unsigned i = 0; i < CUSTODY_PENDING_MAX; i++)
+        assert_ok(council_propose(&council, COUNCIL_CAROL, &request, &number));
+    json_t *list = council_read(&council, COUNCIL_BOB, READ_PROPOSALS, "");
+    json_t *item = json_array_get(list, CUSTODY_PENDING_MAX - 1);
+    assert_null(json_object_get(item, "act"));
+    snprintf(digest, sizeof digest, "%s", json_string_value(json_object_get(item, "digest")));
+    json_decref(list);
+    snprintf(text, sizeof text, "%llu", (unsigned long long)number);
+    list = council_read(&council, COUNCIL_BOB, READ_PROPOSALS, text);
+    assert_true(json_is_string(json_object_get(json_array_get(list, 0), "act")));
+    json_decref(list);
+    assert_ok(council_reject(&council, COUNCIL_CAROL, number));
+    // Taken back: what it was can be told, the act is gone.
+    list = council_read(&council, COUNCIL_BOB, READ_PROPOSALS, text);
+    item = json_array_get(list, 0);
+    assert_string_equal(json_string_value(json_object_get(item, "state")), "rejected");
+    assert_string_equal(json_string_value(json_object_get(item, "kind")), "key-csr");
+    assert_non_null(strstr(json_string_value(json_object_get(item, "summary")), "signing"));
+    assert_string_equal(json_string_value(json_object_get(item, "digest")), digest);
+    assert_true(json_is_null(json_object_get(item, "act")));
+    json_decref(list);
+    size_t before = store_size();
+    for (unsigned i = 0; i < 40; i++) {
+        assert_ok(council_propose(&council, COUNCIL_CAROL, &request, &number));
+        assert_ok(council_reject(&council, COUNCIL_CAROL, number));
+    }
+    assert_true(store_size() < before + 40 * 2000); // of 4 KB each
+    // And only so often, of proposals and verdicts.
+    council.custody->signatures_an_hour = CUSTODY_PENDING_MAX + 1 + 2 * 40 + 2;
+    assert_ok(council_propose(&council, COUNCIL_CAROL, &request, &number));
+    assert_ok(council_reject(&council, COUNCIL_CAROL, number));
+    assert_refused(council_propose(&council, COUNCIL_CAROL, &request, NULL), ERR_TEMP,
+                   "times within an hour");
+    assert_refused(council_reject(&council, COUNCIL_CAROL, number - 50), ERR_TEMP,
+                   "within an hour");
+    assert_ok(council_propose(&council, COUNCIL_ALICE, &request, NULL));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -499,6 +563,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_grants, setup, teardown),
         cmocka_unit_test_setup_teardown(test_locked, setup, teardown),
         cmocka_unit_test_setup_teardown(test_objects, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_piles, setup, teardown),
         cmocka_unit_test_setup_teardown(test_pinned, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
