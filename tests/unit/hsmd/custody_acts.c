@@ -490,6 +490,34 @@ static void test_pinned(void **state)
     do_ok(key_act(ACT_KEY_DESTROY, "first"));
 }
 
+// Two names for one key, which only a migration can have brought.
+static void test_twins(void **state)
+{
+    (void)state;
+    do_ok(generate("first", WIRE_SMIME_SIGN));
+    struct store_key twin = {.name = "twin",
+                             .purpose = WIRE_GENERAL,
+                             .state = WIRE_ENABLED,
+                             .algorithms = REGISTRY_ALL,
+                             .places = {{.token = "main", .label = "first"}},
+                             .place_count = 1};
+    assert_ok(store_add_key(council.store, &twin, &council.detail));
+    council_restart(&council);
+    look_up("twin");
+    assert_int_equal(found.state, WIRE_ENABLED);
+    for (unsigned i = 0; i < 3; i++)
+        custody_tick(council.custody);
+    look_up("twin");
+    assert_int_equal(found.state, WIRE_DISABLED);
+    assert_int_equal(council_lines(&council, "disabled by hsmd itself"), 1);
+    assert_int_equal(council_lines(&council, "under the name \\\"first\\\""), 1);
+    // No more often than an officer enables it.
+    do_ok(key_act(ACT_KEY_ENABLE, "twin"));
+    custody_tick(council.custody);
+    custody_tick(council.custody);
+    assert_int_equal(council_lines(&council, "disabled by hsmd itself"), 2);
+}
+
 static size_t store_size(void)
 {
     struct stat st;
@@ -564,6 +592,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_locked, setup, teardown),
         cmocka_unit_test_setup_teardown(test_objects, setup, teardown),
         cmocka_unit_test_setup_teardown(test_piles, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_twins, setup, teardown),
         cmocka_unit_test_setup_teardown(test_pinned, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
