@@ -140,9 +140,19 @@ static enum err check_grant(struct act_run *run)
     return err;
 }
 
+static enum err count_grant(void *context, const struct store_grant *grant)
+{
+    (void)grant;
+    ++*(unsigned *)context;
+    return ERR_OK;
+}
+
+// Of one client and key there is one grant: the new one, whatever there was.
 static enum err change_grant(struct act_run *run)
 {
     const struct act *act = &run->act;
+    unsigned count = 0;
+    struct store *store = store_of(run);
     struct store_grant grant = {.operations = act->operations,
                                 .algorithms = act->algorithms,
                                 .limits = {.per_minute = (unsigned)act->per_minute,
@@ -152,14 +162,11 @@ static enum err change_grant(struct act_run *run)
     act_name(act->name, grant.client);
     act_name(act->key, grant.key);
     enum err err = check_grant(run);
-    return err == ERR_OK ? store_put_grant(store_of(run), &grant, run->detail) : err;
-}
-
-static enum err count_grant(void *context, const struct store_grant *grant)
-{
-    (void)grant;
-    ++*(unsigned *)context;
-    return ERR_OK;
+    if (err == ERR_OK)
+        err = store_each_grant(store, grant.client, grant.key, count_grant, &count, run->detail);
+    if (err == ERR_OK && count)
+        err = store_drop_grants(store, grant.client, grant.key, run->detail);
+    return err == ERR_OK ? store_put_grant(store, &grant, run->detail) : err;
 }
 
 static enum err check_ungrant(struct act_run *run)

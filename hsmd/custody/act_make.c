@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include <openssl/evp.h>
-#include <openssl/rand.h>
 #include <openssl/x509.h>
 
 #include "hsmd/custody/issue.h"
@@ -35,12 +34,13 @@ static void begin(struct act_run *run)
     act_name(run->act.name, made->name);
 }
 
-// New places with a label and a random CKA_ID that is the same in all of them.
+// New places with a label, and with a CKA_ID that is nobody else's, the proposal's: a key that was
+// made and never recorded, since hsmd was killed in between, is found by it at the next try.
 static enum err put_new_places(struct act_run *run)
 {
-    uint8_t id[ID_SIZE];
-    if (RAND_bytes(id, sizeof id) != 1)
-        return err_openssl(run->detail, ERR_TEMP, "no random bytes");
+    uint8_t id[ID_SIZE] = {0};
+    if (run->digest)
+        memcpy(id, run->digest, sizeof id);
     return act_put_places(run, run->made.name, bytes_of(id, sizeof id));
 }
 
@@ -74,6 +74,31 @@ static enum err bind_made(struct act_run *run)
     return err == ERR_OK ? act_put_public_key(run) : err;
 }
 
+// A token does not make a second key with the same CKA_ID: what has it there is of a former try of
+// the same proposal. It is taken, opened and proved like any other, if it is what was wished for.
+// err: what the token said; ERR_PERM and nothing there: the same.
+static enum err take_former(struct act_run *run, const struct token_key_wish *wish,
+                            const char *token, enum err err, struct buf *public_key)
+{
+    struct custody *custody = run->custody;
+    struct detail ignored = {0};
+    enum token_key_type type = TOKEN_KEY_RSA;
+    const struct keystore_place place = {.token = token, .label = wish->label, .id = wish->id};
+    if (err != ERR_PERM ||
+        custody->conf.tokens->look(custody->conf.keystore, &place, run->act.purpose,
+                                   run->call->deadline, public_key, &ignored) != ERR_OK)
+        return err;
+    const uint8_t *at = public_key->data;
+    EVP_PKEY *key = d2i_PUBKEY(NULL, &at, (long)public_key->len);
+    bool is_wished = key_type_of(key, &type) && type == wish->type &&
+                     (type == TOKEN_KEY_ED25519 || EVP_PKEY_get_bits(key) == (int)wish->bits);
+    EVP_PKEY_free(key);
+    if (is_wished)
+        return ERR_OK;
+    buf_reset(public_key);
+    return err;
+}
+
 static enum err check_generate(struct act_run *run)
 {
     return check_places(run, 1, 1);
@@ -87,6 +112,7 @@ static enum err prepare_generate(struct act_run *run)
     enum err err = custody->conf.tokens->generate(custody->conf.keystore, place->token, &wish,
                                                   run->act.purpose, run->call->deadline,
                                                   &run->public_key, run->detail);
+    err = take_former(run, &wish, place->token, err, &run->public_key);
     run->done = err == ERR_OK;
     return err == ERR_OK ? bind_made(run) : err;
 }
@@ -186,18 +212,23 @@ static bool is_same(struct bytes a, struct bytes b)
 }
 
 static enum err import_at(struct act_run *run, const struct store_place *place,
-                          enum token_key_type type)
+                          enum token_key_type type, unsigned bits)
 {
     struct custody *custody = run->custody;
     const struct token_key_wish wish = {.label = place->label,
                                         .id = bytes_of(place->id, place->id_len),
+                                        .type = type,
+                                        .bits = bits,
                                         .usage = usage_of(run->act.purpose, type)};
+    bool is_wrapped = false;
     struct buf shown;
     buf_init(&shown, WIRE_PUBLIC_KEY_MAX);
-    enum err err =
-        custody->conf.tokens->import(custody->conf.keystore, place->token, &wish, run->act.purpose,
-                                     run->secret, run->call->deadline, &shown, run->detail);
+    enum err err = custody->conf.tokens->import(custody->conf.keystore, place->token, &wish,
+                                                run->act.purpose, run->secret, run->call->deadline,
+                                                &is_wrapped, &shown, run->detail);
+    err = take_former(run, &wish, place->token, err, &shown);
     run->done += err == ERR_OK;
+    run->is_wrapped = run->is_wrapped && is_wrapped;
     bool is_first = err == ERR_OK && !run->public_key.len;
     bool is_given = err == ERR_OK && is_same(buf_bytes(&shown), run->act.public_key);
     if (err != ERR_OK)
@@ -219,9 +250,14 @@ static enum err prepare_import(struct act_run *run)
     enum err err = key_type_of(key, &type)
                        ? ERR_OK
                        : err_set(run->detail, ERR_PERM, "the key is not of a type we know");
+    unsigned bits = err == ERR_OK ? (unsigned)EVP_PKEY_get_bits(key) : 0;
     EVP_PKEY_free(key);
+    run->is_wrapped = true;
     for (size_t i = 0; i < run->made.place_count && err == ERR_OK; i++)
-        err = import_at(run, &run->made.places[i], type);
+        err = import_at(run, &run->made.places[i], type, bits);
+    if (err == ERR_OK &&
+        json_object_set_new(run->result, "wrapped", json_boolean(run->is_wrapped)) != 0)
+        err = err_set(run->detail, ERR_TEMP, "out of memory");
     return err == ERR_OK ? bind_made(run) : err;
 }
 

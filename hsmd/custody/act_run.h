@@ -23,6 +23,7 @@ struct act_run {
     const struct act_steps *steps;
     struct act act;
     uint64_t number;             // of the proposal; 0: only checked, or not marked as carried
+    const uint8_t *digest;       // of the proposal; NULL: only checked
     struct bytes attachment;     // when it is only checked
     const struct secret *secret; // when it is carried out; NULL: none
     struct secret pin;           // what secret points to, if that is a PIN
@@ -36,6 +37,7 @@ struct act_run {
     unsigned done; // places that were made, or destroyed, by index of made.places
     bool is_bound; // custody_bind was called for made
     bool is_salvaged;
+    bool is_wrapped; // the imported key went into all its tokens under a key of theirs
     struct detail *detail;
 };
 

@@ -132,6 +132,40 @@ static enum err see_unpinned(void *context, const struct store_key *key)
     return ERR_OK;
 }
 
+// Two names for one key: the second one is disabled, once; no officer has asked for it.
+static enum err disable_twin(struct custody *custody, struct store_key *key, const char *why,
+                             struct detail *detail)
+{
+    struct store *store = custody->conf.store;
+    struct registry *registry = NULL;
+    const struct audit_record record = {.event = AUDIT_ACT,
+                                        .act = act_kind_name(ACT_KEY_DISABLE),
+                                        .key = bytes_of_text(key->name),
+                                        .what = "disabled by hsmd itself",
+                                        .result = err_name(ERR_OK),
+                                        .reason = why};
+    if (key->state == WIRE_DISABLED)
+        return ERR_OK;
+    key->state = WIRE_DISABLED;
+    enum err err = store_begin(store, detail);
+    if (err == ERR_OK)
+        err = store_set_key(store, key, detail);
+    if (err == ERR_OK)
+        err = custody_make_registry(custody, &registry, detail);
+    if (err == ERR_OK)
+        err = audit_write(custody->conf.audit, &record, detail);
+    if (err == ERR_OK)
+        err = store_commit(store, detail);
+    if (err != ERR_OK) {
+        store_rollback(store);
+        registry_free(registry);
+        return err;
+    }
+    live_swap(custody->conf.live, registry);
+    log_error("key", "key", key->name, "state", "disabled", "err", why);
+    return ERR_OK;
+}
+
 static enum err pin(struct custody *custody, const char *name, struct detail *detail)
 {
     struct act_run run = {.custody = custody, .detail = detail};
@@ -143,12 +177,15 @@ static enum err pin(struct custody *custody, const char *name, struct detail *de
     enum err err = key_copy_get(custody->conf.store, name, &run.key, &is_found, detail);
     if (err == ERR_OK)
         err = act_check_new_public_key(&run, info->public_key, name);
-    if (err == ERR_OK) {
+    if (err == ERR_PERM) {
+        struct detail why = *detail;
+        err = disable_twin(custody, &run.key.key, why.text, detail);
+    } else if (err == ERR_OK) {
         run.key.key.public_key = info->public_key;
         err = store_set_key(custody->conf.store, &run.key.key, detail);
+        if (err == ERR_OK)
+            log_notice("key", "key", name, "state", "its public key is known from now on");
     }
-    if (err == ERR_OK)
-        log_notice("key", "key", name, "state", "its public key is known from now on");
     key_copy_clear(&run.key);
     return err == ERR_OK ? err : err_prefix(detail, err, "key %s", name);
 }

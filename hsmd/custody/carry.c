@@ -379,6 +379,7 @@ enum err custody_carry(struct call *call, uint64_t number)
     pthread_mutex_lock(&custody->store);
     enum err err = verify(call, number, &proposal, &run);
     pthread_mutex_unlock(&custody->store);
+    run.digest = proposal.digest;
     if (err == ERR_OK) {
         err = carry(&run, &proposal);
         call->is_carried = true;

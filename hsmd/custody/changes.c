@@ -38,6 +38,11 @@ static enum err check_statement(struct call *call, struct statement *statement)
     if (statement->lapse < STATEMENT_LAPSE_MIN || statement->lapse > config->proposal_lapse)
         return err_set(&call->detail, ERR_PERM, "a proposal may wait from %d to %u seconds",
                        STATEMENT_LAPSE_MIN, config->proposal_lapse);
+    if (call->request.propose.attachment.len && statement->lapse > STATEMENT_LAPSE_ATTACHMENT_MAX)
+        return err_set(&call->detail, ERR_PERM,
+                       "a proposal with a PIN or a private key may wait %d seconds at most: it "
+                       "waits in memory",
+                       STATEMENT_LAPSE_ATTACHMENT_MAX);
     buf_init(&message, STATEMENT_MAX);
     enum err err = statement_put(statement, &message);
     if (err == ERR_OK)
@@ -178,7 +183,11 @@ static enum err propose(struct call *call, uint64_t *number, bool *is_reached)
     if (err == ERR_OK)
         err = custody_check_act(call, statement->act, call->request.propose.attachment);
     if (err == ERR_OK)
+        err = custody_check_rate(call->custody, call->officer.name, false, &call->detail);
+    if (err == ERR_OK)
         err = record_proposal(call, number);
+    if (err == ERR_OK)
+        err = custody_check_rate(call->custody, call->officer.name, true, &call->detail);
     return err == ERR_OK ? is_agreed(call, *number, is_reached) : err;
 }
 
@@ -241,15 +250,21 @@ static enum err record_verdict(struct call *call, bool is_approval, const struct
     struct store *store = custody->conf.store;
     struct store_verdict verdict = {.number = proposal->row.number, .is_approval = is_approval};
     char result[160] = "";
+    bool is_withdrawn =
+        bytes_equal(proposal->row.statement.proposer, bytes_of_text(call->officer.name));
     memcpy(verdict.officer, call->officer.name, sizeof verdict.officer);
     memcpy(verdict.signature, call->request.verdict.signature.data, sizeof verdict.signature);
     clock_stamp(verdict.created);
     if (ending)
         snprintf(result, sizeof result, "{\"err\":\"denied\",\"detail\":\"%s\"}", ending);
-    enum err err = store_begin(store, &call->detail);
+    enum err err = custody_check_rate(custody, call->officer.name, false, &call->detail);
+    if (err == ERR_OK)
+        err = store_begin(store, &call->detail);
     if (err == ERR_OK)
         err = store_put_verdict(store, &verdict, &call->detail);
-    if (err == ERR_OK && ending)
+    if (err == ERR_OK && ending && is_withdrawn)
+        err = custody_end_and_forget(custody, proposal, PROPOSAL_REJECTED, ending, &call->detail);
+    else if (err == ERR_OK && ending)
         err = store_end_proposal(store, verdict.number, PROPOSAL_REJECTED, bytes_of_text(result),
                                  &call->detail);
     if (err == ERR_OK)
@@ -258,11 +273,13 @@ static enum err record_verdict(struct call *call, bool is_approval, const struct
                            &call->detail);
     if (err == ERR_OK)
         err = store_commit(store, &call->detail);
-    if (err != ERR_OK)
+    if (err != ERR_OK) {
         store_rollback(store);
-    else if (ending)
+        return err;
+    }
+    if (ending)
         attachments_drop(&custody->attachments, verdict.number);
-    return err;
+    return custody_check_rate(custody, call->officer.name, true, &call->detail);
 }
 
 static enum err approve(struct call *call, const struct proposal *proposal,
@@ -368,7 +385,8 @@ static enum err lapse(struct custody *custody, uint64_t number, struct detail *d
     if (err == ERR_OK)
         err = store_begin(store, detail);
     if (err == ERR_OK)
-        err = store_end_proposal(store, number, PROPOSAL_LAPSED, (struct bytes){0}, detail);
+        err = custody_end_and_forget(custody, &proposal, PROPOSAL_LAPSED,
+                                     "nobody has agreed on it in time", detail);
     if (err == ERR_OK)
         err = custody_tell(custody, AUDIT_LAPSE, NULL, number, proposal.row.statement.act, NULL,
                            NULL, detail);

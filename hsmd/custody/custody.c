@@ -26,6 +26,7 @@ enum err custody_new(const struct custody_conf *conf, struct custody **out, stru
         return err_set(detail, ERR_TEMP, "out of memory");
     custody->conf = *conf;
     custody->now = wall_clock;
+    custody->signatures_an_hour = CUSTODY_SIGNATURES_AN_HOUR;
     clock_stamp(custody->started);
     pthread_mutex_init(&custody->store, NULL);
     pthread_mutex_init(&custody->bindings, NULL);

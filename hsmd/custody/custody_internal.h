@@ -20,10 +20,13 @@
 #include "hsmd/custody/attachments.h"
 #include "hsmd/custody/custody.h"
 #include "hsmd/custody/proposal.h"
+#include "hsmd/registry/window.h"
 #include "hsmd/refusals.h"
 
 // Of each officer, so that nobody can shut the others out.
 #define CUSTODY_PENDING_MAX 16 // proposals that wait
+#define CUSTODY_SIGNATURES_AN_HOUR 240
+#define CUSTODY_RATES_MAX (2 * CUSTODY_OFFICERS_MAX) // with those removed within the hour
 #define CUSTODY_CARRYING_MAX 32
 #define CUSTODY_UNDO_MS 10000 // for a token to take back what it did
 
@@ -41,11 +44,19 @@ struct carried {
     char name[TEXT_NAME_MAX + 1]; // what the act is about
 };
 
+// How often an officer has signed.
+struct rate {
+    char officer[TEXT_NAME_MAX + 1]; // "": none
+    struct window window;
+};
+
 struct custody {
     struct custody_conf conf;
     pthread_mutex_t store;
     struct attachments attachments;                // behind store
     struct carried carrying[CUSTODY_CARRYING_MAX]; // as above
+    struct rate rates[CUSTODY_RATES_MAX];          // as above
+    unsigned signatures_an_hour;                   // 0: no limit
     pthread_mutex_t bindings;
     struct bound *bound;
     size_t bound_count;
@@ -83,6 +94,15 @@ enum err custody_propose(struct call *call);
 enum err custody_give_verdict(struct call *call, bool is_approval);
 // Under "store".
 enum err custody_lapse(struct custody *custody, struct detail *detail);
+
+// forget.c, under "store". In a transaction: ends a proposal that was never carried out; of its act
+// only digest and summary stay, in its result.
+enum err custody_end_and_forget(struct custody *custody, const struct proposal *proposal,
+                                enum store_proposal_state state, const char *why,
+                                struct detail *detail);
+// is_counted: one more proposal or verdict was recorded; else ERR_TEMP: the hour's are used up.
+enum err custody_check_rate(struct custody *custody, const char *officer, bool is_counted,
+                            struct detail *detail);
 
 // carry.c: carries a proposal out whose quorum is reached. Not under "store". ERR_TEMP, and it
 // waits: another one is at work in a token.

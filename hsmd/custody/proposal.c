@@ -4,6 +4,8 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include <jansson.h>
+
 #define STATEMENT_MAX (ACT_SIZE_MAX + 512)
 #define ROOM_MAX (STATEMENT_MAX + ((size_t)1 << 20)) // with a result
 
@@ -73,6 +75,26 @@ static enum err see_proposal(void *context, const struct store_proposal *row)
     return err;
 }
 
+// Of one whose act is kept no more, from its result.
+static bool get_digest(struct proposal *proposal)
+{
+    const struct store_proposal *row = &proposal->row;
+    struct buf digest;
+    if (row->state == PROPOSAL_PENDING || row->statement.act.len)
+        return statement_digest(&row->statement, proposal->digest) == ERR_OK;
+    json_t *result = row->result.len ? json_loadb((const char *)row->result.data, row->result.len,
+                                                  JSON_REJECT_DUPLICATES, NULL)
+                                     : NULL;
+    const char *hex = json_string_value(json_object_get(result, "digest"));
+    buf_init(&digest, STATEMENT_DIGEST_SIZE);
+    bool ok = hex && text_get_hex(hex, &digest) == ERR_OK && digest.len == STATEMENT_DIGEST_SIZE;
+    if (ok)
+        memcpy(proposal->digest, digest.data, STATEMENT_DIGEST_SIZE);
+    buf_clear(&digest);
+    json_decref(result);
+    return ok;
+}
+
 enum err proposal_load(struct store *store, uint64_t number, struct proposal *proposal,
                        struct detail *detail)
 {
@@ -84,7 +106,7 @@ enum err proposal_load(struct store *store, uint64_t number, struct proposal *pr
                        : ERR_OK;
     if (err == ERR_OK && !loading.is_found)
         err = err_set(detail, ERR_PERM, "there is no proposal %" PRIu64, number);
-    if (err == ERR_OK && statement_digest(&proposal->row.statement, proposal->digest) != ERR_OK)
+    if (err == ERR_OK && !get_digest(proposal))
         err = err_set(detail, ERR_PERM, "proposal %" PRIu64 " is damaged in the store", number);
     if (err != ERR_OK)
         proposal_clear(proposal);
@@ -166,10 +188,14 @@ enum err proposal_count(struct store *store, const struct proposal *proposal,
         officers_find(officers, proposal->row.statement.proposer);
     memset(tally, 0, sizeof *tally);
     buf_init(&counting.message, STATEMENT_MAX);
-    enum err err = statement_put(&proposal->row.statement, &counting.message);
+    // Of one that ended and whose act is kept no more, nobody can tell what its proposer signed.
+    bool is_kept = proposal->row.state == PROPOSAL_PENDING || proposal->row.statement.act.len;
+    enum err err = is_kept ? statement_put(&proposal->row.statement, &counting.message) : ERR_OK;
     if (err != ERR_OK)
         err = err_set(detail, err, "the proposal is damaged in the store");
     // What its proposer did not sign was changed in the store: nobody has agreed to that.
+    if (!is_kept)
+        proposer = NULL;
     bool is_genuine = !proposer || is_signed(&counting, proposer, proposal->row.signature);
     tally->is_altered = !is_genuine;
     if (err == ERR_OK && proposer && is_genuine)

@@ -25,7 +25,8 @@ struct proposal {
     uint8_t digest[STATEMENT_DIGEST_SIZE];
 };
 
-// ERR_PERM: there is no such proposal.
+// Of one that was taken back or lapsed act is empty; result has what is left of it. ERR_PERM: there
+// is no such proposal.
 enum err proposal_load(struct store *store, uint64_t number, struct proposal *proposal,
                        struct detail *detail);
 void proposal_clear(struct proposal *proposal);

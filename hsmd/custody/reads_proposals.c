@@ -27,17 +27,22 @@ static json_t *people(struct reading *reading, const struct officers *officers,
     return array;
 }
 
-static void put_act(struct reading *reading, json_t *item, const struct proposal *proposal)
+// result: where it is if the act is kept no more.
+static void put_act(struct reading *reading, json_t *item, const struct proposal *proposal,
+                    const json_t *result)
 {
     const struct statement *statement = &proposal->row.statement;
     struct act act = {0};
     struct buf summary;
+    const char *kind = json_string_value(json_object_get(result, "kind"));
+    const char *said = json_string_value(json_object_get(result, "summary"));
     buf_init(&summary, ACT_SUMMARY_MAX);
-    bool ok =
-        act_decode(statement->act, &act, NULL) == ERR_OK && act_summary(&act, &summary) == ERR_OK;
-    reads_put(reading, item, "kind", ok ? json_string(act_kind_name(act.kind)) : json_null());
-    reads_put(reading, item, "summary",
-              ok ? json_string(buf_text(&summary)) : json_string("cannot be read"));
+    if (act_decode(statement->act, &act, NULL) == ERR_OK && act_summary(&act, &summary) == ERR_OK) {
+        kind = act_kind_name(act.kind);
+        said = buf_text(&summary);
+    }
+    reads_put(reading, item, "kind", kind ? json_string(kind) : json_null());
+    reads_put(reading, item, "summary", json_string(said ? said : "cannot be read"));
     buf_clear(&summary);
 }
 
@@ -71,7 +76,7 @@ static json_t *make_item(struct reading *reading, const struct proposal *proposa
     reads_put(reading, item, "lapses", reads_stamp(row->lapses));
     reads_put(reading, item, "ended", row->ended[0] ? json_string(row->ended) : json_null());
     reads_put(reading, item, "replaced", json_boolean(row->statement.replaces != 0));
-    put_act(reading, item, proposal);
+    put_act(reading, item, proposal, result);
     put_statement(reading, item, proposal);
     reads_put(reading, item, "approvals", people(reading, officers, tally, true));
     reads_put(reading, item, "rejections", people(reading, officers, tally, false));
@@ -103,6 +108,16 @@ static enum err see_number(void *context, const struct store_proposal *proposal)
     return ERR_OK;
 }
 
+// What may be long is left out of lists, so that nobody can make them too long to be read; one is
+// asked for by its number.
+static void cut(json_t *item)
+{
+    json_t *result = json_object_get(item, "result");
+    (void)json_object_del(item, "act");
+    (void)json_object_del(result, "pem");
+    (void)json_object_del(result, "public_key_pem");
+}
+
 enum err reads_proposals(struct reading *reading)
 {
     struct custody *custody = reading->custody;
@@ -130,9 +145,8 @@ enum err reads_proposals(struct reading *reading)
     for (size_t i = first; i < listing.count && err == ERR_OK; i++) {
         json_t *item = NULL;
         err = load_item(reading, listing.numbers[i % LIST_MAX], &officers, &item);
-        // Acts may be long: of a list of all, one has to be asked for by its number.
-        if (err == ERR_OK && listing.is_all)
-            (void)json_object_del(item, "act");
+        if (err == ERR_OK && !is_number)
+            cut(item);
         if (err == ERR_OK)
             reads_add(reading, reading->top, item);
     }

@@ -18,8 +18,8 @@ struct custody_token_ops {
                          deadline_t deadline, struct buf *public_key, struct detail *detail);
     enum err (*import)(struct keystore *keystore, const char *token,
                        const struct token_key_wish *wish, enum wire_purpose purpose,
-                       const struct secret *pkcs8, deadline_t deadline, struct buf *public_key,
-                       struct detail *detail);
+                       const struct secret *pkcs8, deadline_t deadline, bool *is_wrapped,
+                       struct buf *public_key, struct detail *detail);
     enum err (*look)(struct keystore *keystore, const struct keystore_place *place,
                      enum wire_purpose purpose, deadline_t deadline, struct buf *public_key,
                      struct detail *detail);

@@ -82,15 +82,15 @@ enum err keystore_generate(struct keystore *keystore, const char *name,
 
 enum err keystore_import(struct keystore *keystore, const char *name,
                          const struct token_key_wish *wish, enum wire_purpose purpose,
-                         const struct secret *pkcs8, deadline_t deadline, struct buf *public_key,
-                         struct detail *detail)
+                         const struct secret *pkcs8, deadline_t deadline, bool *is_wrapped,
+                         struct buf *public_key, struct detail *detail)
 {
     struct keystore_token *token = NULL;
     struct token *opened = NULL;
     enum err err = enter(keystore, name, deadline, &token, &opened, detail);
     if (err != ERR_OK)
         return err;
-    err = token_key_import(opened, wish, pkcs8, deadline, NULL, detail);
+    err = token_key_import(opened, wish, pkcs8, deadline, is_wrapped, detail);
     if (err == ERR_OK)
         err = show_new(opened, wish, purpose, deadline, public_key, detail);
     return leave(token, err, detail);

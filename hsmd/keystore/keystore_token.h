@@ -62,14 +62,14 @@ enum err keystore_check_key(const struct token_key_info *info, enum wire_purpose
 // locked, or away. deadline as in token_admin.h.
 
 // Makes a key; its SubjectPublicKeyInfo is appended to public_key, after it was opened, checked and
-// proved. On failure there is no such key.
+// proved. On failure there is no such key. is_wrapped: as token_key_import's.
 enum err keystore_generate(struct keystore *keystore, const char *token,
                            const struct token_key_wish *wish, enum wire_purpose purpose,
                            deadline_t deadline, struct buf *public_key, struct detail *detail);
 enum err keystore_import(struct keystore *keystore, const char *token,
                          const struct token_key_wish *wish, enum wire_purpose purpose,
-                         const struct secret *pkcs8, deadline_t deadline, struct buf *public_key,
-                         struct detail *detail);
+                         const struct secret *pkcs8, deadline_t deadline, bool *is_wrapped,
+                         struct buf *public_key, struct detail *detail);
 // Opens and checks a key that is there already, and appends its SubjectPublicKeyInfo.
 enum err keystore_look(struct keystore *keystore, const struct keystore_place *place,
                        enum wire_purpose purpose, deadline_t deadline, struct buf *public_key,

@@ -193,7 +193,9 @@ static void say_granted(struct words *words, const struct act *act)
         words_say(words, "have everything decrypted that was encrypted for ");
         say_key(words, act->key);
     }
-    words_say(words, ", within the limits below, whenever the key is enabled.");
+    words_say(words, ", within the limits below, whenever the key is enabled. This takes the place "
+                     "of every grant it has for this key by then: what is not below it can do no "
+                     "longer.");
 }
 
 static void say_client_act(struct words *words, const struct act *act)

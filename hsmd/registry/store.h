@@ -170,6 +170,9 @@ enum err store_change_proposal(struct store *store, const struct store_proposal 
                                struct detail *detail);
 enum err store_end_proposal(struct store *store, uint64_t number, enum store_proposal_state state,
                             struct bytes result, struct detail *detail);
+// Drops the act of a proposal that has ended (its statement then has none). ERR_PERM: it is
+// pending.
+enum err store_forget_act(struct store *store, uint64_t number, struct detail *detail);
 // One an officer and proposal: a later one replaces the former.
 enum err store_put_verdict(struct store *store, const struct store_verdict *verdict,
                            struct detail *detail);

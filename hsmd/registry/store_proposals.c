@@ -191,6 +191,17 @@ enum err store_end_proposal(struct store *store, uint64_t number, enum store_pro
         VALUES(NUMBER(number), NUMBER(state), BYTES(result), TEXT(stamp)), NULL, detail);
 }
 
+enum err store_forget_act(struct store *store, uint64_t number, struct detail *detail)
+{
+    int changes = 0;
+    enum err err =
+        store_run(store, "UPDATE proposal SET act = x'' WHERE number = ?1 AND state <> ?2",
+                  VALUES(NUMBER(number), NUMBER(PROPOSAL_PENDING)), &changes, detail);
+    if (err == ERR_OK && !changes)
+        err = err_set(detail, ERR_PERM, "proposal %llu has not ended", (unsigned long long)number);
+    return err;
+}
+
 enum err store_each_verdict(struct store *store, uint64_t number, store_see_verdict see,
                             void *context, struct detail *detail)
 {

@@ -134,6 +134,9 @@ void queue_free(struct queue *queue)
     for (size_t i = 0; i < queue->job_count; i++) {
         struct job *job = &queue->jobs[i];
         zmq_msg_close(&job->route);
+        // What waited at the stop may have a PIN in it. An empty message may have no data.
+        if (zmq_msg_size(&job->frame))
+            explicit_bzero(zmq_msg_data(&job->frame), zmq_msg_size(&job->frame));
         zmq_msg_close(&job->frame);
         queue_wipe_reply(&job->reply);
         buf_clear(&job->reply);

@@ -100,6 +100,19 @@ void council_tokens_hang(struct council_tokens *tokens)
     pthread_mutex_unlock(&tokens->lock);
 }
 
+// As the tokens of pkcs11/ do.
+static enum err check_new(struct council_tokens *tokens, unsigned token,
+                          const struct token_key_wish *wish, struct detail *detail)
+{
+    for (size_t i = 0; i < COUNCIL_OBJECTS; i++) {
+        const struct council_object *object = &tokens->objects[i];
+        if (object->is_there && object->token == token &&
+            bytes_equal(wish->id, bytes_of(object->id, object->id_len)))
+            return err_set(detail, ERR_PERM, "a key with this id is there already");
+    }
+    return ERR_OK;
+}
+
 static enum err generate(struct keystore *keystore, const char *name,
                          const struct token_key_wish *wish, enum wire_purpose purpose,
                          deadline_t deadline, struct buf *public_key, struct detail *detail)
@@ -109,6 +122,8 @@ static enum err generate(struct keystore *keystore, const char *name,
     (void)deadline;
     enum err err = find_token(of(keystore), name, &token, detail);
     council_tokens_hang(of(keystore));
+    if (err == ERR_OK)
+        err = check_new(of(keystore), token, wish, detail);
     if (err != ERR_OK)
         return err;
     return add(of(keystore), token, wish,
@@ -118,16 +133,19 @@ static enum err generate(struct keystore *keystore, const char *name,
 
 static enum err import(struct keystore *keystore, const char *name,
                        const struct token_key_wish *wish, enum wire_purpose purpose,
-                       const struct secret *pkcs8, deadline_t deadline, struct buf *public_key,
-                       struct detail *detail)
+                       const struct secret *pkcs8, deadline_t deadline, bool *is_wrapped,
+                       struct buf *public_key, struct detail *detail)
 {
     unsigned token = 0;
     const uint8_t *at = pkcs8->data;
     (void)purpose;
     (void)deadline;
     enum err err = find_token(of(keystore), name, &token, detail);
+    if (err == ERR_OK)
+        err = check_new(of(keystore), token, wish, detail);
     if (err != ERR_OK)
         return err;
+    *is_wrapped = true;
     EVP_PKEY *pkey = d2i_AutoPrivateKey(NULL, &at, (long)pkcs8->len);
     if (!pkey)
         return err_set(detail, ERR_PERM, "no key");

@@ -238,6 +238,12 @@ static void test_imported(void **state)
     json_decref(body);
     if (council_approve(&council, COUNCIL_BOB, number) != ERR_OK)
         fail_msg("%s", council.detail.text);
+    char text[24];
+    snprintf(text, sizeof text, "%llu", (unsigned long long)number);
+    body = council_read(&council, COUNCIL_ALICE, READ_PROPOSALS, text);
+    assert_true(json_is_boolean(
+        json_object_get(json_object_get(json_array_get(body, 0), "result"), "wrapped")));
+    json_decref(body);
     assert_int_equal(objects("main"), 1);
     assert_int_equal(objects("spare"), 1);
     assert_signs("brought");

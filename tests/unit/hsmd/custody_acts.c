@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include <cmocka.h>
 
@@ -189,6 +190,17 @@ static struct bytes pkcs8_of(EVP_PKEY *pkey, uint8_t *room, size_t size)
     return bytes_of(room, (size_t)len);
 }
 
+static bool is_wrapped(uint64_t number)
+{
+    char text[24];
+    snprintf(text, sizeof text, "%llu", (unsigned long long)number);
+    json_t *read = council_read(&council, COUNCIL_ALICE, READ_PROPOSALS, text);
+    bool is_true = json_is_true(
+        json_object_get(json_object_get(json_array_get(read, 0), "result"), "wrapped"));
+    json_decref(read);
+    return is_true;
+}
+
 static void test_imported(void **state)
 {
     (void)state;
@@ -236,6 +248,8 @@ static void test_imported(void **state)
         council_propose_as(&council, COUNCIL_ALICE, COUNCIL_ALICE, &proposal, &number, &body));
     json_decref(body);
     assert_ok(council_approve(&council, COUNCIL_BOB, number));
+    assert_int_equal(council_lines(&council, "\"event\":\"begin\""), 3);
+    assert_true(is_wrapped(number));
     assert_non_null(look_up("brought"));
     assert_int_equal(council_objects(&council), 3); // with the one that was left
     EVP_PKEY_free(pkey);
@@ -292,6 +306,14 @@ static void test_certificates(void **state)
     json_decref(keys);
 }
 
+static size_t grant_count(void)
+{
+    json_t *clients = council_read(&council, COUNCIL_ALICE, READ_CLIENTS, "gw1");
+    size_t count = json_array_size(json_object_get(json_array_get(clients, 0), "grants"));
+    json_decref(clients);
+    return count;
+}
+
 static void test_grants(void **state)
 {
     (void)state;
@@ -344,6 +366,25 @@ static void test_grants(void **state)
     }
     assert_int_equal(limited, 1000);
     json_decref(usage);
+    // Another grant for that key takes its place, and any others that a migration brought.
+    const struct store_grant former = {.client = "gw1",
+                                       .key = "signing",
+                                       .operations = REGISTRY_SET(WIRE_SIGN),
+                                       .algorithms = REGISTRY_SET(WIRE_ECDSA)};
+    assert_ok(store_put_grant(council.store, &former, &council.detail));
+    grant.operations |= REGISTRY_SET(WIRE_UNWRAP);
+    do_ok(grant);
+    assert_int_equal(grant_count(), 1);
+    grant.operations = REGISTRY_SET(WIRE_SIGN);
+    grant.per_minute = 5;
+    do_ok(grant);
+    assert_int_equal(grant_count(), 1);
+    registry = live_take(council.live);
+    key = registry_key_by_name(registry, BYTES_LITERAL("signing"));
+    gw = registry_client_by_public_key(registry, KEY_1);
+    assert_int_equal(registry_authorise(registry, gw, key, WIRE_UNWRAP, WIRE_RSAES_OAEP),
+                     ERR_DENIED);
+    live_give(council.live, registry);
     do_ok(ungrant);
     do_refused(ungrant, ERR_PERM, "no grant");
     do_ok(grant);
@@ -403,6 +444,12 @@ static void test_locked(void **state)
     assert_refused(council_approve(&council, COUNCIL_BOB, numbers[1]), ERR_PERM,
                    "propose it again");
     assert_string_equal(council_state(&council, numbers[1]), "failed");
+    proposal.lapse = STATEMENT_LAPSE_ATTACHMENT_MAX + 1;
+    assert_refused(
+        council_propose_as(&council, COUNCIL_ALICE, COUNCIL_ALICE, &proposal, NULL, &body),
+        ERR_PERM, "waits in memory");
+    json_decref(body);
+    proposal.lapse = 0;
     proposal.attachment = NULL;
     assert_refused(
         council_propose_as(&council, COUNCIL_ALICE, COUNCIL_ALICE, &proposal, NULL, &body),
@@ -443,6 +490,97 @@ static void test_pinned(void **state)
     do_ok(key_act(ACT_KEY_DESTROY, "first"));
 }
 
+// Two names for one key, which only a migration can have brought.
+static void test_twins(void **state)
+{
+    (void)state;
+    do_ok(generate("first", WIRE_SMIME_SIGN));
+    struct store_key twin = {.name = "twin",
+                             .purpose = WIRE_GENERAL,
+                             .state = WIRE_ENABLED,
+                             .algorithms = REGISTRY_ALL,
+                             .places = {{.token = "main", .label = "first"}},
+                             .place_count = 1};
+    assert_ok(store_add_key(council.store, &twin, &council.detail));
+    council_restart(&council);
+    look_up("twin");
+    assert_int_equal(found.state, WIRE_ENABLED);
+    for (unsigned i = 0; i < 3; i++)
+        custody_tick(council.custody);
+    look_up("twin");
+    assert_int_equal(found.state, WIRE_DISABLED);
+    assert_int_equal(council_lines(&council, "disabled by hsmd itself"), 1);
+    assert_int_equal(council_lines(&council, "under the name \\\"first\\\""), 1);
+    // No more often than an officer enables it.
+    do_ok(key_act(ACT_KEY_ENABLE, "twin"));
+    custody_tick(council.custody);
+    custody_tick(council.custody);
+    assert_int_equal(council_lines(&council, "disabled by hsmd itself"), 2);
+}
+
+static size_t store_size(void)
+{
+    struct stat st;
+    assert_int_equal(stat(council.store_path, &st), 0);
+    return (size_t)st.st_size;
+}
+
+// What one officer alone can make hsmd keep is little, and the list of what waits can be read.
+static void test_piles(void **state)
+{
+    (void)state;
+    char domains[4000] = "";
+    size_t len = 0;
+    for (unsigned i = 0; len < 3900; i++)
+        len += (size_t)snprintf(domains + len, sizeof domains - len, "%sh%u.example.org",
+                                i ? "," : "", i);
+    const struct act request = {.kind = ACT_KEY_REQUEST,
+                                .name = BYTES_LITERAL("signing"),
+                                .common_name = BYTES_LITERAL("mail.example.org"),
+                                .domains = bytes_of(domains, len),
+                                .hash = HASH_SHA256};
+    uint64_t number = 0;
+    char text[24];
+    char digest[65];
+    do_ok(generate("signing", WIRE_SMIME_SIGN));
+    for (unsigned i = 0; i < CUSTODY_PENDING_MAX; i++)
+        assert_ok(council_propose(&council, COUNCIL_CAROL, &request, &number));
+    json_t *list = council_read(&council, COUNCIL_BOB, READ_PROPOSALS, "");
+    json_t *item = json_array_get(list, CUSTODY_PENDING_MAX - 1);
+    assert_null(json_object_get(item, "act"));
+    snprintf(digest, sizeof digest, "%s", json_string_value(json_object_get(item, "digest")));
+    json_decref(list);
+    snprintf(text, sizeof text, "%llu", (unsigned long long)number);
+    list = council_read(&council, COUNCIL_BOB, READ_PROPOSALS, text);
+    assert_true(json_is_string(json_object_get(json_array_get(list, 0), "act")));
+    json_decref(list);
+    assert_ok(council_reject(&council, COUNCIL_CAROL, number));
+    // Taken back: what it was can be told, the act is gone.
+    list = council_read(&council, COUNCIL_BOB, READ_PROPOSALS, text);
+    item = json_array_get(list, 0);
+    assert_string_equal(json_string_value(json_object_get(item, "state")), "rejected");
+    assert_string_equal(json_string_value(json_object_get(item, "kind")), "key-csr");
+    assert_non_null(strstr(json_string_value(json_object_get(item, "summary")), "signing"));
+    assert_string_equal(json_string_value(json_object_get(item, "digest")), digest);
+    assert_true(json_is_null(json_object_get(item, "act")));
+    json_decref(list);
+    size_t before = store_size();
+    for (unsigned i = 0; i < 40; i++) {
+        assert_ok(council_propose(&council, COUNCIL_CAROL, &request, &number));
+        assert_ok(council_reject(&council, COUNCIL_CAROL, number));
+    }
+    assert_true(store_size() < before + 40 * 2000); // of 4 KB each
+    // And only so often, of proposals and verdicts.
+    council.custody->signatures_an_hour = CUSTODY_PENDING_MAX + 1 + 2 * 40 + 2;
+    assert_ok(council_propose(&council, COUNCIL_CAROL, &request, &number));
+    assert_ok(council_reject(&council, COUNCIL_CAROL, number));
+    assert_refused(council_propose(&council, COUNCIL_CAROL, &request, NULL), ERR_TEMP,
+                   "times within an hour");
+    assert_refused(council_reject(&council, COUNCIL_CAROL, number - 50), ERR_TEMP,
+                   "within an hour");
+    assert_ok(council_propose(&council, COUNCIL_ALICE, &request, NULL));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -453,6 +591,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_grants, setup, teardown),
         cmocka_unit_test_setup_teardown(test_locked, setup, teardown),
         cmocka_unit_test_setup_teardown(test_objects, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_piles, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_twins, setup, teardown),
         cmocka_unit_test_setup_teardown(test_pinned, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

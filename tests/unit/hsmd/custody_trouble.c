@@ -261,6 +261,34 @@ static void test_full_log(void **state)
     assert_null(look_up("signing"));
 }
 
+// Killed after the token made the key, and before that was committed: the next try has the same
+// key.
+static void test_killed(void **state)
+{
+    (void)state;
+    struct act act = generate("signing", WIRE_SMIME_SIGN);
+    uint64_t number = 0;
+    json_t *read = NULL;
+    char before[65];
+    assert_ok(council_propose(&council, COUNCIL_ALICE, &act, &number));
+    assert_ok(council_approve(&council, COUNCIL_BOB, number));
+    read = council_read(&council, COUNCIL_ALICE, READ_KEYS, "signing");
+    snprintf(before, sizeof before, "%s",
+             json_string_value(json_object_get(json_array_get(read, 0), "public_key_sha256")));
+    json_decref(read);
+    council_tamper(&council, "UPDATE proposal SET state = 0, result = x'', ended = '';"
+                             "DELETE FROM place; DELETE FROM key");
+    council_restart(&council);
+    assert_null(look_up("signing"));
+    assert_int_equal(council_objects(&council), 1);
+    assert_ok(council_approve(&council, COUNCIL_BOB, number));
+    assert_int_equal(council_objects(&council), 1);
+    read = council_read(&council, COUNCIL_ALICE, READ_KEYS, "signing");
+    assert_string_equal(
+        json_string_value(json_object_get(json_array_get(read, 0), "public_key_sha256")), before);
+    json_decref(read);
+}
+
 // A PIN is tried once, whatever can be written down of it.
 static void test_pin_once(void **state)
 {
@@ -355,6 +383,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_hanging, setup, teardown),
         cmocka_unit_test_setup_teardown(test_meanwhile, setup, teardown),
         cmocka_unit_test_setup_teardown(test_full_log, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_killed, setup, teardown),
         cmocka_unit_test_setup_teardown(test_pin_once, setup, teardown),
         cmocka_unit_test_setup_teardown(test_memory, setup, teardown),
     };

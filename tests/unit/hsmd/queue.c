@@ -162,12 +162,36 @@ static void test_scout(void **state)
     assert_true(is_called());
 }
 
+static bool is_wiped;
+
+static void see_closed(void *data, void *hint)
+{
+    static const uint8_t zeros[4];
+    (void)hint;
+    is_wiped = memcmp(data, zeros, sizeof zeros) == 0;
+}
+
+// What waits at the stop may have a PIN in it.
+static void test_wiped(void **state)
+{
+    (void)state;
+    static char pin[] = "1234";
+    struct queue *other = NULL;
+    char peer[REGISTRY_PUBLIC_KEY_SIZE] = "a";
+    assert_int_equal(queue_new(1, 2, 1024, &other, NULL), ERR_OK);
+    struct job *job = queue_take(other, 1, peer);
+    assert_int_equal(zmq_msg_init_data(&job->frame, pin, 4, see_closed, NULL), 0);
+    queue_push(other, job, true);
+    queue_free(other);
+    assert_true(is_wiped);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         TEST(test_turns),    TEST(test_flood), TEST(test_shares_of_lanes),
-        TEST(test_withdraw), TEST(test_stop),  TEST(test_scout),
+        TEST(test_withdraw), TEST(test_stop),  TEST(test_scout), TEST(test_wiped),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
