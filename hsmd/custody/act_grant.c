@@ -211,6 +211,44 @@ static enum err check_officer_add(struct act_run *run)
     return check_key_is_free(run, key, run->act.public_key.data);
 }
 
+struct leaving {
+    struct act_run *run;
+    uint64_t numbers[CUSTODY_PENDING_MAX];
+    size_t count;
+};
+
+static enum err see_left(void *context, const struct store_proposal *proposal)
+{
+    struct leaving *leaving = context;
+    if (bytes_equal(proposal->statement.proposer, leaving->run->act.name) &&
+        leaving->count < CUSTODY_PENDING_MAX)
+        leaving->numbers[leaving->count++] = proposal->number;
+    return ERR_OK;
+}
+
+// What a former officer of that name has proposed counts no more as signed by this one: it ends.
+static enum err end_left(struct act_run *run)
+{
+    static const char why[] = "its proposer was removed, and is another officer now";
+    struct leaving leaving = {.run = run};
+    struct custody *custody = run->custody;
+    enum err err = store_each_proposal(store_of(run), 0, true, see_left, &leaving, run->detail);
+    for (size_t i = 0; i < leaving.count && err == ERR_OK; i++) {
+        struct proposal left = {0};
+        if (custody_is_carrying(custody, leaving.numbers[i], 0, NULL))
+            return err_set(run->detail, ERR_TEMP, "a proposal of that name is being carried out");
+        err = proposal_load(store_of(run), leaving.numbers[i], &left, run->detail);
+        if (err == ERR_OK)
+            err = custody_end_and_forget(custody, &left, PROPOSAL_REJECTED, why, run->detail);
+        if (err == ERR_OK)
+            err = custody_tell(custody, AUDIT_REJECT, NULL, leaving.numbers[i],
+                               left.row.statement.act, err_name(ERR_OK), why, run->detail);
+        proposal_clear(&left);
+        attachments_drop(&custody->attachments, leaving.numbers[i]);
+    }
+    return err;
+}
+
 static enum err change_officer_add(struct act_run *run)
 {
     struct store_officer officer = {.role = run->act.role};
@@ -220,7 +258,8 @@ static enum err change_officer_add(struct act_run *run)
     act_name(run->act.name, officer.name);
     get_curve_key(run, officer.curve_key);
     memcpy(officer.signing_key, run->act.public_key.data, sizeof officer.signing_key);
-    return store_add_officer(store_of(run), &officer, run->detail);
+    err = end_left(run);
+    return err != ERR_OK ? err : store_add_officer(store_of(run), &officer, run->detail);
 }
 
 static enum err check_officer_remove(struct act_run *run)

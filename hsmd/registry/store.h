@@ -159,6 +159,7 @@ enum err store_drop_grants(struct store *store, const char *client, const char *
                            struct detail *detail); // ERR_PERM: there are none
 enum err store_add_officer(struct store *store, const struct store_officer *officer,
                            struct detail *detail);
+// And what she has signed of proposals that are pending, lest it count when she comes back.
 enum err store_drop_officer(struct store *store, const char *name, struct detail *detail);
 
 // statement.instance is store_instance's. ERR_PERM: the nonce was seen before (ever).

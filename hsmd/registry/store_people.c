@@ -245,9 +245,17 @@ enum err store_add_officer(struct store *store, const struct store_officer *offi
 enum err store_drop_officer(struct store *store, const char *name, struct detail *detail)
 {
     int changes = 0;
-    enum err err = store_run(store, "DELETE FROM officer WHERE name = ?1", VALUES(TEXT(name)),
-                             &changes, detail);
+    enum err err = store_enter(store, detail);
+    if (err != ERR_OK)
+        return err;
+    err = store_run(store, "DELETE FROM officer WHERE name = ?1", VALUES(TEXT(name)), &changes,
+                    detail);
     if (err == ERR_OK && !changes)
         err = err_set(detail, ERR_PERM, "there is no officer \"%s\"", name);
-    return err;
+    if (err == ERR_OK)
+        err = store_run(store,
+                        "DELETE FROM verdict WHERE officer = ?1 AND number IN"
+                        " (SELECT number FROM proposal WHERE state = ?2)",
+                        VALUES(TEXT(name), NUMBER(PROPOSAL_PENDING)), NULL, detail);
+    return store_leave(store, err, detail);
 }

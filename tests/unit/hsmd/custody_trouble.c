@@ -209,6 +209,40 @@ static void test_meanwhile(void **state)
     assert_int_equal(budget_get_left(found.budget, clock_ms()).per_hour, 50);
 }
 
+static size_t bound_places;
+
+static enum err add_key_counted(struct keystore *keystore, const char *name,
+                                enum wire_purpose purpose, struct bytes public_key,
+                                const struct keystore_place *places, size_t count,
+                                struct keystore_key **key, struct detail *detail)
+{
+    bound_places = count;
+    return council_token_ops.add_key(keystore, name, purpose, public_key, places, count, key,
+                                     detail);
+}
+
+// Destroyed in one token, not in the other: the keystore knows of the other alone, at once.
+static void test_half_destroyed(void **state)
+{
+    (void)state;
+    struct act place = {.kind = ACT_KEY_PLACE,
+                        .name = BYTES_LITERAL("signing"),
+                        .tokens = BYTES_LITERAL("spare"),
+                        .label = BYTES_LITERAL("signing")};
+    struct act destroy = key_act(ACT_KEY_DESTROY, "signing");
+    do_ok(generate("signing", WIRE_SMIME_SIGN));
+    council.tokens.objects[5] = council.tokens.objects[0];
+    council.tokens.objects[5].token = 1;
+    do_ok(place);
+    slow_ops = council_token_ops;
+    slow_ops.add_key = add_key_counted;
+    council.custody->conf.tokens = &slow_ops;
+    council.tokens.is_stuck[1] = true;
+    assert_refused(council_do(&council, &destroy), ERR_TEMP, "still in token spare");
+    assert_int_equal(bound_places, 1);
+    council.tokens.objects[5].key = NULL; // it is the first one's
+}
+
 static void set_file_limit(rlim_t size)
 {
     struct rlimit limit;
@@ -382,6 +416,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_hanging, setup, teardown),
         cmocka_unit_test_setup_teardown(test_meanwhile, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_half_destroyed, setup, teardown),
         cmocka_unit_test_setup_teardown(test_full_log, setup, teardown),
         cmocka_unit_test_setup_teardown(test_killed, setup, teardown),
         cmocka_unit_test_setup_teardown(test_pin_once, setup, teardown),
