@@ -22,6 +22,7 @@
 #define STATEMENT_LAPSE_MIN 60           // seconds
 #define STATEMENT_LAPSE_MAX (30 * 86400) // seconds
 #define STATEMENT_LAPSE_DEFAULT (7 * 86400)
+#define STATEMENT_LAPSE_ATTACHMENT_MAX 3600 // of a proposal with a PIN or a private key
 
 struct statement {
     struct bytes instance; // STATEMENT_INSTANCE_SIZE
