@@ -14,6 +14,7 @@
 #include "hsmd/core_handler.h"
 #include "hsmd/custody/custody_handler.h"
 #include "hsmd/lineage.h"
+#include "hsmd/migrate.h"
 #include "hsmd/server/endpoint.h"
 #include "hsmd/keystore/keystore_token.h"
 #include "hsmd/watch/selftest.h"
@@ -173,7 +174,9 @@ static enum err open_store(struct daemon *daemon, struct detail *detail)
 {
     char path[PATH_MAX];
     enum err err = state_path(daemon->config, STORE_FILE, path, detail);
-    return err == ERR_OK ? store_open(path, &daemon->store, detail) : err;
+    if (err == ERR_OK)
+        err = store_open(path, &daemon->store, detail);
+    return err == ERR_OK ? migrate_check(daemon->config, daemon->store, detail) : err;
 }
 
 static enum err open_budgets(struct daemon *daemon, struct detail *detail)
