@@ -13,6 +13,8 @@
 #include "hsmd/base/log.h"
 #include "hsmd/core_handler.h"
 #include "hsmd/custody/custody_handler.h"
+#include "hsmd/lineage.h"
+#include "hsmd/migrate.h"
 #include "hsmd/server/endpoint.h"
 #include "hsmd/keystore/keystore_token.h"
 #include "hsmd/watch/selftest.h"
@@ -38,6 +40,7 @@ struct daemon {
     struct live *live;
     struct keystore *keystore;
     struct audit *audit;
+    struct lineage lineage;
     struct refusals *refusals;
     struct checkpointer *checkpointer;
     struct metrics *metrics;
@@ -171,7 +174,9 @@ static enum err open_store(struct daemon *daemon, struct detail *detail)
 {
     char path[PATH_MAX];
     enum err err = state_path(daemon->config, STORE_FILE, path, detail);
-    return err == ERR_OK ? store_open(path, &daemon->store, detail) : err;
+    if (err == ERR_OK)
+        err = store_open(path, &daemon->store, detail);
+    return err == ERR_OK ? migrate_check(daemon->config, daemon->store, detail) : err;
 }
 
 static enum err open_budgets(struct daemon *daemon, struct detail *detail)
@@ -192,7 +197,9 @@ static enum err open_audit(struct daemon *daemon, struct detail *detail)
     if (err == ERR_OK)
         err = audit_set_sync(daemon->audit, daemon->config->audit_sync, detail);
     if (err == ERR_OK)
-        err = audit_write(daemon->audit, &(struct audit_record){.event = AUDIT_START}, detail);
+        err = lineage_check(daemon->config, daemon->store, &daemon->lineage, detail);
+    if (err == ERR_OK)
+        err = lineage_tell_start(&daemon->lineage, daemon->store, daemon->audit, detail);
     return err == ERR_OK ? ERR_OK : err_prefix(detail, err, "audit log");
 }
 
@@ -222,6 +229,8 @@ static enum err open_custody(struct daemon *daemon, struct detail *detail)
                                       .metrics = daemon->metrics,
                                       .status = &daemon->status};
     enum err err = custody_new(&conf, &daemon->custody, detail);
+    if (err == ERR_OK)
+        err = lineage_remember(daemon->store, daemon->audit, detail);
     if (err == ERR_OK)
         err = ticker_start(CUSTODY_TICK_MS, tick_custody, daemon->custody, &daemon->custody_ticker,
                            detail);
@@ -255,6 +264,7 @@ static enum err make_core(struct daemon *daemon, struct detail *detail)
                                      .keystore = daemon->keystore,
                                      .budgets = daemon->budgets,
                                      .checkpointer = daemon->checkpointer,
+                                     .registry_problem = daemon->lineage.problem,
                                      .workers = SERVER_LIGHT_WORKERS,
                                      .started = time(NULL)};
     for (size_t i = 0; i < config->token_count; i++)
@@ -362,12 +372,13 @@ static enum err open_selftest(struct daemon *daemon, struct detail *detail)
     return err == ERR_OK ? ERR_OK : err_prefix(detail, err, "self-test");
 }
 
-// In this order: each needs those before it, and nothing is served before all is there.
+// In this order: each needs those before it, and nothing is served before all that is looked at by
+// who answers is there.
 static enum err start(struct daemon *daemon, struct detail *detail)
 {
     enum err (*const steps[])(struct daemon * daemon, struct detail * detail) = {
-        open_store,        open_budgets, open_audit,  open_metrics,  open_keystore, open_custody,
-        open_checkpointer, make_core,    open_server, open_officers, open_selftest, open_http,
+        open_store,        open_budgets, open_audit,    open_metrics, open_keystore, open_custody,
+        open_checkpointer, make_core,    open_selftest, open_server,  open_officers, open_http,
     };
     enum err err = config_check_former(daemon->config, detail);
     if (err == ERR_OK)

@@ -16,6 +16,7 @@
 #include "hsmd/base/log.h"
 #include "hsmd/base/secret.h"
 #include "hsmd/daemon.h"
+#include "hsmd/lineage.h"
 #include "hsmd/migrate.h"
 #include "hsmd/refusals.h"
 #include "hsmd/server/server_key.h"
@@ -25,6 +26,7 @@
 static const char usage[] = "usage: hsmd [-t] [-c FILE] [--ready-fd N]\n"
                             "       hsmd keygen PREFIX\n"
                             "       hsmd migrate [-c FILE] [--json]\n"
+                            "       hsmd found [-c FILE]\n"
                             "       hsmd --help | --version\n";
 
 struct options {
@@ -174,6 +176,20 @@ static int migrate_file(const struct options *options)
                          : complain(err, "nothing is changed", &detail, NULL);
 }
 
+static int found(const struct options *options)
+{
+    struct detail detail = {0};
+    unsigned officers = 0;
+    log_open("hsmd", LOG_SINK_STDERR, LOG_LEVEL_WARNING);
+    signal(SIGXFSZ, SIG_IGN); // a full disk, as above
+    enum err err = lineage_found(options->config, &officers, &detail);
+    if (err != ERR_OK)
+        return complain(err, "found", &detail, NULL);
+    printf("%u officers of %s are now in the registry; the audit log says so\n", officers,
+           options->config);
+    return EXIT_SUCCESS;
+}
+
 static bool parse_descriptor(const char *text, int *out)
 {
     char *end = NULL;
@@ -235,6 +251,9 @@ int main(int argc, char **argv)
         return generate(argv[optind + 1]);
     if (argc - optind == 1 && strcmp(argv[optind], "migrate") == 0 && !options.only_check)
         return migrate_file(&options);
+    if (argc - optind == 1 && strcmp(argv[optind], "found") == 0 && !options.only_check &&
+        !options.is_json)
+        return found(&options);
     if (argc != optind || options.is_json) {
         fputs(usage, stderr);
         return EX_USAGE;

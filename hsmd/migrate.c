@@ -31,7 +31,8 @@ struct move {
     const struct config *config;
     struct migration *migration;
     char temporary[PATH_MAX]; // the new file; "": not made yet
-    bool is_kept;             // the former one has its second name
+    bool is_again; // an hsmd migrate that was killed has written the new file, and not the registry
+    bool is_kept;  // the former one has its second name
     bool is_replaced;
 };
 
@@ -323,11 +324,14 @@ static enum err move_into(struct store *store, struct move *move, struct detail 
     enum err err = store_begin(store, detail);
     if (err == ERR_OK)
         err = check_empty(store, detail);
+    if (err == ERR_PERM && move->is_again)
+        err = err_set(detail, err, "%s: has no keys, clients or grants to bring",
+                      move->migration->file);
     if (err == ERR_OK)
         err = move_all(store, move, detail);
-    if (err == ERR_OK)
+    if (err == ERR_OK && !move->is_again)
         err = write_new_file(move, detail);
-    if (err == ERR_OK)
+    if (err == ERR_OK && !move->is_again)
         err = replace_file(move, detail);
     if (err == ERR_OK)
         err = store_commit(store, detail);
@@ -337,8 +341,16 @@ static enum err move_into(struct store *store, struct move *move, struct detail 
     return err;
 }
 
+// Killed before the new file took the name: the former one has two.
+static bool is_same_file(const char *a, const char *b)
+{
+    struct stat first, second;
+    return stat(a, &first) == 0 && stat(b, &second) == 0 && first.st_dev == second.st_dev &&
+           first.st_ino == second.st_ino;
+}
+
 // Where everything is. The file itself is replaced, not a link to it.
-static enum err find_files(const struct config *config, struct migration *migration,
+static enum err find_files(const struct config *config, struct migration *migration, bool *is_again,
                            struct detail *detail)
 {
     char real[PATH_MAX];
@@ -350,25 +362,25 @@ static enum err find_files(const struct config *config, struct migration *migrat
                          config->state_directory) >= sizeof migration->registry)
         return err_set(detail, ERR_PERM, "%s: its path, or state-directory, is too long", real);
     snprintf(migration->former, sizeof migration->former, "%s" FORMER_SUFFIX, migration->file);
-    if (access(migration->former, F_OK) == 0)
+    *is_again = !config->has_former && access(migration->former, F_OK) == 0;
+    if (is_same_file(migration->file, migration->former) && unlink(migration->former) != 0)
+        return err_errno(detail, ERR_PERM, "%s", migration->former);
+    if (!*is_again && access(migration->former, F_OK) == 0)
         return err_set(detail, ERR_PERM, "%s: is there already", migration->former);
     return ERR_OK;
 }
 
 static enum err migrate_config(const struct config *config, struct migration *migration,
-                               struct detail *detail)
+                               bool is_again, struct detail *detail)
 {
     struct store *store = NULL;
-    struct move move = {.config = config, .migration = migration};
+    struct move move = {.config = config, .migration = migration, .is_again = is_again};
     if (!config->has_former)
         return err_set(detail, ERR_PERM, "%s: has no keys, clients or grants to bring",
                        config->path);
-    enum err err = find_files(config, migration, detail);
-    if (err != ERR_OK)
-        return err;
     bool is_new_directory = mkdir(config->state_directory, 0700) == 0;
     bool is_new_store = access(migration->registry, F_OK) != 0;
-    err = state_directory_check(config->state_directory, detail);
+    enum err err = state_directory_check(config->state_directory, detail);
     if (err == ERR_OK)
         err = store_open(migration->registry, &store, detail);
     if (err == ERR_OK)
@@ -388,9 +400,32 @@ enum err migrate(const char *path, struct migration *out, struct detail *detail)
     enum err err = config_load(path, &config, detail);
     if (err != ERR_OK)
         return err;
-    err = migrate_config(config, &migration, detail);
+    bool is_again = false;
+    err = find_files(config, &migration, &is_again, detail);
+    if (err == ERR_OK && is_again) {
+        config_free(config);
+        config = NULL;
+        err = config_load(migration.former, &config, detail);
+    }
+    if (err == ERR_OK)
+        err = migrate_config(config, &migration, is_again, detail);
     config_free(config);
     if (err == ERR_OK)
         *out = migration;
     return err;
+}
+
+enum err migrate_check(const struct config *config, struct store *store, struct detail *detail)
+{
+    struct migration migration = {0};
+    struct detail ignored = {0};
+    bool is_again = false;
+    if (find_files(config, &migration, &is_again, &ignored) != ERR_OK || !is_again ||
+        check_empty(store, &ignored) != ERR_OK)
+        return ERR_OK;
+    return err_set(
+        detail, ERR_PERM,
+        "registry: it is empty, and %s is there: 'hsmd migrate' was killed before it had "
+        "ended. Give the command again: hsmd migrate -c %s",
+        migration.former, config->path);
 }

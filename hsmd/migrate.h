@@ -3,6 +3,8 @@
 #pragma once
 
 #include "hsmd/base/err.h"
+#include "hsmd/config.h"
+#include "hsmd/registry/store.h"
 #include "hsmd/base/text.h"
 
 struct migration {
@@ -17,4 +19,10 @@ struct migration {
 // comments, or both are as they were. ERR_PERM: there is nothing to bring, the registry has keys or
 // clients already, the file or a certificate is not well-formed, FILE.before-migration exists;
 // ERR_TEMP: hsmd is running, or the disk is full.
+// Killed half-way, it goes on where it was: then the former file is read and nothing but the
+// registry written.
 enum err migrate(const char *path, struct migration *migration, struct detail *detail);
+
+// Before hsmd serves: ERR_PERM if a migration was killed when the file was written anew and the
+// registry was not.
+enum err migrate_check(const struct config *config, struct store *store, struct detail *detail);

@@ -130,7 +130,10 @@ enum err call_number(const struct call *call, enum option_index index, uint64_t 
                      uint64_t *number, struct detail *detail);
 enum err call_fd(const struct call *call, enum option_index index, int *fd,
                  struct detail *detail); // -1: not given
-enum err call_lapse(const struct call *call, uint64_t *seconds, struct detail *detail);
+// How long others have to agree on an act of that kind, in seconds: an hour at most, and if nothing
+// is said, of acts with a PIN or a private key.
+enum err call_lapse(const struct call *call, enum act_kind kind, uint64_t *seconds,
+                    struct detail *detail);
 // The act of a command that has one: fills act from what the command line says, asks for what is
 // secret. tokens (or name, of unlock and lock) may be empty: the only token there is.
 enum err call_build(struct call *call, struct act *act, struct detail *detail);
@@ -174,12 +177,12 @@ enum err build_unlock(struct call *call, struct act *act, struct detail *detail)
 
 // Reads a proposal as READ_PROPOSALS has it, decodes its act and says whether its signature is
 // that of the proposer and its digest the one hsmd says. act and statement borrow from encoding and
-// from the JSON, act is only decoded if the result is ERR_OK or ERR_DENIED (the signature is not
-// good).
+// from the JSON, act is only decoded if is_readable; ERR_DENIED: the signature is not good.
 struct proposal {
     uint64_t number;
     struct buf act_bytes, nonce, signature, instance; // owned
     struct act act;
+    bool is_readable; // act is there
     struct statement statement;
     uint8_t digest[STATEMENT_DIGEST_SIZE];
 };
@@ -189,6 +192,9 @@ void proposal_clear(struct proposal *proposal);
 // The proposal of an answer: err is what session_ask said. An act that failed when it was carried
 // out is of the class of its failure and has the proposal all the same; that is ERR_OK here.
 enum err proposal_take(enum err err, const struct buf *body, json_t **item, struct detail *detail);
+// Appends the act in one sentence, cleaned, for the line before a question: what is above it may
+// have gone from the screen.
+enum err proposal_put_summary(const struct act *act, struct buf *out);
 // Tells what became of it: carried out, waiting for whom, failed; sets call->status.
 enum err proposal_tell(struct call *call, const json_t *item, struct detail *detail);
 

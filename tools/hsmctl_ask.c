@@ -205,6 +205,7 @@ static enum err ask_aloud(const char *text, const char *prompt, uint8_t *line, s
     if (err != ERR_OK)
         return err;
     err = show(terminal.fd, text, detail);
+    (void)tcflush(terminal.fd, TCIFLUSH); // typed ahead is no answer to what was not read yet
     if (err == ERR_OK)
         err = show(terminal.fd, prompt, detail);
     if (err == ERR_OK)

@@ -16,7 +16,8 @@
 enum err ask_secret(const char *prompt, int fd, struct secret *out, struct detail *detail);
 // The same, twice at the terminal. ERR_PERM: not the same.
 enum err ask_new_secret(const char *prompt, int fd, struct secret *out, struct detail *detail);
-// Shows text, asks and takes yes or no in full. Text must be fit for a terminal (print_clean).
+// Shows text, asks and takes yes or no in full. Text must be fit for a terminal (print_clean). What
+// was typed before the question is there is thrown away; so it is by ask_line.
 enum err ask_yes(const char *text, const char *question, bool *is_yes, struct detail *detail);
 // Shows text and takes one line. ERR_PERM: longer than the buffer's cap.
 enum err ask_line(const char *text, const char *prompt, struct buf *out, struct detail *detail);

@@ -10,8 +10,6 @@
 #include "tools/hsmctl_ask.h"
 #include "tools/hsmctl_certificate.h"
 
-#define DAYS_MAX 36500
-
 static struct bytes option_bytes(const struct call *call, enum option_index index)
 {
     return bytes_of_text(call->option[index] ? call->option[index] : "");
@@ -122,7 +120,7 @@ enum err build_subject(struct call *call, struct act *act, struct detail *detail
     act->any_name = call_has(call, OPTION_ANY_NAME);
     if (act->hash != HASH_SHA256 && act->hash != HASH_SHA384 && act->hash != HASH_SHA512)
         return err_set(detail, ERR_PERM, "--hash: not one of sha256, sha384, sha512");
-    enum err err = call_number(call, OPTION_DAYS, DAYS_MAX, &days, detail);
+    enum err err = call_number(call, OPTION_DAYS, ACT_DAYS_MAX, &days, detail);
     act->days = (unsigned)days;
     return err;
 }

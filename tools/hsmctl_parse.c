@@ -186,7 +186,9 @@ enum err call_fd(const struct call *call, enum option_index index, int *fd, stru
     return err;
 }
 
-enum err call_lapse(const struct call *call, uint64_t *seconds, struct detail *detail)
+// A PIN or a private key waits in hsmd's memory: not for days.
+enum err call_lapse(const struct call *call, enum act_kind kind, uint64_t *seconds,
+                    struct detail *detail)
 {
     static const struct {
         char letter;
@@ -195,7 +197,9 @@ enum err call_lapse(const struct call *call, uint64_t *seconds, struct detail *d
     const char *text = call->option[OPTION_LAPSE];
     char quoted[TEXT_QUOTED_SIZE];
     char *end = NULL;
-    *seconds = STATEMENT_LAPSE_DEFAULT;
+    const bool is_secret = act_attachment(kind) != ' ';
+    const uint64_t most = is_secret ? STATEMENT_LAPSE_ATTACHMENT_MAX : STATEMENT_LAPSE_MAX;
+    *seconds = is_secret ? STATEMENT_LAPSE_ATTACHMENT_MAX : STATEMENT_LAPSE_DEFAULT;
     if (!text)
         return ERR_OK;
     errno = 0;
@@ -205,9 +209,12 @@ enum err call_lapse(const struct call *call, uint64_t *seconds, struct detail *d
         if (*end != units[i].letter || (*end && end[1]))
             continue;
         *seconds = value * units[i].seconds;
-        if (*seconds >= STATEMENT_LAPSE_MIN && *seconds <= STATEMENT_LAPSE_MAX)
+        if (*seconds >= STATEMENT_LAPSE_MIN && *seconds <= most)
             return ERR_OK;
     }
-    return err_set(detail, ERR_PERM, "--lapse: \"%s\" is not from 1m to 30d (like 30m, 2h, 7d)",
+    return err_set(detail, ERR_PERM,
+                   is_secret ? "--lapse: \"%s\" is not from 1m to 1h: a PIN or a private key goes "
+                               "along, which hsmd keeps in memory no longer"
+                             : "--lapse: \"%s\" is not from 1m to 30d (like 30m, 2h, 7d)",
                    quote(text, quoted));
 }

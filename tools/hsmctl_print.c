@@ -183,8 +183,9 @@ enum err print_fields(FILE *out, const json_t *object, const struct column *colu
 
 enum err print_json(const json_t *json, struct detail *detail)
 {
-    if (!json || json_dumpf(json, stdout, JSON_INDENT(2) | JSON_ENCODE_ANY) != 0 ||
-        putchar('\n') == EOF)
+    // ASCII: what turns a terminal's writing around, or is C1, is escaped like the rest.
+    const size_t flags = JSON_INDENT(2) | JSON_ENCODE_ANY | JSON_ENSURE_ASCII;
+    if (!json || json_dumpf(json, stdout, flags) != 0 || putchar('\n') == EOF)
         return err_set(detail, ERR_TEMP, "cannot print");
     return ERR_OK;
 }

@@ -36,6 +36,19 @@ static enum err put_duration(struct buf *out, uint64_t seconds)
     return buf_printf(out, "%" PRIu64 " min", seconds / 60);
 }
 
+enum err proposal_put_summary(const struct act *act, struct buf *out)
+{
+    struct buf summary;
+    buf_init(&summary, ACT_SUMMARY_MAX);
+    enum err err = act_summary(act, &summary);
+    if (err == ERR_OK)
+        err = buf_put_text(out, "\nIn short: ");
+    if (err == ERR_OK)
+        err = print_clean(out, buf_bytes(&summary), false);
+    buf_clear(&summary);
+    return err == ERR_OK ? buf_put_text(out, "\n") : err;
+}
+
 static enum err put_question(const struct act *act, const struct statement *statement,
                              struct buf *out)
 {
@@ -50,7 +63,9 @@ static enum err put_question(const struct act *act, const struct statement *stat
         err = buf_put_text(out, "If other officers must agree, they have ");
     if (err == ERR_OK)
         err = put_duration(out, statement->lapse);
-    return err == ERR_OK ? buf_put_text(out, ".\n") : err;
+    if (err == ERR_OK)
+        err = buf_put_text(out, ".\n");
+    return err == ERR_OK ? proposal_put_summary(act, out) : err;
 }
 
 // --yes: shown all the same, but for programs.
@@ -112,7 +127,7 @@ static enum err propose(struct call *call, const struct act *act, struct bytes e
     json_t *item = NULL;
     struct statement statement = {.nonce = bytes_of(nonce, sizeof nonce), .act = encoding};
     buf_init(&body, MESSAGE_REPLY_MAX);
-    enum err err = call_lapse(call, &statement.lapse, detail);
+    enum err err = call_lapse(call, act->kind, &statement.lapse, detail);
     if (err == ERR_OK)
         err = call_number(call, OPTION_AMEND, INT64_MAX, &statement.replaces, detail);
     if (err == ERR_OK && RAND_bytes(nonce, sizeof nonce) != 1)
@@ -174,18 +189,6 @@ enum err proposal_take(enum err err, const struct buf *body, json_t **item, stru
     return err != ERR_OK ? err : err_set(detail, ERR_PERM, "hsmd's answer is no JSON");
 }
 
-// How many officers have signed it: its proposer, and those who approved it.
-static size_t signature_count(const json_t *item)
-{
-    const json_t *approval = NULL;
-    size_t i = 0, count = 1;
-    json_array_foreach(json_object_get(item, "approvals"), i, approval)
-    {
-        count += strcmp(text_of(approval, "officer"), text_of(item, "proposer")) != 0;
-    }
-    return count;
-}
-
 static enum err tell_result(struct call *call, FILE *out, const json_t *item, struct detail *detail)
 {
     static const struct column columns[] = {
@@ -201,6 +204,26 @@ static enum err tell_result(struct call *call, FILE *out, const json_t *item, st
     return err == ERR_OK && *pem ? output_write(call, bytes_of_text(pem), detail) : err;
 }
 
+static void tell_pending(const json_t *item)
+{
+    long long number = (long long)json_integer_value(json_object_get(item, "number"));
+    long long needed = (long long)json_integer_value(json_object_get(item, "needed"));
+    // Its proposer is among them, unless she is no officer any more.
+    long long left = needed - (long long)json_array_size(json_object_get(item, "approvals"));
+    if (left < 1) {
+        printf(
+            "Proposal %lld has all its signatures, but was not carried out. To try again, one of "
+            "its officers types:\n    hsmctl approve %lld\n",
+            number, number);
+        return;
+    }
+    printf("Proposal %lld waits for %lld more signature%s, until ", number, left,
+           left > 1 ? "s" : "");
+    print_text(stdout, text_of(item, "lapses"), false);
+    printf(".\n%s must type:\n    hsmctl approve %lld\n",
+           left > 1 ? "Other officers" : "Another officer", number);
+}
+
 static enum err tell_people(struct call *call, const json_t *item, struct detail *detail)
 {
     const char *state = text_of(item, "state");
@@ -213,15 +236,7 @@ static enum err tell_people(struct call *call, const json_t *item, struct detail
         return tell_result(call, out, item, detail);
     }
     if (strcmp(state, "pending") == 0) {
-        long long quorum =
-            (long long)json_integer_value(json_object_get(call->session.status, "quorum"));
-        long long left = quorum - (long long)signature_count(item);
-        printf("Proposal %lld waits for %lld more signature%s", number, left < 1 ? 1 : left,
-               left > 1 ? "s" : "");
-        printf(", until ");
-        print_text(stdout, text_of(item, "lapses"), false);
-        printf(".\n%s must type:\n    hsmctl approve %lld\n",
-               left > 1 ? "Other officers" : "Another officer", number);
+        tell_pending(item);
         return ERR_OK;
     }
     if (strcmp(state, "failed") == 0) {

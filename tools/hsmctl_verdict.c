@@ -106,6 +106,7 @@ enum err proposal_open(struct call *call, const json_t *item, struct proposal *p
         .act = buf_bytes(&proposal->act_bytes),
     };
     err = act_decode(proposal->statement.act, &proposal->act, detail);
+    proposal->is_readable = err == ERR_OK;
     if (err != ERR_OK)
         return err_prefix(detail, ERR_PERM, "proposal %" PRIu64 " cannot be read by this hsmctl",
                           proposal->number);
@@ -166,16 +167,32 @@ static enum err put_field(struct buf *out, const char *title, const json_t *item
     return err == ERR_OK ? buf_put_text(out, "\n") : err;
 }
 
-// Head and tail are hsmd's words, cleaned; between them is what we decoded.
-static enum err put_proposal(const json_t *item, const struct proposal *proposal, struct buf *out)
+static enum err put_act(const json_t *item, const struct proposal *proposal, struct buf *out)
 {
-    enum err err = buf_printf(out, "Proposal %" PRIu64 " of ", proposal->number);
+    if (proposal->is_readable)
+        return act_explain(&proposal->act, out);
+    enum err err = buf_put_text(out, "It cannot be read here. hsmd calls it: ");
+    return err == ERR_OK ? print_value(item, "summary", out) : err;
+}
+
+// Head and tail are hsmd's words, cleaned; between them is what we decoded. why: what is wrong with
+// it; "": nothing.
+static enum err put_proposal(const json_t *item, const struct proposal *proposal, const char *why,
+                             struct buf *out)
+{
+    enum err err = *why ? buf_put_text(out, "DO NOT TRUST THIS: ") : ERR_OK;
+    if (err == ERR_OK)
+        err = print_clean(out, bytes_of_text(why), false);
+    if (err == ERR_OK)
+        err = buf_put_text(out, *why ? "\n" : "");
+    if (err == ERR_OK)
+        err = buf_printf(out, "Proposal %" PRIu64 " of ", proposal->number);
     if (err == ERR_OK)
         err = print_value(item, "proposer", out);
     if (err == ERR_OK)
         err = buf_put_text(out, ":\n");
     if (err == ERR_OK)
-        err = act_explain(&proposal->act, out);
+        err = put_act(item, proposal, out);
     if (err == ERR_OK && out->data[out->len - 1] != '\n')
         err = buf_put_text(out, "\n");
     static const struct column columns[] = {
@@ -218,10 +235,10 @@ static enum err send_verdict(struct call *call, const struct proposal *proposal,
     return err;
 }
 
-static enum err check_verdict(const struct call *call, const json_t *item, bool is_approval,
-                              struct detail *detail)
+// Whether one's own counts again is for hsmd to say: it may have been agreed on and not written
+// down.
+static enum err check_verdict(const struct call *call, const json_t *item, struct detail *detail)
 {
-    const char *proposer = text_of(item, "proposer");
     char quoted[TEXT_QUOTED_SIZE];
     const char *state = text_of(item, "state");
     if (call->session.is_auditor)
@@ -230,21 +247,18 @@ static enum err check_verdict(const struct call *call, const json_t *item, bool 
     if (strcmp(state, "pending") != 0)
         return err_set(detail, ERR_PERM, "proposal %s does not wait any more: %s",
                        call->argument[0], text_quote(state, strlen(state), quoted, sizeof quoted));
-    if (is_approval && strcmp(proposer, call->session.name) == 0)
-        return err_set(detail, ERR_PERM,
-                       "proposal %s is your own and has your signature: another officer must "
-                       "approve it",
-                       call->argument[0]);
     return ERR_OK;
 }
 
 static enum err confirm(struct call *call, const json_t *item, const struct proposal *proposal,
-                        bool is_approval, struct detail *detail)
+                        bool is_approval, const char *why, struct detail *detail)
 {
     struct buf text;
     bool is_yes = call_has(call, OPTION_YES);
     buf_init(&text, QUESTION_MAX);
-    enum err err = put_proposal(item, proposal, &text);
+    enum err err = put_proposal(item, proposal, why, &text);
+    if (err == ERR_OK && proposal->is_readable)
+        err = proposal_put_summary(&proposal->act, &text);
     if (err != ERR_OK)
         err = err_set(detail, err, "cannot explain this proposal");
     else if (!is_yes)
@@ -257,22 +271,38 @@ static enum err confirm(struct call *call, const json_t *item, const struct prop
                                    : err_set(detail, ERR_DENIED, "not signed: nothing was done");
 }
 
+// What is not as it should be, or of a later version, can be rejected all the same: of the digest
+// that hsmd knows it by.
+static enum err take_digest(const json_t *item, struct proposal *proposal, struct detail *detail)
+{
+    struct buf said;
+    buf_init(&said, STATEMENT_DIGEST_SIZE);
+    bool ok =
+        text_get_hex(text_of(item, "digest"), &said) == ERR_OK && said.len == STATEMENT_DIGEST_SIZE;
+    if (ok)
+        memcpy(proposal->digest, said.data, STATEMENT_DIGEST_SIZE);
+    buf_clear(&said);
+    return ok ? ERR_OK
+              : err_set(detail, ERR_PERM, "proposal %" PRIu64 " came damaged", proposal->number);
+}
+
 static enum err decide(struct call *call, const json_t *item, bool is_approval, json_t **outcome,
                        struct detail *detail)
 {
     struct proposal proposal;
+    struct detail why = {0};
     struct buf body;
     buf_init(&body, MESSAGE_REPLY_MAX);
-    enum err err = proposal_open(call, item, &proposal, detail);
-    if (err == ERR_DENIED && !is_approval)
-        err = ERR_OK; // what is not as it should be can always be rejected
-    call->failure = err == ERR_OK ? call->failure : HSMCTL_EXIT_BAD;
-    if (err == ERR_OK) {
-        call->failure = HSMCTL_EXIT_BAD; // who is asked may say no
-        err = check_verdict(call, item, is_approval, detail);
-    }
+    call->failure = HSMCTL_EXIT_BAD; // who is asked may say no
+    enum err err = proposal_open(call, item, &proposal, &why);
+    if (!is_approval && (err == ERR_DENIED || err == ERR_PERM))
+        err = take_digest(item, &proposal, detail);
+    else if (err != ERR_OK)
+        *detail = why;
     if (err == ERR_OK)
-        err = confirm(call, item, &proposal, is_approval, detail);
+        err = check_verdict(call, item, detail);
+    if (err == ERR_OK)
+        err = confirm(call, item, &proposal, is_approval, why.text, detail);
     if (err == ERR_OK)
         err = proposal_take(send_verdict(call, &proposal, is_approval, &body, detail), &body,
                             outcome, detail);
@@ -330,12 +360,12 @@ static enum err show_one(struct call *call, struct detail *detail)
     }
     buf_init(&text, QUESTION_MAX);
     err = proposal_open(call, item, &proposal, detail);
-    if (err == ERR_OK)
-        err = put_proposal(item, &proposal, &text);
-    else
+    if (err != ERR_OK)
         call->failure = HSMCTL_EXIT_BAD;
-    if (err == ERR_OK)
+    if (put_proposal(item, &proposal, err == ERR_OK ? "" : detail->text, &text) == ERR_OK)
         print_text(stdout, buf_text(&text), true);
+    else if (err == ERR_OK)
+        err = err_set(detail, ERR_TEMP, "cannot explain this proposal");
     buf_clear(&text);
     proposal_clear(&proposal);
     json_decref(item);

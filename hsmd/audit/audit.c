@@ -42,6 +42,7 @@ struct audit {
     pthread_cond_t grown;   // for the one in audit_wait
     uint64_t awaited;       // the number it waits for
     bool is_woken;
+    struct audit_record rotation; // the first line of a rotated file
     enum audit_sync sync;
     pthread_t syncer;
     bool has_syncer, is_closing;
@@ -229,9 +230,17 @@ enum err audit_write(struct audit *audit, const struct audit_record *record, str
     *audit->last = &mine;
     audit->last = &mine.next;
     err = wait_written(audit, &mine, detail);
+    if (err == ERR_OK && record->proposal > audit->rotation.proposal)
+        audit->rotation.proposal = record->proposal;
     pthread_mutex_unlock(&audit->lock);
     buf_clear(&body);
     return err;
+}
+
+void audit_set_registry(struct audit *audit, struct bytes instance, uint64_t proposal)
+{
+    audit->rotation.instance = instance;
+    audit->rotation.proposal = proposal;
 }
 
 struct audit_link audit_head(struct audit *audit)
@@ -382,8 +391,11 @@ enum err audit_open(const char *path, struct audit **out, struct detail *detail)
     struct audit *audit = mem_calloc(1, sizeof *audit);
     if (!audit)
         return err_set(detail, ERR_TEMP, "out of memory");
-    *audit = (struct audit){
-        .path = mem_strdup(path), .last = &audit->first, .awaited = UINT64_MAX, .fd = -1};
+    *audit = (struct audit){.path = mem_strdup(path),
+                            .last = &audit->first,
+                            .awaited = UINT64_MAX,
+                            .fd = -1,
+                            .rotation = {.event = AUDIT_ROTATE}};
     init_locks(audit);
     buf_init(&audit->batch, BATCH_MAX);
     enum err err = audit->path ? audit_file_open(path, &audit->fd, &audit->size, detail)
@@ -461,7 +473,9 @@ enum err audit_reopen(struct audit *audit, struct detail *detail)
     if (err != ERR_OK)
         return err;
     buf_init(&body, AUDIT_LINE_MAX);
-    err = audit_line_body(&(struct audit_record){.event = AUDIT_ROTATE}, &body);
+    pthread_mutex_lock(&audit->lock);
+    err = audit_line_body(&audit->rotation, &body);
+    pthread_mutex_unlock(&audit->lock);
     if (err != ERR_OK) {
         close(fd);
         buf_clear(&body);

@@ -30,6 +30,7 @@
 // X(symbol, name, when)
 #define AUDIT_EVENTS(X)                                                                 \
     X(AUDIT_START, "start", "hsmd has checked everything and is serving")               \
+    X(AUDIT_FOUND, "found", "root has had officers taken from hsmd.conf anew")          \
     X(AUDIT_STOP, "stop", "hsmd has stopped serving")                                   \
     X(AUDIT_TORN, "torn", "the line before was torn")                                   \
     X(AUDIT_ROTATE, "rotate", "the log goes on in this file")                           \
@@ -63,6 +64,7 @@ enum audit_event {
     X(AUDIT_FIELD_EVENT, "event", AUDIT_KIND_TEXT, "what happened")                                \
     X(AUDIT_FIELD_CLIENT, "client", AUDIT_KIND_TEXT, "who asked")                                  \
     X(AUDIT_FIELD_OFFICER, "officer", AUDIT_KIND_TEXT, "which officer it was")                     \
+    X(AUDIT_FIELD_INSTANCE, "instance", AUDIT_KIND_HEX, "which registry it is")                    \
     X(AUDIT_FIELD_PROPOSAL, "proposal", AUDIT_KIND_NUMBER, "number of the proposal")               \
     X(AUDIT_FIELD_ACT, "act", AUDIT_KIND_TEXT, "kind of act")                                      \
     X(AUDIT_FIELD_WHAT, "what", AUDIT_KIND_TEXT, "what is to be done, in words")                   \
@@ -99,6 +101,7 @@ enum audit_field {
 };
 
 #define AUDIT_HASH_SIZE 32
+#define AUDIT_INSTANCE_SIZE 16 // STATEMENT_INSTANCE_SIZE
 
 // An end of the chain.
 struct audit_link {
@@ -138,9 +141,10 @@ struct audit_record {
     enum audit_event event;
     const char *client;
     const char *officer;
-    uint64_t proposal; // 0: none
-    const char *act;   // act_kind_name
-    const char *what;  // act_summary; cut to AUDIT_WHAT_MAX
+    struct bytes instance; // of the registry
+    uint64_t proposal;     // 0: none; of AUDIT_START: the registry's last one
+    const char *act;       // act_kind_name
+    const char *what;      // act_summary; cut to AUDIT_WHAT_MAX
     struct bytes act_sha256;
     const char *token;
     struct bytes key; // as the client called it
@@ -169,6 +173,10 @@ void audit_close(struct audit *audit); // syncs, unless off
 // AUDIT_SYNC_MS; if that fails nothing is written until it works again. ALWAYS: audit_write returns
 // when the line is on the disk; lines that come together share one fdatasync(2).
 enum err audit_set_sync(struct audit *audit, enum audit_sync sync, struct detail *detail);
+
+// Which registry hsmd runs with (borrowed), and the number of its last proposal, once, before
+// others use it: for the first line of each rotated file, so that every file knows (audit_trace.h).
+void audit_set_registry(struct audit *audit, struct bytes instance, uint64_t proposal);
 
 // Thread-safe. On ERR_OK the line is in the file. ERR_TEMP: it is not, and whatever it is about
 // must not happen or not be told. The first failure in a row, and the end of the row, are logged

@@ -154,6 +154,8 @@ enum err audit_line_signed(const struct audit_link *covered, const char *stamp, 
 static enum err put_act(const struct audit_record *record, struct buf *out)
 {
     enum err err = put_text(out, "officer", record->officer);
+    if (err == ERR_OK)
+        err = put_hex(out, "instance", record->instance);
     if (err == ERR_OK && record->proposal)
         err = buf_printf(out, "\"proposal\":%" PRIu64 ",", record->proposal);
     if (err == ERR_OK)

@@ -1,14 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 // The first officers. From then on officers are made by officers, and hsmd.conf is not asked again:
 // whoever can write it must not become one.
-#include "hsmd/custody/custody_internal.h"
+#include "hsmd/custody/founding.h"
 
 #include <stdio.h>
 #include <string.h>
 
 #include "hsmd/base/log.h"
+#include "hsmd/custody/custody_internal.h"
 
-static enum err add_officer(struct custody *custody, const struct config_officer *from,
+struct founding {
+    const struct config *config;
+    struct store *store;
+    struct audit *audit;
+};
+
+static enum err add_officer(const struct founding *founding, const struct config_officer *from,
                             struct detail *detail)
 {
     struct store_officer officer = {.role = from->role};
@@ -17,7 +24,7 @@ static enum err add_officer(struct custody *custody, const struct config_officer
     snprintf(officer.curve_key, sizeof officer.curve_key, "%s", from->curve_key);
     memcpy(officer.signing_key, from->signing_key, sizeof officer.signing_key);
     buf_init(&what, AUDIT_WHAT_MAX);
-    enum err err = store_add_officer(custody->conf.store, &officer, detail);
+    enum err err = store_add_officer(founding->store, &officer, detail);
     if (err == ERR_OK)
         err = buf_printf(&what, "first %s \"%s\" of the configuration, signing key ",
                          officer_role_name(officer.role), officer.name);
@@ -30,12 +37,12 @@ static enum err add_officer(struct custody *custody, const struct config_officer
         .result = err_name(ERR_OK),
     };
     if (err == ERR_OK)
-        err = audit_write(custody->conf.audit, &record, detail);
+        err = audit_write(founding->audit, &record, detail);
     buf_clear(&what);
     return err;
 }
 
-static enum err set_quorum(struct custody *custody, unsigned quorum, struct detail *detail)
+static enum err set_quorum(const struct founding *founding, unsigned quorum, struct detail *detail)
 {
     char what[64];
     snprintf(what, sizeof what, "first quorum of the configuration: %u", quorum);
@@ -45,13 +52,14 @@ static enum err set_quorum(struct custody *custody, unsigned quorum, struct deta
         .what = what,
         .result = err_name(ERR_OK),
     };
-    enum err err = store_set_quorum(custody->conf.store, quorum, detail);
-    return err == ERR_OK ? audit_write(custody->conf.audit, &record, detail) : err;
+    enum err err = store_set_quorum(founding->store, quorum, detail);
+    return err == ERR_OK ? audit_write(founding->audit, &record, detail) : err;
 }
 
-static enum err found(struct custody *custody, const struct officers *known, struct detail *detail)
+static enum err found(const struct founding *founding, const struct officers *known,
+                      struct detail *detail)
 {
-    const struct config *config = custody->conf.config;
+    const struct config *config = founding->config;
     size_t count = known->count ? 0 : config->officer_count;
     unsigned signers = known->signers;
     enum err err = ERR_OK;
@@ -62,14 +70,14 @@ static enum err found(struct custody *custody, const struct officers *known, str
                        "a quorum of %u, and only %u officers: nobody could ever agree",
                        config->quorum, signers);
     for (size_t i = 0; i < count && err == ERR_OK; i++)
-        err = add_officer(custody, &config->officers[i], detail);
-    return err == ERR_OK ? set_quorum(custody, config->quorum, detail) : err;
+        err = add_officer(founding, &config->officers[i], detail);
+    return err == ERR_OK ? set_quorum(founding, config->quorum, detail) : err;
 }
 
-enum err custody_found(struct custody *custody, struct detail *detail)
+enum err founding_do(const struct config *config, struct store *store, struct audit *audit,
+                     struct detail *detail)
 {
-    const struct config *config = custody->conf.config;
-    struct store *store = custody->conf.store;
+    const struct founding founding = {.config = config, .store = store, .audit = audit};
     struct officers known;
     enum err err = officers_load(store, &known, detail);
     if (err != ERR_OK || (known.count && known.quorum) || (!known.count && !config->officer_count))
@@ -78,7 +86,7 @@ enum err custody_found(struct custody *custody, struct detail *detail)
         return err_set(detail, ERR_PERM, "more than %d officers", CUSTODY_OFFICERS_MAX);
     err = store_begin(store, detail);
     if (err == ERR_OK)
-        err = found(custody, &known, detail);
+        err = found(&founding, &known, detail);
     if (err == ERR_OK)
         err = store_commit(store, detail);
     if (err != ERR_OK)
@@ -86,4 +94,10 @@ enum err custody_found(struct custody *custody, struct detail *detail)
     else
         log_notice("officers", "state", "taken from the configuration");
     return err;
+}
+
+enum err custody_found(struct custody *custody, struct detail *detail)
+{
+    const struct custody_conf *conf = &custody->conf;
+    return founding_do(conf->config, conf->store, conf->audit, detail);
 }

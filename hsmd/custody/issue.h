@@ -9,8 +9,6 @@
 #include "hsmd/officers/act.h"
 #include "pkcs11/token.h"
 
-#define ISSUE_DAYS_MAX 3650 // of a certificate for itself
-
 // Signs a digest, as token_sign does with a key that is somebody else's matter; of Ed25519 the
 // message itself is given. out:
 // TOKEN_SIGNATURE_MAX bytes.
@@ -27,7 +25,7 @@ struct issue_signer {
 // bounds of RFC 5280; country of two letters of ISO 3166; domains ("*." before one is fine, F15),
 // the domains of emails and a common name that is no address FQDN-shaped, or with any_name of
 // letters, digits and hyphens (the common name: of anything); emails well-formed and ASCII; hash
-// SHA-256, -384 or -512; days 1 to ISSUE_DAYS_MAX. ERR_PERM: the detail says which and what to do.
+// SHA-256, -384 or -512; days 1 to ACT_DAYS_MAX. ERR_PERM: the detail says which and what to do.
 // hsmctl asks it before it proposes, hsmd again.
 enum err issue_check(const struct act *act, struct detail *detail);
 

@@ -104,8 +104,8 @@ enum err issue_check(const struct act *act, struct detail *detail)
         return err;
     if (act->hash != HASH_SHA256 && act->hash != HASH_SHA384 && act->hash != HASH_SHA512)
         return err_set(detail, ERR_PERM, "hash: it must be sha256, sha384 or sha512");
-    if (act->kind == ACT_KEY_SELF_SIGN && (act->days < 1 || act->days > ISSUE_DAYS_MAX))
+    if (act->kind == ACT_KEY_SELF_SIGN && (act->days < 1 || act->days > ACT_DAYS_MAX))
         return err_set(detail, ERR_PERM, "days: the certificate must be valid for 1 to %u days",
-                       ISSUE_DAYS_MAX);
+                       ACT_DAYS_MAX);
     return ERR_OK;
 }

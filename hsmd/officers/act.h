@@ -19,6 +19,7 @@
 #define ACT_SIZE_MAX 49152          // bytes of an encoding
 #define ACT_TEXT_MAX 256            // bytes of a text
 #define ACT_LIST_MAX 4096           // bytes of a list: texts with commas between them
+#define ACT_DAYS_MAX 3650           // of a certificate that a key signs for itself
 #define ACT_ATTACHMENT_MAX 16384    // bytes of a PIN or a private key (PKCS#8) beside the act
 #define OFFICER_SIGNING_KEY_SIZE 32 // an Ed25519 public key
 

@@ -93,8 +93,7 @@ const struct act_field act_fields[] = {
     {"hash", ACT_FIELD_HASH, MEMBER(hash), 0, UINT_MAX, SIGNED, NULL},
     {"pss", ACT_FIELD_FLAG, MEMBER(pss), 0, 1, SIGNED, NULL},
     {"any-name", ACT_FIELD_FLAG, MEMBER(any_name), 0, 1, SIGNED | CERTIFIED, NULL},
-    {"days", ACT_FIELD_NUMBER, MEMBER(days), 1, ACT_SIGNED_CERTIFICATE_DAYS_MAX,
-     K(ACT_KEY_SELF_SIGN), NULL},
+    {"days", ACT_FIELD_NUMBER, MEMBER(days), 1, ACT_DAYS_MAX, K(ACT_KEY_SELF_SIGN), NULL},
 };
 
 const size_t act_fields_count = sizeof act_fields / sizeof *act_fields;

@@ -53,7 +53,6 @@ static inline const void *act_field_get(const struct act_field *field, const str
 // "key", "client", "officer" or "token": what an act's name is of. NULL: no name (quorum).
 const char *act_kind_subject(enum act_kind kind);
 
-#define ACT_SIGNED_CERTIFICATE_DAYS_MAX 36500
 #define ACT_QUORUM_MAX 99
 #define ACT_PLACES_MAX 8 // STORE_PLACES_MAX
 #define ACT_LABEL_MAX 128

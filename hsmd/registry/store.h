@@ -169,6 +169,8 @@ enum err store_add_proposal(struct store *store, const struct store_proposal *pr
 // drops all verdicts.
 enum err store_change_proposal(struct store *store, const struct store_proposal *proposal,
                                struct detail *detail);
+enum err store_last_proposal(struct store *store, uint64_t *number,
+                             struct detail *detail); // 0: none
 enum err store_end_proposal(struct store *store, uint64_t number, enum store_proposal_state state,
                             struct bytes result, struct detail *detail);
 // Drops the act of a proposal that has ended (its statement then has none). ERR_PERM: it is

@@ -202,6 +202,20 @@ enum err store_forget_act(struct store *store, uint64_t number, struct detail *d
     return err;
 }
 
+enum err store_last_proposal(struct store *store, uint64_t *number, struct detail *detail)
+{
+    sqlite3_stmt *statement = NULL;
+    bool is_row = false;
+    enum err err =
+        store_prepare(store, "SELECT coalesce(max(number), 0) FROM proposal WHERE ?1 IS NOT NULL",
+                      VALUES(NUMBER(0)), &statement, detail);
+    if (err == ERR_OK)
+        err = store_step(store, statement, &is_row, detail);
+    *number = is_row ? (uint64_t)sqlite3_column_int64(statement, 0) : 0;
+    sqlite3_finalize(statement);
+    return err;
+}
+
 enum err store_each_verdict(struct store *store, uint64_t number, store_see_verdict see,
                             void *context, struct detail *detail)
 {

@@ -125,6 +125,8 @@ enum status_state status_each_problem(const struct status *status, status_tell t
 {
     struct list list = {.tell = tell, .context = context};
     check_audit(status, &list);
+    if (status->registry_problem && status->registry_problem[0])
+        add(&list, "registry", "", status->registry_problem);
     bool is_locked = check_tokens(status, &list);
     check_keys(status, &list);
     if (status->selftest)

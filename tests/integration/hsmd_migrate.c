@@ -18,6 +18,7 @@
 
 #include "hsmd/base/file.h"
 #include "hsmd/config.h"
+#include "hsmd/migrate.h"
 #include "hsmd/registry/store.h"
 #include "tests/support/pki.h"
 
@@ -399,6 +400,39 @@ static void test_full(void **state)
         fail_msg("%s", buf_text(&said));
 }
 
+// Killed before COMMIT: hsmd says so, and the command can be given again.
+static void test_killed(void **state)
+{
+    (void)state;
+    if (run(NULL, 0) != 0)
+        fail_msg("%s", buf_text(&said));
+    assert_int_equal(unlink(in_dir("state/" STORE_FILE)), 0);
+    struct config *config = NULL;
+    struct store *store = open_store();
+    assert_int_equal(config_load(in_dir("hsmd.conf"), &config, &detail), ERR_OK);
+    assert_int_equal(migrate_check(config, store, &detail), ERR_PERM);
+    assert_non_null(strstr(detail.text, "hsmd migrate -c "));
+    store_close(store);
+    if (run(NULL, 0) != 0)
+        fail_msg("%s", buf_text(&said));
+    assert_non_null(strstr(buf_text(&said), "3 keys, 2 clients and 2 grants are now in "));
+    assert_file("hsmd.conf", rewritten);
+    assert_file("hsmd.conf.before-migration", good);
+    store = open_store();
+    assert_int_equal(migrate_check(config, store, &detail), ERR_OK);
+    store_close(store);
+    config_free(config);
+    // Killed before the new file had its name: one file of two names.
+    assert_int_equal(rename(in_dir("hsmd.conf.before-migration"), in_dir("hsmd.conf")), 0);
+    char first[200];
+    snprintf(first, sizeof first, "%s", in_dir("hsmd.conf"));
+    assert_int_equal(link(first, in_dir("hsmd.conf.before-migration")), 0);
+    assert_int_equal(unlink(in_dir("state/" STORE_FILE)), 0);
+    if (run(NULL, 0) != 0)
+        fail_msg("%s", buf_text(&said));
+    assert_file("hsmd.conf", rewritten);
+}
+
 // What is replaced is the file, not the link to it.
 static void test_link(void **state)
 {
@@ -426,6 +460,7 @@ int main(void)
         TEST(test_registry_in_use),
         TEST(test_full),
         TEST(test_link),
+        TEST(test_killed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

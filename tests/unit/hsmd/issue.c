@@ -337,14 +337,14 @@ static void test_certificate(void **state)
     struct buf der, another;
     buf_init(&der, 65536);
     buf_init(&another, 65536);
-    act.days = ISSUE_DAYS_MAX;
+    act.days = ACT_DAYS_MAX;
     assert_int_equal(issue_self_signed(&act, &signer, &der, digest, &len, NULL), ERR_OK);
     assert_int_equal(issue_self_signed(&act, &signer, &another, digest, &len, NULL), ERR_OK);
     X509 *one = read_certificate(&der);
     X509 *other = read_certificate(&another);
     assert_int_equal(X509_get_version(one), X509_VERSION_3);
     assert_around(X509_get0_notBefore(one), now - 24 * 3600);
-    assert_around(X509_get0_notAfter(one), now + ISSUE_DAYS_MAX * 24 * 3600L);
+    assert_around(X509_get0_notAfter(one), now + ACT_DAYS_MAX * 24 * 3600L);
     assert_int_equal(X509_check_ca(one), 0);
     assert_true(X509_get_extension_flags(one) & EXFLAG_BCONS);
     assert_int_equal(X509_check_purpose(one, X509_PURPOSE_SMIME_SIGN, 0), 1);

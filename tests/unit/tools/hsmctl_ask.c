@@ -69,6 +69,21 @@ static int asks_yes(void)
     return is_yes ? SAID_YES : SAID_NO;
 }
 
+// Not before SIGUSR1.
+static int asks_yes_late(void)
+{
+    int number = 0;
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGUSR1);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    int fd = open("/dev/tty", O_RDWR | O_CLOEXEC);
+    if (fd < 0 || write(fd, "Working.\n", 9) != 9 || sigwait(&set, &number) != 0)
+        return SAID_OTHER;
+    close(fd);
+    return asks_yes();
+}
+
 static int asks_line(void)
 {
     struct buf line;
@@ -232,11 +247,26 @@ static void test_yes(void **state)
         assert_true(has_echo(&terminal));
         type(&terminal, rows[i].first);
         if (rows[i].second) {
-            await(&terminal, "Please say yes or no.");
+            await(&terminal, "Please say yes or no.\r\nSign this? [yes/no] ");
             type(&terminal, rows[i].second);
         }
         assert_said(&terminal, rows[i].said);
     }
+}
+
+// "yes" that was typed before the question came is no answer to it.
+static void test_typed_ahead(void **state)
+{
+    (void)state;
+    struct terminal terminal;
+    open_terminal(&terminal, asks_yes_late);
+    await(&terminal, "Working.");
+    type(&terminal, "yes\n");
+    await(&terminal, "yes\r\n"); // the echo: the terminal has it
+    assert_int_equal(kill(terminal.child, SIGUSR1), 0);
+    await(&terminal, "Sign this? [yes/no] ");
+    type(&terminal, "no\n");
+    assert_said(&terminal, SAID_NO);
 }
 
 static void test_line(void **state)
@@ -286,10 +316,10 @@ static void test_descriptor(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_secret),     cmocka_unit_test(test_signals),
-        cmocka_unit_test(test_stop),       cmocka_unit_test(test_new_secret),
-        cmocka_unit_test(test_yes),        cmocka_unit_test(test_line),
-        cmocka_unit_test(test_descriptor),
+        cmocka_unit_test(test_secret), cmocka_unit_test(test_signals),
+        cmocka_unit_test(test_stop),   cmocka_unit_test(test_new_secret),
+        cmocka_unit_test(test_yes),    cmocka_unit_test(test_typed_ahead),
+        cmocka_unit_test(test_line),   cmocka_unit_test(test_descriptor),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -134,9 +134,10 @@ static void test_quorum(void **state)
     expect(&o, 0, o.out, "Proposal 7 waits for 1 more signature, until 2026-11-29T01:00:00.000Z");
     expect(&o, 0, o.out, "hsmctl approve 7");
     expect(&o, 0, o.err, "mail.a.example"); // it was explained
+    expect(&o, 0, o.err, "\nIn short: ");
     assert_int_equal(peer_signatures(&peer), 1);
     run(0, "approve 7 --yes", &o);
-    expect(&o, 1, o.err, "is your own");
+    expect(&o, 1, o.err, "you have approved proposal 7 already"); // hsmd's words
     run(2, "approve 7 --yes", &o);
     expect(&o, 1, o.err, "dave is an auditor");
     run(2, "key enable a --yes", &o);
@@ -223,6 +224,39 @@ static void test_reads(void **state)
     peer_stop(&peer);
 }
 
+// Agreed on, but hsmd could not write it down: it offers its proposer to say so again.
+static void test_again(void **state)
+{
+    (void)state;
+    struct outcome o;
+    start(PEER_ENOUGH);
+    run(0, "key enable signing --yes", &o);
+    expect(&o, 0, o.out, "has all its signatures, but was not carried out");
+    run(0, "approve 7 --yes", &o);
+    expect(&o, 0, o.err, "Done: proposal 7");
+    assert_int_equal(peer_signatures(&peer), 2);
+    peer_stop(&peer);
+}
+
+// An act that this hsmctl is too old for can be looked at as far as hsmd tells it, and rejected.
+static void test_later_act(void **state)
+{
+    (void)state;
+    struct outcome o;
+    start(PEER_LATER_ACT);
+    run(0, "key enable signing --yes", &o);
+    run(1, "approve 7 --yes", &o);
+    expect(&o, 1, o.err, "cannot be read by this hsmctl");
+    run(1, "proposals 7", &o);
+    expect(&o, 1, o.err, "cannot be read by this hsmctl");
+    expect(&o, 1, o.out, "hsmd calls it: a summary");
+    assert_int_equal(peer_signatures(&peer), 1);
+    run(1, "reject 7 --yes", &o);
+    assert_int_equal(o.status, 0);
+    assert_int_equal(peer_signatures(&peer), 2);
+    peer_stop(&peer);
+}
+
 // What is shown is what was signed, or nothing is signed.
 static void test_tampered(void **state)
 {
@@ -245,6 +279,11 @@ static void test_tampered(void **state)
         assert_int_equal(peer_signatures(&peer), 1);
         run(1, "proposals 7", &o);
         expect(&o, 1, o.err, rows[i].text);
+        if (rows[i].mode == PEER_OTHER_SIGNATURE) {
+            run(1, "reject 7 --yes", &o);
+            expect(&o, 0, o.err, rows[i].text); // she is told why
+            assert_int_equal(peer_signatures(&peer), 2);
+        }
         peer_stop(&peer);
     }
 }
@@ -384,6 +423,7 @@ int main(void)
         cmocka_unit_test(test_reads),     cmocka_unit_test(test_tampered),
         cmocka_unit_test(test_failed),    cmocka_unit_test(test_troubles),
         cmocka_unit_test(test_untrusted), cmocka_unit_test(test_keygen),
+        cmocka_unit_test(test_again),     cmocka_unit_test(test_later_act),
     };
     signal(SIGPIPE, SIG_IGN);
     return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -289,27 +289,34 @@ static void test_lapse(void **state)
     static const struct {
         const char *text;
         uint64_t seconds; // 0: wrong
+        enum act_kind kind;
     } rows[] = {
-        {NULL, STATEMENT_LAPSE_DEFAULT},
-        {"60", 60},
-        {"90s", 90},
-        {"30m", 1800},
-        {"2h", 7200},
-        {"7d", 7 * 86400},
-        {"59", 0},
-        {"31d", 0},
-        {"-1h", 0},
-        {"2hh", 0},
-        {"2w", 0},
-        {"", 0},
-        {"99999999999999999999d", 0},
-        {"h", 0},
+        {NULL, 3600, ACT_UNLOCK},
+        {NULL, 3600, ACT_KEY_IMPORT},
+        {"10m", 600, ACT_UNLOCK},
+        {"1h", 3600, ACT_KEY_IMPORT},
+        {"3601s", 0, ACT_KEY_IMPORT},
+        {"7d", 0, ACT_UNLOCK},
+        {NULL, STATEMENT_LAPSE_DEFAULT, ACT_LOCK},
+        {"60", 60, ACT_LOCK},
+        {"90s", 90, ACT_LOCK},
+        {"30m", 1800, ACT_LOCK},
+        {"2h", 7200, ACT_LOCK},
+        {"7d", 7 * 86400, ACT_LOCK},
+        {"59", 0, ACT_LOCK},
+        {"31d", 0, ACT_LOCK},
+        {"-1h", 0, ACT_LOCK},
+        {"2hh", 0, ACT_LOCK},
+        {"2w", 0, ACT_LOCK},
+        {"", 0, ACT_LOCK},
+        {"99999999999999999999d", 0, ACT_LOCK},
+        {"h", 0, ACT_LOCK},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct call call = {.option[OPTION_LAPSE] = rows[i].text};
         struct detail detail = {0};
         uint64_t seconds = 0;
-        enum err err = call_lapse(&call, &seconds, &detail);
+        enum err err = call_lapse(&call, rows[i].kind, &seconds, &detail);
         if ((err == ERR_OK) != (rows[i].seconds != 0) || (!err && seconds != rows[i].seconds))
             fail_msg("%s: %s", rows[i].text ? rows[i].text : "none", detail.text);
     }

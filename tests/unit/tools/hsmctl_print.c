@@ -85,6 +85,30 @@ static void test_table(void **state)
     json_decref(json);
 }
 
+// A label from a token, or a reason, does nothing to a terminal in JSON either.
+static void test_json(void **state)
+{
+    (void)state;
+    char text[200] = "";
+    FILE *file = tmpfile();
+    json_t *json = json_pack("{s:s}", "label", "\xc2\x9b\xe2\x80\xaeM\xc3\xbc\033");
+    assert_non_null(file);
+    assert_non_null(json);
+    fflush(stdout);
+    int kept = dup(STDOUT_FILENO);
+    assert_true(kept >= 0 && dup2(fileno(file), STDOUT_FILENO) >= 0);
+    enum err err = print_json(json, NULL);
+    fflush(stdout);
+    assert_true(dup2(kept, STDOUT_FILENO) >= 0);
+    close(kept);
+    rewind(file);
+    assert_true(fread(text, 1, sizeof text - 1, file) > 0);
+    assert_int_equal(err, ERR_OK);
+    assert_string_equal(text, "{\n  \"label\": \"\\u009B\\u202EM\\u00FC\\u001B\"\n}\n");
+    fclose(file);
+    json_decref(json);
+}
+
 static void test_conf(void **state)
 {
     (void)state;
@@ -136,6 +160,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_clean),
         cmocka_unit_test(test_table),
+        cmocka_unit_test(test_json),
         cmocka_unit_test(test_conf),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

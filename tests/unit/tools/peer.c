@@ -11,6 +11,7 @@
 #include <zmq.h>
 
 #define INSTANCE "0123456789abcdef"
+#define LATER_ACT BYTES_LITERAL("\x92\xcd\x7f\xff\x80") // of a kind that is not known yet
 #define PIECE 10 // bytes of the log in one answer; a line is never longer
 
 struct peer_state {
@@ -88,6 +89,10 @@ static json_t *proposal_json(const struct peer *peer)
         statement.act = buf_bytes(&other);
     }
     must(statement_digest(&statement, digest) == ERR_OK, "digest");
+    if (peer->mode == PEER_LATER_ACT) {
+        statement.act = LATER_ACT;
+        must(statement_digest(&statement, digest) == ERR_OK, "digest");
+    }
     if (peer->mode == PEER_OTHER_DIGEST)
         digest[0] ^= 1;
     EVP_EncodeBlock((unsigned char *)base64, statement.act.data, (int)statement.act.len);
@@ -98,8 +103,8 @@ static json_t *proposal_json(const struct peer *peer)
     else if (state->is_done)
         result = json_pack("{s:s}", "pem", "-----BEGIN THING-----\n");
     json_t *json = json_pack(
-        "{s:i, s:s, s:s, s:s, s:s, s:s, s:o, s:i, s:I, s:o, s:o, s:s, s:[], s:i, s:o}", "number", 7,
-        "state",
+        "{s:i, s:s, s:s, s:s, s:s, s:s, s:o, s:i, s:I, s:o, s:o, s:s, s:[{s:s}], s:i, s:o}",
+        "number", 7, "state",
         !state->is_done              ? "pending"
         : peer->mode == PEER_FAILING ? "failed"
                                      : "done",
@@ -107,7 +112,8 @@ static json_t *proposal_json(const struct peer *peer)
         "lapses", "2026-11-29T01:00:00.000Z", "act", base64, "nonce",
         hex(state->nonce, sizeof state->nonce), "replaces", 0, "lapse", (json_int_t)state->lapse,
         "signature", hex(signature, sizeof state->signature), "digest", hex(digest, sizeof digest),
-        "summary", "a summary", "approvals", "needed", 2, "result", result);
+        "summary", "a summary", "approvals", "officer", peer->officers[state->proposer].name,
+        "needed", peer->mode == PEER_ENOUGH ? 1 : 2, "result", result);
     if (peer->mode == PEER_OTHER_SIGNATURE)
         json_object_set_new(json, "signature", hex((uint8_t[64]){1}, 64));
     buf_clear(&other);
@@ -190,6 +196,8 @@ static bool decide(struct peer *peer, const struct message_request *request)
     struct buf message;
     struct statement statement = statement_of(peer);
     uint8_t digest[STATEMENT_DIGEST_SIZE];
+    if (peer->mode == PEER_LATER_ACT)
+        statement.act = LATER_ACT;
     must(statement_digest(&statement, digest) == ERR_OK, "digest");
     buf_init(&message, ACT_SIZE_MAX + 512);
     must(statement_put_verdict(request->operation == MESSAGE_APPROVE, BYTES_LITERAL(INSTANCE), 7,
@@ -221,6 +229,10 @@ static void answer(struct peer *peer, struct bytes frame, struct buf *out)
         must(buf_put(&body, log.data + offset, len) == ERR_OK, "room");
     } else if (request.operation == MESSAGE_READ) {
         put_json(read_json(peer, request.read.what), &body);
+    } else if (request.operation == MESSAGE_APPROVE && peer->mode != PEER_ENOUGH &&
+               peer->self == peer->state->proposer) {
+        reply.class = ERR_PERM;
+        reply.detail = BYTES_LITERAL("you have approved proposal 7 already");
     } else if (request.operation == MESSAGE_PROPOSE ? propose(peer, &request)
                                                     : decide(peer, &request)) {
         put_json(proposal_json(peer), &body);

@@ -24,6 +24,8 @@ enum peer_mode {
     PEER_OTHER_ACT,       // another act than was signed, with the digest of that one
     PEER_OTHER_DIGEST,    // a wrong digest
     PEER_OTHER_SIGNATURE, // a signature that is not the proposer's
+    PEER_LATER_ACT,       // an act of a kind that nobody here knows
+    PEER_ENOUGH,          // one signature is enough, and yet the first one waits
     PEER_FAILING,         // what is agreed on fails
 };
 

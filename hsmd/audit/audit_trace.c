@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "hsmd/audit/audit_trace.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "hsmd/audit/audit_parse.h"
+#include "hsmd/base/alloc.h"
+
+#define CHUNK ((size_t)256 * 1024) // many lines
+#define HEAD 96                    // seq, time and event are in so many bytes of a line
+
+// Most lines are uses of keys, which say nothing of the registry.
+static bool is_use(struct bytes line)
+{
+    static const char use[] = "\"event\":\"use\"";
+    return memmem(line.data, line.len < HEAD ? line.len : HEAD, use, sizeof use - 1) != NULL;
+}
+
+static void take_instance(struct bytes field, struct audit_trace *trace)
+{
+    struct buf instance;
+    buf_init(&instance, AUDIT_INSTANCE_SIZE);
+    trace->has_instance =
+        audit_field_hex(field, &instance) == ERR_OK && instance.len == AUDIT_INSTANCE_SIZE;
+    if (trace->has_instance)
+        memcpy(trace->instance, instance.data, AUDIT_INSTANCE_SIZE);
+    buf_clear(&instance);
+}
+
+static void see_line(struct bytes line, struct audit_trace *trace)
+{
+    struct audit_line parsed;
+    if (!line.len || is_use(line) || audit_parse(line, &parsed, NULL) != ERR_OK)
+        return;
+    struct bytes number = parsed.fields[AUDIT_FIELD_PROPOSAL];
+    struct bytes instance = parsed.fields[AUDIT_FIELD_INSTANCE];
+    if (number.data && audit_field_number(number) > trace->proposal)
+        trace->proposal = audit_field_number(number);
+    trace->has_acts = trace->has_acts || parsed.event == AUDIT_ACT || parsed.event == AUDIT_PROPOSE;
+    if (instance.data)
+        take_instance(instance, trace);
+}
+
+// Whole lines, the last one first.
+static void see_lines(struct bytes text, struct audit_trace *trace)
+{
+    while (text.len && !trace->has_instance) {
+        const uint8_t *end = memrchr(text.data, '\n', text.len);
+        size_t start = end ? (size_t)(end - text.data) + 1 : 0;
+        see_line(bytes_of(text.data + start, text.len - start), trace);
+        text.len = end ? start - 1 : 0;
+    }
+}
+
+static enum err read_back(int fd, const char *path, uint8_t *chunk, struct audit_trace *trace,
+                          struct detail *detail)
+{
+    struct stat st;
+    if (fstat(fd, &st) != 0)
+        return err_errno(detail, ERR_TEMP, "%s", path);
+    for (off_t end = st.st_size; end > 0 && !trace->has_instance;) {
+        size_t len = (uint64_t)end < CHUNK ? (size_t)end : CHUNK;
+        off_t start = end - (off_t)len;
+        ssize_t n = pread(fd, chunk, len, start);
+        if (n < 0 || (size_t)n != len)
+            return err_errno(detail, ERR_TEMP, "%s", path);
+        // A line that begins before the chunk is left to the next one.
+        const uint8_t *first = start ? memchr(chunk, '\n', len) : NULL;
+        size_t skip = first ? (size_t)(first - chunk) + 1 : 0;
+        see_lines(bytes_of(chunk + skip, len - skip), trace);
+        end = skip && skip < len ? start + (off_t)skip : start;
+    }
+    return ERR_OK;
+}
+
+enum err audit_trace_read(const char *path, struct audit_trace *trace, struct detail *detail)
+{
+    *trace = (struct audit_trace){0};
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0)
+        return errno == ENOENT ? ERR_OK : err_errno(detail, ERR_PERM, "%s", path);
+    uint8_t *chunk = mem_calloc(1, CHUNK);
+    enum err err = chunk ? read_back(fd, path, chunk, trace, detail)
+                         : err_set(detail, ERR_TEMP, "out of memory");
+    mem_free(chunk);
+    close(fd);
+    return err;
+}

@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the audit log knows of the registry that hsmd ran with last: whose it was, and how far it
+// had come. A registry that was removed, or put back from a copy, does not know that itself.
+#pragma once
+
+#include "hsmd/audit/audit.h"
+
+struct audit_trace {
+    bool has_instance; // a line of start, rotate or found says which registry it was
+    uint8_t instance[AUDIT_INSTANCE_SIZE];
+    bool has_acts;     // after that line, or in the whole file if there is none: acts of officers
+    uint64_t proposal; // the greatest number of a proposal there; 0: none
+};
+
+// Reads the log from its end back to that line. No file, or an empty one: nothing is known. Lines
+// that are no lines of ours are passed over (hsmctl audit verify is who finds them). ERR_PERM,
+// ERR_TEMP: it cannot be read.
+enum err audit_trace_read(const char *path, struct audit_trace *trace, struct detail *detail);

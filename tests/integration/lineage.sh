@@ -1,0 +1,61 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# The real hsmd, and a registry that is removed, or put back from a copy.
+. "$(dirname "$0")/common.sh"
+# shellcheck source=tests/integration/officers.sh
+. "$(dirname "$0")/officers.sh"
+
+tear_down() { officers_stop; }
+REGISTRY=$CUSTODY/state/registry.db
+
+refused() { # TEXT: hsmd does not start, and says so
+    local status=0
+    SOFTHSM2_CONF=$CUSTODY/token/softhsm2.conf timeout 60 \
+        "$BUILD/bin/hsmd" -c "$CUSTODY/hsmd.conf" >"$WORK/said" 2>&1 || status=$?
+    [[ $status == 78 ]] && grep -qF -- "$1" "$WORK/said" || {
+        cat "$WORK/said"
+        return 1
+    }
+}
+has_problem() { as dave status --json | grep -q '"registry: '; }
+starts() { grep -c '"event":"start"' "$AUDIT_LOG"; }
+last_start() { grep '"event":"start"' "$AUDIT_LOG" | tail -n 1; }
+found() { "$BUILD/bin/hsmd" found -c "$CUSTODY/hsmd.conf"; }
+
+officers_up
+check "a new hsmd takes its officers from hsmd.conf" grep -q 'first quorum' "$AUDIT_LOG"
+check_not "... and nothing is wrong with its registry" has_problem
+as alice quorum 1 >/dev/null
+officers_stop
+cp "$REGISTRY" "$WORK/copy.db"
+officers_start
+check_not "... nor the next time" has_problem
+check "the start names the registry, and how far it is" \
+    grep -qE '"instance":"[0-9a-f]{32}","proposal":1,' <(last_start)
+as alice quorum 1 >/dev/null
+officers_stop
+
+cp "$REGISTRY" "$WORK/later.db"
+cp "$WORK/copy.db" "$REGISTRY"
+officers_start
+check "an old copy: the log says so" grep -q 'older than the audit log' <(last_start)
+check "... and so do officers' eyes" has_problem
+officers_stop
+
+rm -f "$REGISTRY"*
+count=$(starts)
+check "a registry that was removed is not founded anew" refused "hsmd found -c $CUSTODY/hsmd.conf"
+check "... nor at the second try" refused 'had some by the audit log'
+check "... and that was no start" test "$(starts)" = "$count"
+check "root can" found
+check "... which is in the log" grep -q '"event":"found","instance":"[0-9a-f]*","what":' "$AUDIT_LOG"
+check_status "... once" 78 found
+officers_start
+check "then it starts" as dave officer list
+check_not "... well" has_problem
+officers_stop
+cp "$WORK/later.db" "$REGISTRY"
+officers_start
+check "another registry: the log says so" grep -q 'not the one that the audit log knows' <(last_start)
+check "... and so do officers' eyes" has_problem
+check "the log is whole" "$HSMCTL" audit verify --no-key "$AUDIT_LOG"

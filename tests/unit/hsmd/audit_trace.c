@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the log tells of the registry that hsmd ran with last.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "hsmd/audit/audit_trace.h"
+
+#define MANY 2000 // lines, more than are read at once
+
+static char directory[] = "/tmp/sealgate-trace-XXXXXX";
+static char path[80], rotated[80];
+static const uint8_t one[AUDIT_INSTANCE_SIZE] = {1, 2, 3};
+static const uint8_t two[AUDIT_INSTANCE_SIZE] = {9, 8, 7};
+
+static struct audit *open_log(void)
+{
+    struct audit *audit = NULL;
+    struct detail detail = {0};
+    if (audit_open(path, &audit, &detail) != ERR_OK)
+        fail_msg("%s", detail.text);
+    return audit;
+}
+
+static void put(struct audit *audit, enum audit_event event, const uint8_t *instance,
+                uint64_t proposal)
+{
+    const struct audit_record record = {
+        .event = event,
+        .instance = instance ? bytes_of(instance, AUDIT_INSTANCE_SIZE) : (struct bytes){0},
+        .proposal = proposal,
+        .reason = "\"event\":\"use\", as someone may call a key",
+    };
+    assert_int_equal(audit_write(audit, &record, NULL), ERR_OK);
+}
+
+static void expect(const uint8_t *instance, bool has_acts, uint64_t proposal)
+{
+    struct audit_trace trace;
+    struct detail detail = {0};
+    if (audit_trace_read(path, &trace, &detail) != ERR_OK)
+        fail_msg("%s", detail.text);
+    assert_int_equal(trace.has_instance, instance != NULL);
+    if (instance)
+        assert_memory_equal(trace.instance, instance, AUDIT_INSTANCE_SIZE);
+    assert_int_equal(trace.has_acts, has_acts);
+    assert_int_equal(trace.proposal, proposal);
+}
+
+static void test_trace(void **state)
+{
+    (void)state;
+    expect(NULL, false, 0); // no file
+    struct audit *audit = open_log();
+    expect(NULL, false, 0); // an empty one
+    put(audit, AUDIT_START, NULL, 0);
+    put(audit, AUDIT_USE, NULL, 0);
+    expect(NULL, false, 0);
+    put(audit, AUDIT_ACT, NULL, 0);
+    expect(NULL, true, 0);
+    put(audit, AUDIT_START, one, 4);
+    expect(one, false, 4);
+    put(audit, AUDIT_PROPOSE, NULL, 6);
+    put(audit, AUDIT_APPROVE, NULL, 5);
+    expect(one, true, 6);
+    for (unsigned i = 0; i < MANY; i++)
+        put(audit, i % 2 ? AUDIT_USE : AUDIT_REFUSE, NULL, 0);
+    expect(one, true, 6);
+    put(audit, AUDIT_FOUND, two, 0);
+    expect(two, false, 0);
+    audit_close(audit);
+}
+
+// A rotated log goes on with what was known, and a torn line is passed over.
+static void test_rotation(void **state)
+{
+    (void)state;
+    struct audit *audit = open_log();
+    struct detail detail = {0};
+    audit_set_registry(audit, bytes_of(one, sizeof one), 6);
+    put(audit, AUDIT_PROPOSE, NULL, 7);
+    assert_int_equal(rename(path, rotated), 0);
+    if (audit_reopen(audit, &detail) != ERR_OK)
+        fail_msg("%s", detail.text);
+    expect(one, false, 7);
+    audit_close(audit);
+    FILE *file = fopen(path, "ae");
+    assert_non_null(file);
+    fputs("{\"seq\":9,\"time\":\"2026-", file);
+    fclose(file);
+    expect(one, false, 7);
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    assert_non_null(mkdtemp(directory));
+    snprintf(path, sizeof path, "%s/audit.log", directory);
+    snprintf(rotated, sizeof rotated, "%s/audit.log.1", directory);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    unlink(path);
+    unlink(rotated);
+    return rmdir(directory);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_trace),
+        cmocka_unit_test(test_rotation),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
