@@ -77,6 +77,7 @@ void chamber_configure(struct chamber *chamber, unsigned officers, unsigned quor
     }
     REQUIRE(file_write(hsmd_path(&chamber->hsmd, "hsmd.conf"), buf_bytes(&text), 0600, NULL) ==
             ERR_OK);
+    chamber->hsmd.is_to_migrate = false; // there is nothing former in it
     buf_clear(&text);
 }
 
