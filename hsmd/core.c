@@ -333,6 +333,8 @@ static void log_call(const struct call *call, enum err err)
     if (call->is_over_budget && err == ERR_DENIED)
         return;
     enum log_level level = err == ERR_OK ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING;
+    if (!log_is_on(level))
+        return;
     const char *operation = wire_operation_name(call->request.operation);
     char id[24];
     char key[WIRE_NAME_MAX + 1];

@@ -258,11 +258,12 @@ static enum err make_core(struct daemon *daemon, struct detail *detail)
                                      .workers = SERVER_LIGHT_WORKERS,
                                      .started = time(NULL)};
     for (size_t i = 0; i < config->token_count; i++)
-        daemon->status.workers += config->tokens[i].sessions;
+        daemon->status.workers += config->tokens[i].sessions + SERVER_SPARE_WORKERS;
     return ERR_OK;
 }
 
-// A worker for each session that the tokens give us.
+// A worker for each session that the tokens give us, and some for requests on the way there and
+// back, so that no session waits for them.
 static enum err open_server(struct daemon *daemon, struct detail *detail)
 {
     const struct config *config = daemon->config;
@@ -271,7 +272,7 @@ static enum err open_server(struct daemon *daemon, struct detail *detail)
     if (!workers)
         return err_set(detail, ERR_TEMP, "out of memory");
     for (size_t i = 0; i < config->token_count; i++)
-        workers[i] = config->tokens[i].sessions;
+        workers[i] = config->tokens[i].sessions + SERVER_SPARE_WORKERS;
     char public_key[REGISTRY_PUBLIC_KEY_SIZE];
     enum err err = load_server_key(config->server_key_file, "server key", &key, public_key, detail);
     const struct server_conf conf = {.domain = ZAP_DOMAIN_DATA,

@@ -170,8 +170,9 @@ static void note_written(struct audit *audit)
     }
     if (audit->synced == audit->head.seq)
         audit->unsynced_since = now;
-    if (!audit->has_unsynced)
-        audit->waiting_since = now;
+    if (audit->has_unsynced)
+        return; // the syncer, once told, waits for its time: no need to wake it for every line
+    audit->waiting_since = now;
     audit->has_unsynced = true;
     pthread_cond_signal(&audit->unsynced);
 }

@@ -38,6 +38,11 @@ void log_open(const char *ident, enum log_sink sink, enum log_level level)
         openlog(ident, LOG_PID | LOG_NDELAY, LOG_MAIL);
 }
 
+bool log_is_on(enum log_level level)
+{
+    return level <= sink_state.level;
+}
+
 // systemd names the device and inode of the journal's stream in JOURNAL_STREAM.
 static bool is_stderr_journal(void)
 {

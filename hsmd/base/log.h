@@ -29,6 +29,9 @@ enum log_sink {
 // ident must outlive the process's use of the log.
 void log_open(const char *ident, enum log_sink sink, enum log_level level);
 
+// Is an event of this level written? For callers to whom it costs something to say it.
+bool log_is_on(enum log_level level);
+
 // "auto" is the journal if standard error is connected to it, else standard error. False: no such
 // name.
 bool log_sink_by_name(const char *name, enum log_sink *sink);

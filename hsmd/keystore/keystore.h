@@ -16,7 +16,9 @@ struct keystore_key; // defined by the implementation
 struct keystore_ops {
     // As token_sign, token_unwrap and token_agree, with the session found and given back inside.
     // token: where to do it first (pick's number, or KEYSTORE_ANY); if that one fails with ERR_TEMP
-    // and the key is in others too, those are tried while the deadline lasts.
+    // and the key is in others too, those are tried while the deadline lasts. A failure that came
+    // as a surprise is waited out for a second at most, within the deadline, and the operation done
+    // once more.
     enum err (*sign)(struct keystore_key *key, unsigned token, enum token_scheme scheme,
                      enum hash hash, unsigned salt, struct bytes digest, deadline_t deadline,
                      uint8_t *out, size_t *out_len, struct detail *detail);

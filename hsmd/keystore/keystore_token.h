@@ -23,8 +23,10 @@ typedef void (*keystore_tell)(void *context, enum keystore_event event, const ch
                               const char *reason);
 
 // Opens every token of the configuration that is there, and logs in to those that have a PIN
-// configured. A wrong PIN leaves its token locked for good (until keystore_unlock), logged as an
-// error. ERR_TEMP: out of memory; ERR_PERM: a PIN file that cannot be used.
+// configured, each in a thread of its own. Waits for them ten seconds; one whose module hangs
+// longer is absent until that comes back. A wrong PIN leaves its token locked for good (until
+// keystore_unlock), logged as an error. ERR_TEMP: out of memory; ERR_PERM: a PIN file that cannot
+// be used.
 enum err keystore_open(const struct config *config, struct keystore **keystore,
                        struct detail *detail);
 // No operation may be under way.

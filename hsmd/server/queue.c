@@ -9,6 +9,8 @@
 
 #include "hsmd/base/alloc.h"
 
+#define NONE (-1)
+
 struct list {
     struct job *first, **last;
 };
@@ -16,24 +18,25 @@ struct list {
 // The jobs of one client in one lane. Its turn comes when it stands first in the lane; it stands
 // there as long as one of its jobs waits.
 struct flow {
-    struct flow *next; // the socket's thread's: in use in the lane, or free
-    size_t jobs;       // the socket's thread's: taken and not released
+    struct flow *next; // the socket's user's: in use in the lane, or free
+    size_t jobs;       // the socket's user's: taken and not released
     char peer[REGISTRY_PUBLIC_KEY_SIZE];
     struct flow *behind; // whose turn comes after
     struct list waiting;
 };
 
 struct lane {
-    struct flow *flows; // the socket's thread's: those with a job
+    struct flow *flows; // the socket's user's: those with a job
     struct flow *first, **last;
     pthread_cond_t has_work;
-    unsigned idle; // workers that wait; nobody is woken if there are none
+    unsigned idle;  // workers that wait; nobody is woken if there are none
+    bool is_called; // one of them, and it has not come yet
 };
 
 struct queue {
     struct job *jobs;
     size_t job_count;
-    struct job *free; // the socket's thread's alone, as the next three are
+    struct job *free; // the socket's user's alone, as the next three are
     size_t free_count;
     struct flow *flows; // as many as jobs: a flow in use has one
     struct flow *free_flow;
@@ -42,7 +45,9 @@ struct queue {
     pthread_mutex_t lock;
     struct list done;
     bool is_stopped;
-    int done_fd; // written when done gets its first job
+    int scout;    // the scout's lane, NONE
+    int scout_fd; // eventfd: written when there is work for it
+    bool is_scout_called;
 };
 
 static void list_init(struct list *list)
@@ -99,10 +104,11 @@ enum err queue_new(size_t jobs, unsigned lanes, size_t reply_max, struct queue *
     queue->jobs = mem_calloc(jobs, sizeof *queue->jobs);
     queue->flows = mem_calloc(jobs, sizeof *queue->flows);
     queue->lanes = mem_calloc(lanes, sizeof *queue->lanes);
-    queue->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (!queue->jobs || !queue->flows || !queue->lanes || queue->done_fd < 0) {
-        if (queue->done_fd >= 0)
-            close(queue->done_fd);
+    queue->scout = NONE;
+    queue->scout_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (!queue->jobs || !queue->flows || !queue->lanes || queue->scout_fd < 0) {
+        if (queue->scout_fd >= 0)
+            close(queue->scout_fd);
         mem_free(queue->jobs);
         mem_free(queue->flows);
         mem_free(queue->lanes);
@@ -135,7 +141,7 @@ void queue_free(struct queue *queue)
         queue_wipe_reply(&job->reply);
         buf_clear(&job->reply);
     }
-    close(queue->done_fd);
+    close(queue->scout_fd);
     for (unsigned i = 0; i < queue->lane_count; i++)
         pthread_cond_destroy(&queue->lanes[i].has_work);
     pthread_mutex_destroy(&queue->lock);
@@ -223,16 +229,48 @@ static void leave_line(struct lane *lane, struct flow *flow)
         lane->last = at;
 }
 
-void queue_push(struct queue *queue, struct job *job)
+static void clear(int fd)
+{
+    uint64_t count;
+    (void)!read(fd, &count, sizeof count);
+}
+
+// Lock held.
+static void call_scout(struct queue *queue)
+{
+    uint64_t one = 1;
+    if (queue->is_scout_called)
+        return;
+    queue->is_scout_called = true;
+    while (write(queue->scout_fd, &one, sizeof one) < 0 && errno == EINTR)
+        ;
+}
+
+// Lock held, on a lane with jobs that wait: is the caller to signal an idle worker? One at a time:
+// it calls the next if there is still more to do when it comes. Where all processors are busy it
+// comes late, and those at work take the jobs as they finish, without a crowd that is woken for
+// nothing.
+static bool needs_call(struct queue *queue, unsigned number)
+{
+    struct lane *lane = &queue->lanes[number];
+    bool is_needed = lane->first && lane->idle > 0 && !lane->is_called;
+    if (is_needed)
+        lane->is_called = true;
+    else if (lane->first && !lane->idle && queue->scout == (int)number)
+        call_scout(queue);
+    return is_needed;
+}
+
+void queue_push(struct queue *queue, struct job *job, bool is_to_wake)
 {
     struct lane *lane = &queue->lanes[job->lane];
     pthread_mutex_lock(&queue->lock);
     if (!job->flow->waiting.first)
         stand_last(lane, job->flow);
     list_append(&job->flow->waiting, job);
-    bool is_wanted = lane->idle > 0;
+    bool is_call = is_to_wake && needs_call(queue, job->lane);
     pthread_mutex_unlock(&queue->lock);
-    if (is_wanted)
+    if (is_call)
         pthread_cond_signal(&lane->has_work);
 }
 
@@ -249,55 +287,73 @@ bool queue_withdraw(struct queue *queue, struct job *job)
     return is_there;
 }
 
-struct job *queue_pop(struct queue *queue, unsigned number)
+struct job *queue_pop(struct queue *queue, unsigned number, bool *is_scout)
 {
     struct lane *lane = &queue->lanes[number];
     struct job *job = NULL;
+    bool is_willing = is_scout && *is_scout;
+    bool is_sent = false;
+    bool is_call = false;
     pthread_mutex_lock(&queue->lock);
-    while (!lane->first && !queue->is_stopped) {
+    while (!lane->first && !queue->is_stopped && !is_sent) {
+        is_sent = is_willing && queue->scout == NONE;
+        if (is_sent) {
+            queue->scout = (int)number;
+            continue;
+        }
         lane->idle++;
         pthread_cond_wait(&lane->has_work, &queue->lock);
         lane->idle--;
+        lane->is_called = false;
     }
-    if (!queue->is_stopped) {
+    if (!queue->is_stopped && !is_sent) {
         struct flow *flow = lane->first;
         leave_line(lane, flow);
         job = list_take(&flow->waiting);
         if (flow->waiting.first)
             stand_last(lane, flow);
+        is_call = needs_call(queue, number);
     }
     pthread_mutex_unlock(&queue->lock);
+    if (is_call)
+        pthread_cond_signal(&lane->has_work);
+    if (is_scout)
+        *is_scout = is_sent;
     return job;
 }
 
-static void wake(int fd)
+int queue_scout_fd(const struct queue *queue)
 {
-    uint64_t one = 1;
-    while (write(fd, &one, sizeof one) < 0 && errno == EINTR)
-        ;
+    return queue->scout_fd;
+}
+
+void queue_end_scout(struct queue *queue)
+{
+    pthread_mutex_lock(&queue->lock);
+    queue->scout = NONE;
+    if (queue->is_scout_called)
+        clear(queue->scout_fd);
+    queue->is_scout_called = false;
+    pthread_mutex_unlock(&queue->lock);
 }
 
 void queue_finish(struct queue *queue, struct job *job)
 {
     pthread_mutex_lock(&queue->lock);
-    bool is_first = !queue->done.first;
     list_append(&queue->done, job);
     pthread_mutex_unlock(&queue->lock);
-    if (is_first)
-        wake(queue->done_fd);
 }
 
-int queue_fd(const struct queue *queue)
+bool queue_has_done(struct queue *queue)
 {
-    return queue->done_fd;
+    pthread_mutex_lock(&queue->lock);
+    bool has_done = queue->done.first != NULL;
+    pthread_mutex_unlock(&queue->lock);
+    return has_done;
 }
 
 struct job *queue_collect(struct queue *queue)
 {
-    uint64_t count;
-    // Emptied before the list is taken: what is added after that writes it again.
-    while (read(queue->done_fd, &count, sizeof count) < 0 && errno == EINTR)
-        ;
     pthread_mutex_lock(&queue->lock);
     struct job *done = queue->done.first;
     list_init(&queue->done);
@@ -309,6 +365,7 @@ void queue_stop(struct queue *queue)
 {
     pthread_mutex_lock(&queue->lock);
     queue->is_stopped = true;
+    call_scout(queue);
     pthread_mutex_unlock(&queue->lock);
     for (unsigned i = 0; i < queue->lane_count; i++)
         pthread_cond_broadcast(&queue->lanes[i].has_work);

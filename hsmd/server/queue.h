@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Requests between the thread that owns the socket and the workers.
+// Requests between the socket and the workers.
 //
 // A fixed number of jobs, and so a bound on what can wait. They wait in lanes, each with workers of
 // its own: a token that hangs holds up its lane alone. In a lane the jobs of each client are a flow
@@ -7,9 +7,9 @@
 // flow may have as many jobs as there are free ones, so that one that floods leaves half of them,
 // two leave a third, and whoever comes with little finds a place.
 //
-// The socket's thread takes a free job, fills it and pushes it; a worker pops it, does it and hands
-// it back; the socket's thread collects what is done. A job belongs to one side at a time, but for
-// is_answered, which is the socket's thread's alone.
+// The socket's user (one at a time, see exchange.c) takes a free job, fills it and pushes it; a
+// worker pops it, does it and hands it back; the socket's user collects what is done. A job belongs
+// to one side at a time, but for is_answered, which is the socket's user's alone.
 #pragma once
 
 #include <zmq.h>
@@ -23,7 +23,7 @@ struct flow;
 
 struct job {
     struct job *next;            // in a list of the queue
-    struct job *older, *younger; // the socket's thread's list of those not answered
+    struct job *older, *younger; // the socket's user's list of those not answered
     unsigned lane;
     struct flow *flow;
     zmq_msg_t route;
@@ -44,18 +44,25 @@ enum err queue_new(size_t jobs, unsigned lanes, size_t reply_max, struct queue *
 // No job may be with a worker.
 void queue_free(struct queue *queue);
 
-// The socket's thread: a job of this client with empty messages, NULL if its share of them is
+// The socket's user: a job of this client with empty messages, NULL if its share of them is
 // taken; and back.
 struct job *queue_take(struct queue *queue, unsigned lane, const char *peer);
 void queue_release(struct queue *queue, struct job *job); // closes its messages, wipes its reply
-void queue_push(struct queue *queue, struct job *job);
+// is_to_wake: a worker that waits, if there is one; false if the caller is a worker of that lane
+// and pops next.
+void queue_push(struct queue *queue, struct job *job, bool is_to_wake);
 // Takes back the oldest job of its flow. False: a worker has it, or had it.
 bool queue_withdraw(struct queue *queue, struct job *job);
 struct job *queue_collect(struct queue *queue); // the done ones as a list by next, oldest first
-int queue_fd(const struct queue *queue);        // readable when there are done ones to collect
+bool queue_has_done(struct queue *queue);       // is there something to collect?
 
 // A worker: waits for a job of its lane; NULL once the queue is stopped. And gives it back.
-struct job *queue_pop(struct queue *queue, unsigned lane);
+// *is_scout (or NULL): would it rather watch the socket than wait? If nobody does, it is told so,
+// gets NULL, and watches the socket and queue_scout_fd until one of them is readable; then it ends
+// that, before anything else.
+struct job *queue_pop(struct queue *queue, unsigned lane, bool *is_scout);
+int queue_scout_fd(const struct queue *queue);
+void queue_end_scout(struct queue *queue);
 void queue_finish(struct queue *queue, struct job *job);
 
 // Wipes a reply that was sent, or is not.

@@ -2,21 +2,16 @@
 #include "hsmd/server/server.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <signal.h>
-#include <stdatomic.h>
-#include <stdio.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "hsmd/base/alloc.h"
 #include "hsmd/base/log.h"
-#include "hsmd/server/endpoint.h"
-#include "hsmd/server/queue.h"
-#include "hsmd/server/zap.h"
+#include "hsmd/server/server_internal.h"
 
-#define RECEIVE_BURST 256 // messages taken before replies are looked after again
 #define CURVE_OVERHEAD 64 // at least what encryption adds to a frame, which MAXMSGSIZE counts
 #define LINGER_MS 1000    // for the last replies
 #define HANDSHAKE_MS 5000 // for a peer to prove who it is
@@ -30,288 +25,82 @@
 #define SEND_MAX (2 * SERVER_QUEUE_MAX)
 #define BACKLOG 1024 // connections waiting to be accepted
 
-#define SELDOM_MS 1000 // between two lines about a full queue
-
-struct worker {
-    struct server *server;
-    unsigned lane;
-    pthread_t thread;
-    bool is_running;
-    void *context; // worker_new's
-};
-
-struct server {
-    void *zmq;
-    void *router;
-    struct zap *zap;
-    struct queue *queue;
-    struct server_handler handler;
-    const char *domain;
-    size_t reply_max;
-    unsigned timeout_ms;
-    struct endpoints *endpoints;
-    int stop; // eventfd
-    atomic_bool is_stopping;
-    pthread_t thread; // owns router, and what follows
-    bool has_thread;
-    struct job *oldest, *youngest; // not answered yet, by deadline
-    size_t out;                    // jobs that workers have or wait for
-    deadline_t quiet_until;        // no line about refused requests before that
-    unsigned long untold;          // refused since the last one
-    unsigned lane_count;           // lane 0 included
-    unsigned *outstanding;         // requests of each lane from 1 on
-    struct worker *workers;
-    unsigned worker_count;
-};
-
-// What a reply is sent from; wiped when ZeroMQ has encrypted it.
-static void free_reply(void *data, void *hint)
+static void clear(int fd)
 {
-    struct buf reply = {.data = data, .room = (size_t)hint};
-    queue_wipe_reply(&reply);
-    mem_free(data);
-}
-
-// Hands the reply's memory over to ZeroMQ. A peer that has gone away, or does not read, is no
-// reason to wait: the reply is dropped.
-static void send_reply(struct server *server, zmq_msg_t *route, struct buf *reply)
-{
-    zmq_msg_t body;
-    if (!reply->len)
-        return;
-    if (zmq_msg_init_data(&body, reply->data, reply->len, free_reply, (void *)reply->room) != 0)
-        return;
-    buf_init(reply, reply->max); // it is the message's now
-    if (zmq_msg_send(route, server->router, ZMQ_SNDMORE | ZMQ_DONTWAIT) < 0 ||
-        zmq_msg_send(&body, server->router, ZMQ_DONTWAIT) < 0)
-        zmq_msg_close(&body);
-}
-
-static struct bytes message_bytes(zmq_msg_t *message)
-{
-    return bytes_of(zmq_msg_data(message), zmq_msg_size(message));
-}
-
-// No other thread may read it any more.
-static void wipe(const struct server *server, zmq_msg_t *message)
-{
-    if (server->handler.is_secret_request)
-        explicit_bzero(zmq_msg_data(message), zmq_msg_size(message));
-}
-
-static void release(struct server *server, struct job *job)
-{
-    if (job->lane)
-        server->outstanding[job->lane - 1]--;
-    wipe(server, &job->frame);
-    queue_release(server->queue, job);
-    server->out--;
-}
-
-static void refuse(struct server *server, zmq_msg_t *route, zmq_msg_t *frame, enum err class)
-{
-    struct buf reply;
-    buf_init(&reply, server->reply_max);
-    server->handler.refuse(server->handler.context, message_bytes(frame), class, &reply);
-    send_reply(server, route, &reply);
-    buf_clear(&reply);
-}
-
-// For refusals that a client can cause as fast as it can send.
-static void log_seldom(struct server *server, const char *peer, zmq_msg_t *frame, enum err class,
-                       const char *reason)
-{
-    char text[200];
-    deadline_t now = clock_ms();
-    if (now < server->quiet_until) {
-        server->untold++;
-        return;
-    }
-    snprintf(text, sizeof text, "%s; %lu more since the last such line", reason, server->untold);
-    server->handler.log_refusal(server->handler.context, peer, message_bytes(frame), class,
-                                server->untold ? text : reason);
-    server->quiet_until = now + SELDOM_MS;
-    server->untold = 0;
-}
-
-static void log_late(const struct server *server, struct job *job)
-{
-    server->handler.log_refusal(server->handler.context, job->peer, message_bytes(&job->frame),
-                                ERR_TEMP, "not done at its deadline");
-}
-
-static void remember(struct server *server, struct job *job)
-{
-    job->younger = NULL;
-    job->older = server->youngest;
-    if (server->youngest)
-        server->youngest->younger = job;
-    else
-        server->oldest = job;
-    server->youngest = job;
-}
-
-static void forget(struct server *server, struct job *job)
-{
-    if (job->older)
-        job->older->younger = job->younger;
-    else
-        server->oldest = job->younger;
-    if (job->younger)
-        job->younger->older = job->older;
-    else
-        server->youngest = job->older;
-}
-
-static void accept_request(struct server *server, zmq_msg_t *route, zmq_msg_t *frame)
-{
-    const char *peer = zap_peer(frame);
-    if (!peer)
-        return;
-    bool is_stopping = atomic_load(&server->is_stopping);
-    unsigned lane = server->handler.lane(server->handler.context, peer, message_bytes(frame),
-                                         server->outstanding);
-    struct job *job =
-        is_stopping || lane >= server->lane_count ? NULL : queue_take(server->queue, lane, peer);
-    if (!job) {
-        metrics_refused(server->handler.metrics,
-                        is_stopping ? METRICS_STOPPING : METRICS_QUEUE_FULL);
-        log_seldom(server, peer, frame, ERR_TEMP,
-                   is_stopping ? "stopping" : "the client's share of the queue is taken");
-        refuse(server, route, frame, ERR_TEMP);
-        return;
-    }
-    zmq_msg_move(&job->route, route);
-    zmq_msg_move(&job->frame, frame);
-    job->deadline = deadline_in(server->timeout_ms);
-    job->queued = clock_us();
-    metrics_add_waiting(server->handler.metrics, 1);
-    remember(server, job);
-    server->out++;
-    if (lane)
-        server->outstanding[lane - 1]++;
-    queue_push(server->queue, job);
-}
-
-// One message of exactly two parts, else it is answered as malformed. False: there is none.
-static bool receive(struct server *server)
-{
-    zmq_msg_t parts[2];
-    zmq_msg_t more;
-    size_t count = 0;
-    zmq_msg_init(&parts[0]);
-    zmq_msg_init(&parts[1]);
-    zmq_msg_init(&more);
-    for (bool has_more = true; has_more; count++) {
-        zmq_msg_t *part = count < 2 ? &parts[count] : &more;
-        wipe(server, part);
-        if (zmq_msg_recv(part, server->router, ZMQ_DONTWAIT) < 0)
-            break;
-        has_more = zmq_msg_more(part);
-    }
-    if (count == 2) {
-        accept_request(server, &parts[0], &parts[1]);
-    } else if (count > 2 && zap_peer(&parts[1])) {
-        metrics_refused(server->handler.metrics, METRICS_MALFORMED);
-        log_seldom(server, zap_peer(&parts[1]), &more, ERR_PERM, "a message of several frames");
-        refuse(server, &parts[0], &more, ERR_PERM);
-    }
-    wipe(server, &parts[1]); // empty if it became a job's
-    wipe(server, &more);
-    zmq_msg_close(&parts[0]);
-    zmq_msg_close(&parts[1]);
-    zmq_msg_close(&more);
-    return count > 0;
-}
-
-static void send_done(struct server *server)
-{
-    struct job *next = NULL;
-    for (struct job *job = queue_collect(server->queue); job; job = next) {
-        next = job->next;
-        if (!job->is_answered) {
-            forget(server, job);
-            if (job->is_skipped) {
-                metrics_refused(server->handler.metrics, METRICS_DEADLINE);
-                log_late(server, job);
-                refuse(server, &job->route, &job->frame, ERR_TEMP);
-            } else {
-                send_reply(server, &job->route, &job->reply);
-            }
-        }
-        release(server, job);
-    }
-}
-
-static void answer_late(struct server *server)
-{
-    for (struct job *job = server->oldest; job && deadline_is_past(job->deadline);
-         job = server->oldest) {
-        forget(server, job);
-        job->is_answered = true;
-        bool is_ours = queue_withdraw(server->queue, job);
-        if (is_ours)
-            metrics_add_waiting(server->handler.metrics, -1);
-        metrics_refused(server->handler.metrics, METRICS_DEADLINE);
-        log_late(server, job);
-        // If not ours, a worker reads the frame at this moment too, and nobody writes it.
-        refuse(server, &job->route, &job->frame, ERR_TEMP);
-        if (is_ours)
-            release(server, job);
-    }
+    uint64_t count;
+    (void)!read(fd, &count, sizeof count);
 }
 
 static void *serve(void *argument)
 {
     struct server *server = argument;
-    deadline_t drained_by = 0;
-    zmq_pollitem_t items[] = {{.socket = server->router, .events = ZMQ_POLLIN},
-                              {.fd = queue_fd(server->queue), .events = ZMQ_POLLIN},
-                              {.fd = server->stop, .events = ZMQ_POLLIN}};
+    struct epoll_event events[3];
+    deadline_t drained_by = UINT64_MAX;
     for (;;) {
-        bool is_draining = drained_by != 0;
-        deadline_t until = is_draining ? drained_by : UINT64_MAX;
-        if (server->oldest && server->oldest->deadline < until)
-            until = server->oldest->deadline;
-        int wait = until == UINT64_MAX ? -1 : deadline_left(until);
-        if (zmq_poll(items, is_draining ? 2 : 3, wait) < 0 && zmq_errno() != EINTR) {
-            log_error("server", "err", zmq_strerror(zmq_errno()));
+        int count = epoll_wait(server->waiting, events, 3, exchange_patience(server, drained_by));
+        if (count < 0 && errno != EINTR) {
+            log_error("server", "err", strerror(errno));
             kill(getpid(), SIGTERM);
             break;
         }
-        if (items[1].revents)
-            send_done(server);
-        for (int i = 0; items[0].revents && i < RECEIVE_BURST && receive(server); i++)
-            ;
-        answer_late(server);
-        if (!is_draining && items[2].revents)
+        clear(server->wake); // before we look, not after
+        if (drained_by == UINT64_MAX && atomic_load(&server->is_stopping))
             drained_by = deadline_in(SERVER_DRAIN_MS);
+        bool is_awaited = exchange_turn(server);
         // A worker that nobody waits for any more is not waited for either.
-        if (drained_by && (!server->oldest || deadline_is_past(drained_by)))
+        if (drained_by != UINT64_MAX && (!is_awaited || deadline_is_past(drained_by)))
             break;
     }
     return NULL;
 }
 
+static void do_job(struct worker *worker, struct job *job)
+{
+    const struct server_handler *handler = &worker->server->handler;
+    struct metrics *metrics = handler->metrics;
+    metrics_add_waiting(metrics, -1);
+    metrics_add_busy(metrics, 1);
+    metrics_queue_time(metrics, clock_us() - job->queued);
+    job->is_skipped = deadline_is_past(job->deadline);
+    if (!job->is_skipped)
+        (void)handler->handle(handler->context, worker->context, job->peer,
+                              message_bytes(&job->frame), job->deadline, &job->reply);
+    metrics_add_busy(metrics, -1);
+}
+
+// Watches the socket until there is something to receive, or the queue calls. True: it received
+// work for its own lane, or was called for that; else it is the turn of a worker of another lane.
+static bool scout(struct worker *worker)
+{
+    struct server *server = worker->server;
+    struct epoll_event events[2];
+    int count = epoll_wait(server->scouting, events, 2, -1);
+    bool is_socket = count < 0; // interrupted: perhaps an event that nobody else is told of
+    queue_end_scout(server->queue);
+    for (int i = 0; i < count; i++)
+        is_socket = is_socket || events[i].data.fd == server->router_fd;
+    if (is_socket)
+        exchange_scout(worker);
+    return !is_socket || worker->has_next;
+}
+
 static void *work(void *argument)
 {
     struct worker *worker = argument;
-    struct server *server = worker->server;
-    const struct server_handler *handler = &server->handler;
-    struct metrics *metrics = handler->metrics;
-    for (struct job *job; (job = queue_pop(server->queue, worker->lane)) != NULL;) {
-        struct bytes frame = message_bytes(&job->frame);
-        metrics_add_waiting(metrics, -1);
-        metrics_add_busy(metrics, 1);
-        metrics_queue_time(metrics, clock_us() - job->queued);
-        job->is_skipped = deadline_is_past(job->deadline);
-        if (!job->is_skipped)
-            (void)handler->handle(handler->context, worker->context, job->peer, frame,
-                                  job->deadline, &job->reply);
-        metrics_add_busy(metrics, -1);
-        queue_finish(server->queue, job);
+    struct queue *queue = worker->server->queue;
+    for (bool is_willing = false;;) {
+        bool is_scout = is_willing;
+        struct job *job = queue_pop(queue, worker->lane, &is_scout);
+        if (is_scout) {
+            is_willing = scout(worker);
+        } else if (job) {
+            do_job(worker, job);
+            exchange_finish(worker, job);
+            is_willing = true;
+        } else {
+            return NULL;
+        }
     }
-    return NULL;
 }
 
 static bool is_allowed(void *context, const char *domain, const char *public_key)
@@ -366,7 +155,29 @@ static enum err open_sockets(struct server *server, const struct server_conf *co
     if (err == ERR_OK)
         err = endpoints_bind(server->router, conf->endpoints, conf->endpoint_count, conf->mode,
                              &server->endpoints, detail);
+    size_t size = sizeof server->router_fd;
+    if (err == ERR_OK && zmq_getsockopt(server->router, ZMQ_FD, &server->router_fd, &size) != 0)
+        err = err_set(detail, ERR_TEMP, "ZeroMQ: %s", zmq_strerror(zmq_errno()));
     return err;
+}
+
+static bool watch(int epoll, int fd, uint32_t how)
+{
+    struct epoll_event event = {.events = EPOLLIN | how, .data.fd = fd};
+    return epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) == 0;
+}
+
+// The kernel asks in the order in which they are set up, so the scout is first.
+static enum err open_watches(struct server *server, struct detail *detail)
+{
+    server->scouting = epoll_create1(EPOLL_CLOEXEC);
+    server->waiting = epoll_create1(EPOLL_CLOEXEC);
+    bool ok = server->scouting >= 0 && server->waiting >= 0 &&
+              watch(server->scouting, server->router_fd, EPOLLET | EPOLLEXCLUSIVE) &&
+              watch(server->scouting, queue_scout_fd(server->queue), 0) &&
+              watch(server->waiting, server->router_fd, EPOLLET | EPOLLEXCLUSIVE) &&
+              watch(server->waiting, server->wake, 0);
+    return ok ? ERR_OK : err_errno(detail, ERR_TEMP, "epoll");
 }
 
 static enum err start_threads(struct server *server, struct detail *detail)
@@ -419,13 +230,18 @@ enum err server_open(const struct server_conf *conf, struct server **out, struct
                               .domain = conf->domain,
                               .reply_max = conf->reply_max,
                               .timeout_ms = conf->timeout_ms,
-                              .stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
+                              .scouting = -1,
+                              .waiting = -1,
+                              .wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
+    pthread_mutex_init(&server->lock, NULL);
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    enum err err = server->stop >= 0 ? add_workers(server, conf, detail)
+    enum err err = server->wake >= 0 ? add_workers(server, conf, detail)
                                      : err_errno(detail, ERR_TEMP, "eventfd");
     if (err == ERR_OK)
         err = open_sockets(server, conf, detail);
+    if (err == ERR_OK)
+        err = open_watches(server, detail);
     if (err == ERR_OK)
         err = start_threads(server, detail);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
@@ -455,16 +271,17 @@ enum err server_close(struct server *server, struct detail *detail)
     endpoints_close(server->endpoints);
     server->endpoints = NULL;
     atomic_store(&server->is_stopping, true);
-    while (server->has_thread && write(server->stop, &one, sizeof one) < 0 && errno == EINTR)
+    while (server->has_thread && write(server->wake, &one, sizeof one) < 0 && errno == EINTR)
         ;
     if (server->has_thread)
         pthread_join(server->thread, NULL);
     if (server->queue)
         queue_stop(server->queue);
-    for (unsigned i = 0; i < server->worker_count && server->out; i++)
+    size_t out = exchange_out(server);
+    for (unsigned i = 0; i < server->worker_count && out; i++)
         pthread_detach(server->workers[i].thread);
-    if (server->out)
-        return err_set(detail, ERR_TEMP, "%zu requests are stuck in the token", server->out);
+    if (out)
+        return err_set(detail, ERR_TEMP, "%zu requests are stuck in the token", out);
     join_threads(server);
     if (server->router)
         zmq_close(server->router);
@@ -472,8 +289,12 @@ enum err server_close(struct server *server, struct detail *detail)
     while (server->zmq && zmq_ctx_term(server->zmq) != 0 && zmq_errno() == EINTR)
         ;
     queue_free(server->queue);
-    if (server->stop >= 0)
-        close(server->stop);
+    const int fds[] = {server->wake, server->scouting, server->waiting};
+    for (size_t i = 0; i < sizeof fds / sizeof *fds; i++) {
+        if (fds[i] >= 0)
+            close(fds[i]);
+    }
+    pthread_mutex_destroy(&server->lock);
     mem_free(server->workers);
     mem_free(server->outstanding);
     mem_free(server);

@@ -4,7 +4,8 @@
 // has two: the data path and the officers' channel, with nothing in common but this code: each has
 // its own ZeroMQ context, CURVE key, ZAP handler and domain.
 //
-// One thread owns the ROUTER socket; workers never touch it. Work stands in lanes, each with
+// The ROUTER socket is used by one thread at a time: the one that waits for requests, or a worker
+// with a reply. Work stands in lanes, each with
 // workers of its own: on the data path one for each token, and one for what needs none. A request
 // that finds no place in the queue (queue.h says who gets how many) is answered "temp" at once; one
 // that is not done at its deadline is answered "temp" then, and what the worker brings later is
@@ -20,6 +21,7 @@
 #define SERVER_QUEUE_MAX 1024  // requests at work or waiting for it
 #define SERVER_DRAIN_MS 10000  // longest wait at a stop for those that are still there
 #define SERVER_LIGHT_WORKERS 2 // of lane 0 on the data path
+#define SERVER_SPARE_WORKERS 2 // of a token, more than it has sessions
 
 // What is served: the data path (core_handler.h) or the officers' channel (custody.h). All are
 // called by several threads at once; is_allowed, lane, refuse and log_refusal hold everybody up, so

@@ -171,7 +171,7 @@ static void test_metrics(void **state)
     assert_true(value_of(P "token_seconds_sum{operation=\"sign\"}") > 0);
     assert_true(value_of(P "token_up{token=\"main\"}") == 1);
     assert_true(value_of(P "token_sessions{token=\"main\"}") == 2);
-    assert_true(value_of(P "workers") == 4); // the sessions, and 2 light ones
+    assert_true(value_of(P "workers") == 6); // sessions, spare and light ones
     assert_true(value_of(P "certificate_days_left{key=\"signing\"}") > 1);
     assert_true(value_of(P "build_info{version=\"" SEALGATE_VERSION "\"}") == 1);
     assert_int_equal(fetch("GET", "/healthz", NULL), 200);

@@ -136,6 +136,16 @@ static enum err receive_class(struct peer *peer, uint64_t id)
     return reply.class;
 }
 
+// Drops replies until one refuses a request.
+static void wait_refused(struct peer *peer)
+{
+    struct wire_reply reply = {0};
+    while (reply.class != ERR_TEMP) {
+        assert_true(peer_receive(peer, PEER_WAIT_MS, &frame));
+        assert_int_equal(wire_decode_reply(WIRE_SIGN, buf_bytes(&frame), &reply, NULL), ERR_OK);
+    }
+}
+
 static void test_modes(void **state)
 {
     (void)state;
@@ -267,7 +277,7 @@ static void test_fair_turns(void **state)
         struct wire_request request = sign_request(id);
         send_request(&flood, &request);
     }
-    assert_int_equal(receive_class(&flood, SERVER_QUEUE_MAX / 2 + 1), ERR_TEMP); // all are there
+    wait_refused(&flood); // its share is taken
     unsigned before = used();
     struct wire_request request = sign_request(7);
     send_request(&other, &request);

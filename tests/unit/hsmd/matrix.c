@@ -15,8 +15,8 @@
 
 #include "tests/support/custodian.h"
 
-#define SET(number) (1u << (number))
-#define ALL 0xffffffffu
+#define SET(number) (UINT64_C(1) << (number))
+#define ALL UINT64_MAX
 
 // Counted by hand. Allowed: desk 36 descriptions, 18 uses of keys without a list and 6 of those
 // with one; clerk 36, 16 and 6; porter 12 and 2. Perm: for each known client and key 15 requests
@@ -30,7 +30,7 @@ static const char *const client_names[KNOWN_COUNT] = {"desk", "clerk", "porter"}
 static const char *const type_names[CUSTODIAN_TYPES] = {"rsa", "ec"};
 
 // What keys may be used with by their own list: of the second kind of key not with all.
-static const unsigned lists[LIST_COUNT] = {ALL, SET(WIRE_RSA_PSS) | SET(WIRE_RSAES_OAEP)};
+static const uint64_t lists[LIST_COUNT] = {ALL, SET(WIRE_RSA_PSS) | SET(WIRE_RSAES_OAEP)};
 
 static const enum wire_algorithm algorithms[] = {WIRE_RSA_PKCS1,   WIRE_RSA_PSS,    WIRE_ECDSA,
                                                  WIRE_RSAES_PKCS1, WIRE_RSAES_OAEP, WIRE_ECDH_X963};
@@ -40,8 +40,8 @@ enum { ALGORITHM_COUNT = sizeof algorithms / sizeof *algorithms };
 // and key add up, and do not mix: clerk signs with PSS, and opens with anything.
 static const struct granted {
     unsigned client;
-    unsigned types, purposes; // sets
-    unsigned operations, algorithms;
+    uint64_t types, purposes; // sets
+    uint64_t operations, algorithms;
 } grants[] = {
     {0, ALL, ALL, ALL, ALL},
     {1, ALL, ALL, SET(WIRE_SIGN), SET(WIRE_RSA_PSS) | SET(WIRE_ECDSA)},
@@ -58,7 +58,7 @@ enum { GRANT_COUNT = sizeof grants / sizeof *grants };
 static const struct use {
     unsigned type;
     enum wire_purpose purpose;
-    unsigned states;
+    uint64_t states;
     enum wire_operation operation;
     enum wire_algorithm algorithm;
     enum wire_form form; // of sign

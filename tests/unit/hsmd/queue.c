@@ -2,6 +2,7 @@
 // Who gets a place, and whose turn it is. One thread plays both sides.
 #include "hsmd/server/queue.h"
 
+#include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -33,7 +34,7 @@ static struct job *push(unsigned lane, char client)
     char peer[REGISTRY_PUBLIC_KEY_SIZE] = {client};
     struct job *job = queue_take(queue, lane, peer);
     if (job)
-        queue_push(queue, job);
+        queue_push(queue, job, true);
     return job;
 }
 
@@ -48,7 +49,7 @@ static unsigned push_all(unsigned lane, char client)
 static void assert_turns(unsigned lane, const char *clients)
 {
     for (; *clients; clients++) {
-        struct job *job = queue_pop(queue, lane);
+        struct job *job = queue_pop(queue, lane, NULL);
         assert_int_equal(job->peer[0], *clients);
         queue_release(queue, job);
     }
@@ -83,7 +84,7 @@ static void test_shares_of_lanes(void **state)
     assert_null(push(0, 'a'));
     assert_non_null(push(1, 'a'));
     assert_turns(1, "a");
-    struct job *job = queue_pop(queue, 0);
+    struct job *job = queue_pop(queue, 0, NULL);
     assert_null(push(0, 'a')); // at work counts
     queue_release(queue, job);
     assert_non_null(push(0, 'a'));
@@ -101,7 +102,7 @@ static void test_withdraw(void **state)
     assert_true(queue_withdraw(queue, last)); // from the end
     queue_release(queue, last);
     assert_non_null(push(0, 'd'));
-    assert_ptr_equal(queue_pop(queue, 0), a);
+    assert_ptr_equal(queue_pop(queue, 0, NULL), a);
     assert_false(queue_withdraw(queue, a)); // at work
     queue_finish(queue, a);
     assert_false(queue_withdraw(queue, a)); // done
@@ -117,8 +118,48 @@ static void test_stop(void **state)
     (void)state;
     assert_non_null(push(1, 'a'));
     queue_stop(queue);
-    assert_null(queue_pop(queue, 0));
-    assert_null(queue_pop(queue, 1));
+    assert_null(queue_pop(queue, 0, NULL));
+    assert_null(queue_pop(queue, 1, NULL));
+}
+
+static bool is_called(void)
+{
+    struct pollfd fd = {.fd = queue_scout_fd(queue), .events = POLLIN};
+    return poll(&fd, 1, 0) == 1;
+}
+
+// Who would rather watch the socket than wait is told to, unless there is work; and is called for
+// work of its own lane only.
+static void test_scout(void **state)
+{
+    (void)state;
+    bool is_scout = true;
+    assert_null(queue_pop(queue, 1, &is_scout));
+    assert_true(is_scout);
+    struct job *other = push(0, 'a');
+    assert_false(is_called());
+    struct job *mine = push(1, 'a');
+    assert_true(is_called());
+    queue_end_scout(queue);
+    assert_false(is_called());
+    assert_ptr_equal(queue_pop(queue, 1, &is_scout), mine);
+    assert_false(is_scout);
+    is_scout = true;
+    assert_ptr_equal(queue_pop(queue, 0, &is_scout), other);
+    assert_false(is_scout);
+    assert_false(queue_has_done(queue));
+    queue_finish(queue, mine);
+    queue_finish(queue, other);
+    assert_true(queue_has_done(queue));
+    assert_ptr_equal(queue_collect(queue), mine);
+    queue_release(queue, mine);
+    queue_release(queue, other);
+    assert_false(queue_has_done(queue));
+    is_scout = true;
+    assert_null(queue_pop(queue, 0, &is_scout)); // the place is free again
+    assert_true(is_scout);
+    queue_stop(queue);
+    assert_true(is_called());
 }
 
 static bool is_wiped;
@@ -140,7 +181,7 @@ static void test_wiped(void **state)
     assert_int_equal(queue_new(1, 2, 1024, &other, NULL), ERR_OK);
     struct job *job = queue_take(other, 1, peer);
     assert_int_equal(zmq_msg_init_data(&job->frame, pin, 4, see_closed, NULL), 0);
-    queue_push(other, job);
+    queue_push(other, job, false);
     queue_free(other);
     assert_true(is_wiped);
 }
@@ -149,8 +190,8 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(test_turns),    TEST(test_flood), TEST(test_shares_of_lanes),
-        TEST(test_withdraw), TEST(test_stop),  TEST(test_wiped),
+        TEST(test_turns), TEST(test_flood), TEST(test_shares_of_lanes), TEST(test_withdraw),
+        TEST(test_stop),  TEST(test_wiped), TEST(test_scout),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: Apache-2.0
+// The socket is used by whoever holds the lock: a worker that has done a job sends the reply itself
+// and receives what has come meanwhile, so that under load nobody is woken for either. (ZeroMQ
+// allows a socket to go from thread to thread with a full fence, which the lock is.) Nobody waits
+// for the lock but the waiting thread: what a worker has done stands in the queue's list, and one
+// who has given the lock back looks there once more.
+//
+// ZMQ_FD becomes readable once for what has come, and any use of the socket may take that away. So
+// the last thing done with the socket under the lock is to receive until there is nothing; one who
+// stops before that wakes the waiting thread.
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "hsmd/base/alloc.h"
+#include "hsmd/server/server_internal.h"
+
+#define RECEIVE_BURST 256 // messages taken before replies are looked after again
+#define SELDOM_MS 1000    // between two lines about a full queue
+
+// What a reply is sent from; wiped when ZeroMQ has encrypted it.
+static void free_reply(void *data, void *hint)
+{
+    struct buf reply = {.data = data, .room = (size_t)hint};
+    queue_wipe_reply(&reply);
+    mem_free(data);
+}
+
+// Hands the reply's memory over to ZeroMQ. A peer that has gone away, or does not read, is no
+// reason to wait: the reply is dropped.
+static void send_reply(struct server *server, zmq_msg_t *route, struct buf *reply)
+{
+    zmq_msg_t body;
+    if (!reply->len)
+        return;
+    if (zmq_msg_init_data(&body, reply->data, reply->len, free_reply, (void *)reply->room) != 0)
+        return;
+    buf_init(reply, reply->max); // it is the message's now
+    if (zmq_msg_send(route, server->router, ZMQ_SNDMORE | ZMQ_DONTWAIT) < 0 ||
+        zmq_msg_send(&body, server->router, ZMQ_DONTWAIT) < 0)
+        zmq_msg_close(&body);
+}
+
+// No other thread may read it any more.
+static void wipe(const struct server *server, zmq_msg_t *message)
+{
+    if (server->handler.is_secret_request)
+        explicit_bzero(zmq_msg_data(message), zmq_msg_size(message));
+}
+
+static void release(struct server *server, struct job *job)
+{
+    if (job->lane)
+        server->outstanding[job->lane - 1]--;
+    wipe(server, &job->frame);
+    queue_release(server->queue, job);
+    server->out--;
+}
+
+static void refuse(struct server *server, zmq_msg_t *route, zmq_msg_t *frame, enum err class)
+{
+    struct buf reply;
+    buf_init(&reply, server->reply_max);
+    server->handler.refuse(server->handler.context, message_bytes(frame), class, &reply);
+    send_reply(server, route, &reply);
+    buf_clear(&reply);
+}
+
+// For refusals that a client can cause as fast as it can send.
+static void log_seldom(struct server *server, const char *peer, zmq_msg_t *frame, enum err class,
+                       const char *reason)
+{
+    char text[200];
+    deadline_t now = clock_ms();
+    if (now < server->quiet_until) {
+        server->untold++;
+        return;
+    }
+    snprintf(text, sizeof text, "%s; %lu more since the last such line", reason, server->untold);
+    server->handler.log_refusal(server->handler.context, peer, message_bytes(frame), class,
+                                server->untold ? text : reason);
+    server->quiet_until = now + SELDOM_MS;
+    server->untold = 0;
+}
+
+static void log_late(const struct server *server, struct job *job)
+{
+    server->handler.log_refusal(server->handler.context, job->peer, message_bytes(&job->frame),
+                                ERR_TEMP, "not done at its deadline");
+}
+
+static void remember(struct server *server, struct job *job)
+{
+    job->younger = NULL;
+    job->older = server->youngest;
+    if (server->youngest)
+        server->youngest->younger = job;
+    else
+        server->oldest = job;
+    server->youngest = job;
+}
+
+static void forget(struct server *server, struct job *job)
+{
+    if (job->older)
+        job->older->younger = job->younger;
+    else
+        server->oldest = job->younger;
+    if (job->younger)
+        job->younger->older = job->older;
+    else
+        server->youngest = job->older;
+}
+
+// self: the worker that receives, NULL if it is none. It goes on with what is in its lane, so that
+// for one job there nobody need be woken.
+static void accept_request(struct server *server, struct worker *self, zmq_msg_t *route,
+                           zmq_msg_t *frame)
+{
+    const char *peer = zap_peer(frame);
+    if (!peer)
+        return;
+    bool is_stopping = atomic_load(&server->is_stopping);
+    unsigned lane = server->handler.lane(server->handler.context, peer, message_bytes(frame),
+                                         server->outstanding);
+    struct job *job =
+        is_stopping || lane >= server->lane_count ? NULL : queue_take(server->queue, lane, peer);
+    if (!job) {
+        metrics_refused(server->handler.metrics,
+                        is_stopping ? METRICS_STOPPING : METRICS_QUEUE_FULL);
+        log_seldom(server, peer, frame, ERR_TEMP,
+                   is_stopping ? "stopping" : "the client's share of the queue is taken");
+        refuse(server, route, frame, ERR_TEMP);
+        return;
+    }
+    zmq_msg_move(&job->route, route);
+    zmq_msg_move(&job->frame, frame);
+    job->deadline = deadline_in(server->timeout_ms);
+    job->queued = clock_us();
+    metrics_add_waiting(server->handler.metrics, 1);
+    remember(server, job);
+    server->out++;
+    if (lane)
+        server->outstanding[lane - 1]++;
+    bool is_mine = self && self->lane == lane && !self->has_next;
+    if (is_mine)
+        self->has_next = true;
+    queue_push(server->queue, job, !is_mine);
+}
+
+// One message of exactly two parts, else it is answered as malformed. False: there is none.
+static bool receive(struct server *server, struct worker *self)
+{
+    zmq_msg_t parts[2];
+    zmq_msg_t more;
+    size_t count = 0;
+    zmq_msg_init(&parts[0]);
+    zmq_msg_init(&parts[1]);
+    zmq_msg_init(&more);
+    for (bool has_more = true; has_more; count++) {
+        zmq_msg_t *part = count < 2 ? &parts[count] : &more;
+        wipe(server, part);
+        if (zmq_msg_recv(part, server->router, ZMQ_DONTWAIT) < 0)
+            break;
+        has_more = zmq_msg_more(part);
+    }
+    if (count == 2) {
+        accept_request(server, self, &parts[0], &parts[1]);
+    } else if (count > 2 && zap_peer(&parts[1])) {
+        metrics_refused(server->handler.metrics, METRICS_MALFORMED);
+        log_seldom(server, zap_peer(&parts[1]), &more, ERR_PERM, "a message of several frames");
+        refuse(server, &parts[0], &more, ERR_PERM);
+    }
+    wipe(server, &parts[1]); // empty if it became a job's
+    wipe(server, &more);
+    zmq_msg_close(&parts[0]);
+    zmq_msg_close(&parts[1]);
+    zmq_msg_close(&more);
+    return count > 0;
+}
+
+static void send_done(struct server *server)
+{
+    struct job *next = NULL;
+    for (struct job *job = queue_collect(server->queue); job; job = next) {
+        next = job->next;
+        if (!job->is_answered) {
+            forget(server, job);
+            if (job->is_skipped) {
+                metrics_refused(server->handler.metrics, METRICS_DEADLINE);
+                log_late(server, job);
+                refuse(server, &job->route, &job->frame, ERR_TEMP);
+            } else {
+                send_reply(server, &job->route, &job->reply);
+            }
+        }
+        release(server, job);
+    }
+}
+
+static void answer_late(struct server *server)
+{
+    for (struct job *job = server->oldest; job && deadline_is_past(job->deadline);
+         job = server->oldest) {
+        forget(server, job);
+        job->is_answered = true;
+        bool is_ours = queue_withdraw(server->queue, job);
+        if (is_ours)
+            metrics_add_waiting(server->handler.metrics, -1);
+        metrics_refused(server->handler.metrics, METRICS_DEADLINE);
+        log_late(server, job);
+        // If not ours, a worker reads the frame at this moment too, and nobody writes it.
+        refuse(server, &job->route, &job->frame, ERR_TEMP);
+        if (is_ours)
+            release(server, job);
+    }
+}
+
+// Lock held. True: there may be more.
+static bool look_round(struct server *server, struct worker *self)
+{
+    send_done(server);
+    answer_late(server);
+    for (int i = 0; i < RECEIVE_BURST; i++) {
+        if (!receive(server, self))
+            return false;
+    }
+    return true;
+}
+
+static void wake(const struct server *server)
+{
+    uint64_t one = 1;
+    while (write(server->wake, &one, sizeof one) < 0 && errno == EINTR)
+        ;
+}
+
+// Lock held on entry, not on return.
+static void use_socket(struct worker *worker)
+{
+    struct server *server = worker->server;
+    do {
+        bool has_more = look_round(server, worker);
+        bool is_last = atomic_load(&server->is_stopping) && !server->oldest;
+        pthread_mutex_unlock(&server->lock);
+        if (has_more || is_last)
+            wake(server);
+    } while (queue_has_done(server->queue) && pthread_mutex_trylock(&server->lock) == 0);
+}
+
+void exchange_finish(struct worker *worker, struct job *job)
+{
+    worker->has_next = false;
+    queue_finish(worker->server->queue, job);
+    if (pthread_mutex_trylock(&worker->server->lock) == 0)
+        use_socket(worker);
+}
+
+void exchange_scout(struct worker *worker)
+{
+    worker->has_next = false;
+    pthread_mutex_lock(&worker->server->lock);
+    use_socket(worker);
+}
+
+bool exchange_turn(struct server *server)
+{
+    bool has_more;
+    bool is_awaited;
+    do {
+        pthread_mutex_lock(&server->lock);
+        has_more = look_round(server, NULL);
+        is_awaited = server->oldest != NULL;
+        pthread_mutex_unlock(&server->lock);
+    } while (has_more || queue_has_done(server->queue));
+    return is_awaited;
+}
+
+int exchange_patience(struct server *server, deadline_t limit)
+{
+    // No request that comes from now on is due sooner.
+    deadline_t until = deadline_in(server->timeout_ms);
+    pthread_mutex_lock(&server->lock);
+    if (server->oldest && server->oldest->deadline < until)
+        until = server->oldest->deadline;
+    pthread_mutex_unlock(&server->lock);
+    return deadline_left(until < limit ? until : limit);
+}
+
+size_t exchange_out(struct server *server)
+{
+    pthread_mutex_lock(&server->lock);
+    size_t out = server->out;
+    pthread_mutex_unlock(&server->lock);
+    return out;
+}
