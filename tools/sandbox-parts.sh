@@ -183,7 +183,7 @@ start_hsmd() {
     rm -f "$ready"
     mkfifo -m 600 "$ready"
     (
-        exec {lock}<&- # or it would hold the lock of tools/sandbox as long as it runs
+        [[ -z ${lock:-} ]] || exec {lock}<&- # or it would hold the lock of tools/sandbox as long as it runs
         export SOFTHSM2_CONF=$DIR/token/softhsm2.conf
         start_process "$DIR/hsmd/hsmd.pid" "$DIR/hsmd/hsmd.log" \
             bash -c 'exec 3>"$0" && exec "$@"' "$ready" \

@@ -190,8 +190,8 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(test_turns),    TEST(test_flood), TEST(test_shares_of_lanes),
-        TEST(test_withdraw), TEST(test_stop),  TEST(test_scout), TEST(test_wiped),
+        TEST(test_turns), TEST(test_flood), TEST(test_shares_of_lanes), TEST(test_withdraw),
+        TEST(test_stop),  TEST(test_scout), TEST(test_wiped),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
