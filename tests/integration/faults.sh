@@ -105,7 +105,12 @@ stop_process "$box/hsmd/hsmd.pid" hsmd
 said=$(send "$inbound" dave@b.example bob@a.example "$WORK/e.eml")
 check "incoming while hsmd is down: 451 ($said)" test "${said:0:3}" = 451
 up >"$WORK/up.log" 2>&1
-said=$(send "$inbound" dave@b.example bob@a.example "$WORK/e.eml")
+# sealgated looks for hsmd again after some seconds, and an MTA sends again after more.
+for ((i = 0; i < 20; i++)); do
+    said=$(send "$inbound" dave@b.example bob@a.example "$WORK/e.eml")
+    [[ $said != 250* ]] || break
+    sleep 1
+done
 check "incoming when it is back: 250 ($said)" test "${said:0:3}" = 250
 wait_for 20 mailbox "$postfix" bob 1 >/dev/null
 check "... decrypted" grep -rq 'For bob' "$postfix/mail/bob/new"
@@ -154,11 +159,11 @@ mv "$box/hsmd/pin" "$box/hsmd/pin.right"
 (umask 377 && echo 000000 >"$box/hsmd/pin")
 : >"$box/hsmd/hsmd.log"
 check "hsmd starts with a wrong PIN" restart_hsmd
-check "... and says so" hsmd_says 'CKR_PIN_INCORRECT'
+check "... and says so" hsmd_says 'wrong PIN'
 is_put_off "the PIN is wrong"
 mv -f "$box/hsmd/pin.right" "$box/hsmd/pin"
 is_put_off "the right PIN is there and hsmd has not been started again"
-check "it was tried once" test "$(grep -c 'CKR_PIN_INCORRECT' "$box/hsmd/hsmd.log")" -eq 1
+check "it was tried once" test "$(grep -c 'state="given up' "$box/hsmd/hsmd.log")" -eq 1
 restart_hsmd
 goes_through "with the right PIN and hsmd started again"
 
