@@ -354,10 +354,30 @@ static enum err fetch_piece(struct call *call, uint64_t offset, struct buf *piec
     return err;
 }
 
+static struct bytes first_line(const struct buf *piece)
+{
+    const uint8_t *end = piece->len ? memchr(piece->data, '\n', piece->len) : NULL;
+    return bytes_of(piece->data, end ? (size_t)(end - piece->data) : 0);
+}
+
+// A log that was rotated meanwhile begins with another line: what was fetched may be of two files.
+static enum err check_start(struct call *call, const struct buf *start, struct buf *piece,
+                            struct detail *detail)
+{
+    enum err err = fetch_piece(call, 0, piece, detail);
+    if (err == ERR_OK && !bytes_equal(first_line(piece), buf_bytes(start))) {
+        call->failure = HSMCTL_EXIT_AWAY;
+        err = err_set(detail, ERR_TEMP,
+                      "the log was rotated while it was fetched: what is there is not whole; fetch "
+                      "it again");
+    }
+    return err;
+}
+
 enum err run_audit_fetch(struct call *call, struct detail *detail)
 {
     const char *path = call->option[OPTION_OUT];
-    struct buf piece;
+    struct buf piece, start;
     uint64_t offset = 0;
     if (!path && call_has(call, OPTION_JSON))
         return err_set(detail, ERR_PERM, "audit fetch --json needs --out");
@@ -365,7 +385,10 @@ enum err run_audit_fetch(struct call *call, struct detail *detail)
     if (!out)
         return err_errno(detail, ERR_PERM, "%s", path);
     buf_init(&piece, MESSAGE_REPLY_MAX);
+    buf_init(&start, MESSAGE_REPLY_MAX);
     enum err err = fetch_piece(call, 0, &piece, detail);
+    if (err == ERR_OK && buf_put_bytes(&start, first_line(&piece)) != ERR_OK)
+        err = err_set(detail, ERR_TEMP, "out of memory");
     while (err == ERR_OK && piece.len) {
         if (fwrite(piece.data, 1, piece.len, out) != piece.len)
             err = err_errno(detail, ERR_TEMP, "%s", path ? path : "standard output");
@@ -373,6 +396,9 @@ enum err run_audit_fetch(struct call *call, struct detail *detail)
         if (err == ERR_OK)
             err = fetch_piece(call, offset, &piece, detail);
     }
+    if (err == ERR_OK)
+        err = check_start(call, &start, &piece, detail);
+    buf_clear(&start);
     buf_clear(&piece);
     if (path && fclose(out) != 0 && err == ERR_OK)
         err = err_errno(detail, ERR_TEMP, "%s", path);

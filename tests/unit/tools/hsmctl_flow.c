@@ -326,6 +326,17 @@ static void test_troubles(void **state)
     expect(&o, 3, o.err, "nobody listens");
 }
 
+// Half of one file and half of another is not given out as a log.
+static void test_rotated(void **state)
+{
+    (void)state;
+    struct outcome o;
+    start(PEER_ROTATING);
+    run(2, "audit fetch", &o);
+    expect(&o, 3, o.err, "was rotated while it was fetched");
+    peer_stop(&peer);
+}
+
 // Another hsmd than the one of the key that is configured.
 static void test_untrusted(void **state)
 {
@@ -424,6 +435,7 @@ int main(void)
         cmocka_unit_test(test_failed),    cmocka_unit_test(test_troubles),
         cmocka_unit_test(test_untrusted), cmocka_unit_test(test_keygen),
         cmocka_unit_test(test_again),     cmocka_unit_test(test_later_act),
+        cmocka_unit_test(test_rotated),
     };
     signal(SIGPIPE, SIG_IGN);
     return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -26,6 +26,7 @@ enum peer_mode {
     PEER_OTHER_SIGNATURE, // a signature that is not the proposer's
     PEER_LATER_ACT,       // an act of a kind that nobody here knows
     PEER_ENOUGH,          // one signature is enough, and yet the first one waits
+    PEER_ROTATING,        // the log is rotated after its first piece
     PEER_FAILING,         // what is agreed on fails
 };
 
