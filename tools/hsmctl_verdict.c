@@ -167,11 +167,19 @@ static enum err put_field(struct buf *out, const char *title, const json_t *item
     return err == ERR_OK ? buf_put_text(out, "\n") : err;
 }
 
+// Of what was withdrawn or has lapsed hsmd keeps digest, kind and summary alone.
+static bool is_forgotten(const json_t *item)
+{
+    return strcmp(text_of(item, "state"), "pending") != 0 && !*text_of(item, "act");
+}
+
 static enum err put_act(const json_t *item, const struct proposal *proposal, struct buf *out)
 {
     if (proposal->is_readable)
         return act_explain(&proposal->act, out);
-    enum err err = buf_put_text(out, "It cannot be read here. hsmd calls it: ");
+    enum err err =
+        buf_put_text(out, is_forgotten(item) ? "It was not carried out; what hsmd keeps of it: "
+                                             : "It cannot be read here. hsmd calls it: ");
     return err == ERR_OK ? print_value(item, "summary", out) : err;
 }
 
@@ -360,6 +368,8 @@ static enum err show_one(struct call *call, struct detail *detail)
     }
     buf_init(&text, QUESTION_MAX);
     err = proposal_open(call, item, &proposal, detail);
+    if (is_forgotten(item))
+        err = ERR_OK;
     if (err != ERR_OK)
         call->failure = HSMCTL_EXIT_BAD;
     if (put_proposal(item, &proposal, err == ERR_OK ? "" : detail->text, &text) == ERR_OK)

@@ -76,6 +76,7 @@ as alice client add gw2 --public-key-file "$CUSTODY/gw1.pub" --json >"$WORK/json
 number=$(json_number <"$WORK/json")
 as bob reject "$number" >/dev/null
 check "... said" says 'rejected' as carol reject "$number"
+check "... and can still be looked at" as dave proposals "$number"
 check "locked again" agreed lock main
 check "... said" says '"state": "locked"' as dave status --json
 as dave audit fetch --out "$WORK/audit.log"
