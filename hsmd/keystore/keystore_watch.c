@@ -27,6 +27,7 @@
 #define REOPEN_PAUSE_MS 1000   // between one time and the next; doubles
 #define REOPEN_PAUSE_MAX 60000 // while it disturbs others and helps nobody
 #define REOPEN_WAIT_MS 200     // for the operations under way
+#define OPEN_ALONE_MS 2000     // at the start, before the next token's turn
 #define STOP_MS 5000
 
 static bool has_lost_login(struct keystore_token *token)
@@ -389,6 +390,20 @@ void keystore_tick(struct keystore *keystore)
         keystore_wake_watcher(&keystore->tokens[i]);
 }
 
+static bool wait_opened(struct keystore_token *token, deadline_t deadline)
+{
+    struct timespec until = deadline_timespec(deadline);
+    bool in_time = true;
+    pthread_mutex_lock(&token->lock);
+    while (!token->has_tried && in_time)
+        in_time = pthread_cond_timedwait(&token->changed, &token->lock, &until) != ETIMEDOUT;
+    bool has_tried = token->has_tried;
+    pthread_mutex_unlock(&token->lock);
+    return has_tried;
+}
+
+// One after the other, as long as none hangs: modules that share libraries (two copies of SoftHSM
+// share libcrypto) have been seen to fail when they are initialised at once.
 enum err keystore_start_watchers(struct keystore *keystore, struct detail *detail)
 {
     sigset_t all;
@@ -400,6 +415,8 @@ enum err keystore_start_watchers(struct keystore *keystore, struct detail *detai
         struct keystore_token *token = &keystore->tokens[i];
         is_good = pthread_create(&token->watcher, NULL, watch, token) == 0;
         token->has_watcher = is_good;
+        if (is_good)
+            (void)wait_opened(token, deadline_in(OPEN_ALONE_MS));
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return is_good ? ERR_OK : err_set(detail, ERR_TEMP, "cannot start a thread");
@@ -425,17 +442,9 @@ static bool stop_watcher(struct keystore_token *token, deadline_t deadline)
 
 bool keystore_wait_opened(struct keystore *keystore, deadline_t deadline)
 {
-    struct timespec until = deadline_timespec(deadline);
-    bool in_time = true;
     bool have_tried = true;
-    for (size_t i = 0; i < keystore->token_count; i++) {
-        struct keystore_token *token = &keystore->tokens[i];
-        pthread_mutex_lock(&token->lock);
-        while (!token->has_tried && in_time)
-            in_time = pthread_cond_timedwait(&token->changed, &token->lock, &until) != ETIMEDOUT;
-        have_tried = have_tried && token->has_tried;
-        pthread_mutex_unlock(&token->lock);
-    }
+    for (size_t i = 0; i < keystore->token_count; i++)
+        have_tried = wait_opened(&keystore->tokens[i], deadline) && have_tried;
     return have_tried;
 }
 

@@ -163,7 +163,7 @@ static void test_outage(void **state)
         (void)try_to_open(20);
         size_t more = try_to_open(TIMES);
         print_message("%s: %zu bytes after %d times\n", rows[i].name, more, TIMES);
-        assert_true(more < (size_t)TIMES * 16); // SoftHSM has some of its own, now and then
+        assert_true(more < (size_t)TIMES * 64); // libp11's was 260; SoftHSM has up to 40 of its own
         shim_reset();
     }
 }

@@ -266,9 +266,8 @@ check "locked" agreed lock spare
 check "locked" agreed lock main
 check_not "nothing is decrypted" decrypts gw1 opener "$WORK/old.eml"
 as dave audit fetch --out "$WORK/audit.log"
-as dave proposals --all --json | jq -r '[.[].result.public_key_pem? // empty] | .[2]' \
-    >"$WORK/audit.pem"
-check "the audit key is told where it was made" plain pkey -pubin -in "$WORK/audit.pem" -noout
+as dave key show audit --public >"$WORK/audit.pem"
+check "the audit key is shown" plain pkey -pubin -in "$WORK/audit.pem" -noout
 check "the log is signed" "$HSMCTL" audit verify --key "$WORK/audit.pem" "$WORK/audit.log"
 check "every event was written" test "$(jq -r .event "$WORK/audit.log" | sort -u |
     grep -cE '^(start|use|refuse|propose|approve|reject|act|unlock|lock|officer-refused)$')" -eq 10
