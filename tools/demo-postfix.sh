@@ -43,6 +43,7 @@ make_postfix() { # DIR DOMAIN USER SUBMISSION INBOUND REINJECT MILTER TRANSPORTS
 	maximal_backoff_time = 10s
 	# mail from sendmail(1)
 	non_smtpd_milters = inet:127.0.0.1:$milter
+	milter_macro_daemon_name = ORIGINATING
 	# doubt is a temporary failure: mail waits while the milter is away
 	milter_default_action = tempfail
 	milter_content_timeout = 60s
@@ -53,6 +54,7 @@ make_postfix() { # DIR DOMAIN USER SUBMISSION INBOUND REINJECT MILTER TRANSPORTS
 	    -o milter_macro_daemon_name=ORIGINATING
 	127.0.0.1:$inbound inet n - n - - smtpd
 	    -o smtpd_milters=inet:127.0.0.1:$milter
+	    -o milter_macro_daemon_name=inbound
 	    -o smtpd_relay_restrictions=reject_unauth_destination
 	127.0.0.1:$reinject inet n - n - - smtpd
 	    -o smtpd_milters=
