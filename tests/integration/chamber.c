@@ -38,7 +38,6 @@ void chamber_setup(struct chamber *chamber)
                               chamber->officers_key, NULL) == ERR_OK);
     for (unsigned i = 0; i < MEMBERS; i++)
         REQUIRE(officer_key_generate(&chamber->keys[i], NULL) == ERR_OK);
-    REQUIRE((chamber->zmq = zmq_ctx_new()) != NULL);
 }
 
 void chamber_teardown(struct chamber *chamber)
@@ -47,7 +46,6 @@ void chamber_teardown(struct chamber *chamber)
         chamber_hang_up(chamber, (enum member)i);
         officer_key_clear(&chamber->keys[i]);
     }
-    zmq_ctx_term(chamber->zmq);
     hsmd_teardown(&chamber->hsmd);
 }
 
@@ -122,13 +120,10 @@ static struct link *link_of(struct chamber *chamber, enum member member)
 {
     char endpoint[128];
     snprintf(endpoint, sizeof endpoint, "ipc://%s/officers.sock", chamber->hsmd.dir);
-    const struct link_conf conf = {.context = chamber->zmq,
-                                   .endpoint = endpoint,
-                                   .server_key = chamber->officers_key,
-                                   .public_key = chamber->keys[member].public_curve,
-                                   .secret_key = (const char *)chamber->keys[member].curve.data,
-                                   .number = (unsigned)++chamber->next_id,
-                                   .connect_ms = WAIT_MS,
+    const struct link_conf conf = {.endpoint = endpoint,
+                                   .keys = {chamber->officers_key,
+                                            chamber->keys[member].public_curve,
+                                            (const char *)chamber->keys[member].curve.data},
                                    .frame_max = MESSAGE_REPLY_MAX};
     if (chamber->links[member] && !link_is_alive(chamber->links[member]))
         chamber_hang_up(chamber, member);

@@ -21,7 +21,6 @@ enum member {
 
 struct chamber {
     struct hsmd hsmd;
-    void *zmq;
     struct officer_key keys[MEMBERS];
     struct link *links[MEMBERS]; // opened when first used
     char officers_key[CURVE_TEXT_SIZE];

@@ -270,13 +270,7 @@ static void turned_away(const char *what, const char *endpoint, const char *serv
     char path[128];
     unsigned lines = chamber_lines(&chamber, line, public_key);
     snprintf(path, sizeof path, "ipc://%s/%s", chamber.hsmd.dir, endpoint);
-    const struct link_conf conf = {.context = chamber.zmq,
-                                   .endpoint = path,
-                                   .server_key = server_key,
-                                   .public_key = public_key,
-                                   .secret_key = secret_key,
-                                   .number = 1 + attempts,
-                                   .connect_ms = 10000};
+    const struct link_conf conf = {.endpoint = path, .keys = {server_key, public_key, secret_key}};
     begin_attempt();
     buf_init(&reply, MESSAGE_REPLY_MAX);
     assert_int_equal(link_open(&conf, &link, NULL), ERR_OK);
