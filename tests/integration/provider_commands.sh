@@ -222,3 +222,20 @@ tls "TLS 1.2, RSA-PSS" general "Peer signature type: RSA-PSS" -tls1_2
 tls "TLS 1.2, PKCS #1 v1.5" general "Peer signature type: RSA$" -tls1_2 -sigalgs RSA+SHA256
 tls "TLS 1.2, ECDSA" ec-general "Peer signature type: ECDSA" -tls1_2
 tls "TLS 1.2, RSA key transport" general "Cipher is AES128-GCM-SHA256" -tls1_2 -cipher AES128-GCM-SHA256
+
+# ---- the examples of provider-hsmd(7), as they stand there ----
+
+plain cms -encrypt -in m.txt -aes256 -out e.eml decryption.pem || give_up "cannot encrypt"
+examples() { # a command a line
+    sed -n '/^\.Sh EXAMPLES/,/^A TLS server/p' "$ROOT/providers/provider-hsmd.7" |
+        sed -e ':more' -e '/\\e$/{N; s/ *\\e\n */ /; b more' -e '}' | sed -n 's/^\(\.Dl \)\?\$ openssl //p'
+}
+COUNT=0
+while read -r line; do
+    COUNT=$((COUNT + 1))
+    # The page's CA has a key of its own; here it is the one of purpose general.
+    line=$(sed 's/hsmd:web/hsmd:general/; s/-CA ca.pem -CAkey hsmd:ca/-CA general.pem -CAkey hsmd:general/' <<<"$line")
+    # shellcheck disable=SC2086
+    check "provider-hsmd(7): openssl $line" ours $line
+done < <(examples)
+check "... which are seven" test "$COUNT" -eq 7

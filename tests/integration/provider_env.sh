@@ -155,6 +155,19 @@ make_environment() {
     printf 'Content-Type: text/plain\r\n\r\nGr\303\274\303\237e aus dem Kasten.\r\n' >m.txt
 }
 
+# What provider-hsmd(7) shows from the line that FIRST matches to the end of that block.
+shown() { # FIRST
+    sed -n -e "/$1/,/^\.Ed/p" "$ROOT/providers/provider-hsmd.7" | sed -e '/^\.Ed/,$d' -e 's/^\$ //'
+}
+# KEY.hsmd.pem, as that page makes web.key.pem.
+key_file() { # KEY
+    local recipe
+    recipe=$(shown '^\$ { echo ') && [[ $recipe == *hsmd:web*'>web.key.pem' ]] ||
+        give_up "provider-hsmd(7) does not say how a PEM file is made"
+    recipe=${recipe//web.key.pem/$1.hsmd.pem}
+    OPENSSL_CONF=$WORK/plain.cnf bash -c "${recipe//hsmd:web/hsmd:$1}" || give_up "no PEM file of $1"
+}
+
 # The command fails and says TEXT.
 check_refused() { # WHAT TEXT COMMAND...
     local what=$1 text=$2

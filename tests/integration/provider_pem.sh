@@ -7,13 +7,6 @@
 make_environment
 NGINX_PID=
 
-key_file() { # KEY: as provider-hsmd(7) makes it
-    {
-        echo '-----BEGIN HSMD PROVIDER URI-----'
-        plain asn1parse -genstr "UTF8:hsmd:$1" -noout -out - | base64 -w 64
-        echo '-----END HSMD PROVIDER URI-----'
-    } >"$1.hsmd.pem"
-}
 for key in general ec-general ed25519-general signing nobody; do
     key_file "$key"
 done
