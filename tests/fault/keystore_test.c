@@ -370,8 +370,9 @@ static void test_come_and_go(void **state)
     assert_int_equal(atomic_load(&wrong), 0);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    store_choose(argc, argv);
 #define TEST(name) cmocka_unit_test_teardown(name, end)
     const struct CMUnitTest tests[] = {
         TEST(test_spread),        TEST(test_left_out),  TEST(test_heals_alone),

@@ -201,6 +201,31 @@ check "retired" agreed key retire found
 check_not "... it does not" gateway gw1 pkeyutl -sign -inkey hsmd:found \
     -in <(head -c 32 /dev/zero) -pkeyopt digest:sha256 -out "$WORK/sig2"
 
+# ---- a key in two tokens of one module, of which one is locked ----
+
+twin_signs() {
+    rm -f "$WORK/sig"
+    gateway gw1 dgst -sha256 -sign hsmd:twin -out "$WORK/sig" "$WORK/m.txt" &&
+        plain dgst -sha256 -verify <(plain pkey -pubin -inform DER -in "$WORK/twin.pub") \
+            -signature "$WORK/sig" "$WORK/m.txt"
+}
+token_is() { # TOKEN STATE
+    shows ".tokens[] | select(.name == \"$1\") | .state == \"$2\"" status
+}
+check "the twin is granted" agreed grant gw1 twin sign
+check "... and enabled" agreed key enable twin
+check "it signs" twin_signs
+for pair in 'main spare' 'spare main'; do
+    read -r out in <<<"$pair"
+    check "$out is locked" agreed lock "$out"
+    check "... it is" token_is "$out" locked
+    for _ in 1 2 3; do # wherever it would begin
+        check "... the twin signs in $in" twin_signs
+    done
+    check "$out is unlocked" unlocked "$out"
+    check "... it is" token_is "$out" ready
+done
+
 # ---- limits ----
 
 check "limited" agreed key limit opener --per-hour 3

@@ -43,7 +43,7 @@ for row in "${KEYS[@]}"; do
     read -r _ key _ <<<"$row"
     check "... lists $key" grep -q "Name: hsmd:$key\$" list.txt
 done
-check "... with descriptions" grep -q "RSA 2048 bits, smime-sign, enabled" list.txt
+check "... with descriptions" grep -Eq "RSA (2048|3072) bits, smime-sign, enabled" list.txt
 check "... and all of them" grep -q "Total found: ${#KEYS[@]}" list.txt
 check "storeutl -keys -noout -text" ours storeutl -keys -noout -text hsmd:ec-signing
 check "storeutl -r hsmd:" ours storeutl -r -noout -text -out list.txt hsmd:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash
 # A SoftHSM token with keys of every kind, certificates for them, a hsmd, and the openssl command with
-# our provider (ours) and without (plain), which is the oracle. Sourced by provider_*.sh.
+# our provider (ours) and without (plain), which is the oracle. Sourced by provider_*.sh. With
+# PROVIDER_ENV=sandbox the same keys are those of tools/sandbox, and some that its officer adds.
 . "$(dirname "$0")/common.sh"
 
 # id name type purpose usages (of pkcs11-tool)
@@ -141,8 +142,7 @@ tear_down() {
     [[ $FAILED -eq 0 ]] || { echo "--- hsmd's log:" && tail -n 40 "$WORK/hsmd.log"; }
 }
 
-make_environment() {
-    printf '[req]\ndistinguished_name = dn\n[dn]\n' >"$WORK/plain.cnf"
+make_parts() {
     mkdir -m 700 "$WORK/state"
     : >"$WORK/hsmd.log"
     make_token
@@ -150,6 +150,16 @@ make_environment() {
     "$BUILD/bin/hsmd" keygen "$WORK/server" || give_up "no server key"
     "$BUILD/bin/hsmd" keygen "$WORK/tester" || give_up "no client key"
     write_configuration
+}
+
+if [[ ${PROVIDER_ENV:-} == sandbox ]]; then
+    # shellcheck source=tests/integration/provider_sandbox.sh
+    . "$(dirname "${BASH_SOURCE[0]}")/provider_sandbox.sh"
+fi
+
+make_environment() {
+    printf '[req]\ndistinguished_name = dn\n[dn]\n' >"$WORK/plain.cnf"
+    make_parts
     start_hsmd
     cd "$WORK" || give_up "no $WORK"
     printf 'Content-Type: text/plain\r\n\r\nGr\303\274\303\237e aus dem Kasten.\r\n' >m.txt
