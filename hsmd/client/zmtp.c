@@ -55,6 +55,7 @@ struct zmtp {
     struct buf out;
     size_t written;             // of out
     struct buf kept;            // a message that waits for the handshake's end
+    bool is_kept;               // there is one; it may be empty
     uint64_t sent;              // the last short nonce
     uint64_t seen;              // that of the other side
     uint8_t session[KEY];       // between c' and S'
@@ -74,7 +75,7 @@ bool zmtp_is_pair(const char *public_key, const char *secret_key)
     uint8_t secret[KEY];
     uint8_t derived[KEY];
     bool is_pair = curve_decode(public_key, public) && curve_decode(secret_key, secret) &&
-                   crypto_scalarmult_base(derived, secret) == 0 &&
+                   sodium_init() >= 0 && crypto_scalarmult_base(derived, secret) == 0 &&
                    memcmp(derived, public, KEY) == 0;
     explicit_bzero(secret, sizeof secret);
     return is_pair;
@@ -250,13 +251,24 @@ static enum err put_hello(struct zmtp *zmtp)
     return err;
 }
 
-static enum err take_greeting(struct zmtp *zmtp)
+// As far as it has come. Another protocol's server may say a line, shorter than a greeting, and
+// wait; and an older ZMTP ends its greeting sooner.
+static bool is_greeting(const uint8_t *data, size_t len)
 {
     static const char curve[MECHANISM_SIZE] = "CURVE";
-    const uint8_t *greeting = zmtp->in.data;
-    if (greeting[0] != 0xff || !(greeting[9] & 1) || greeting[10] < 3 ||
-        memcmp(greeting + MECHANISM_AT, curve, sizeof curve) != 0)
+    size_t name = len < MECHANISM_AT ? 0 : len - MECHANISM_AT;
+    return (len < 1 || data[0] == 0xff) && (len < 10 || data[9] & 1) &&
+           (len < 11 || data[10] >= 3) &&
+           (!name ||
+            memcmp(data + MECHANISM_AT, curve, name < MECHANISM_SIZE ? name : MECHANISM_SIZE) == 0);
+}
+
+static enum err take_greeting(struct zmtp *zmtp)
+{
+    if (!is_greeting(zmtp->in.data, zmtp->in.len))
         return fail(zmtp, ZMTP_UNTRUSTED);
+    if (zmtp->in.len < GREETING_SIZE)
+        return ERR_OK;
     consume(zmtp, GREETING_SIZE);
     zmtp->state = ZMTP_WELCOME;
     return put_hello(zmtp);
@@ -385,7 +397,7 @@ static enum err take_ready(struct zmtp *zmtp, const struct frame *frame)
         return fail(zmtp, ZMTP_UNTRUSTED);
     explicit_bzero(&zmtp->handshake, sizeof zmtp->handshake);
     zmtp->state = ZMTP_READY;
-    enum err err = zmtp->kept.len ? put_message(zmtp, buf_bytes(&zmtp->kept)) : ERR_OK;
+    enum err err = zmtp->is_kept ? put_message(zmtp, buf_bytes(&zmtp->kept)) : ERR_OK;
     wipe(&zmtp->kept);
     return err;
 }
@@ -412,7 +424,7 @@ enum err zmtp_feed(struct zmtp *zmtp, struct bytes bytes)
     enum err err = buf_put_bytes(&zmtp->in, bytes);
     if (err == ERR_PERM)
         return fail(zmtp, zmtp->state == ZMTP_READY ? ZMTP_MALFORMED : ZMTP_UNTRUSTED);
-    if (err == ERR_OK && zmtp->state == ZMTP_GREETING && zmtp->in.len >= GREETING_SIZE)
+    if (err == ERR_OK && zmtp->state == ZMTP_GREETING)
         err = take_greeting(zmtp);
     while (err == ERR_OK && is_taken &&
            (zmtp->state == ZMTP_WELCOME || zmtp->state == ZMTP_INITIATE))
@@ -422,7 +434,13 @@ enum err zmtp_feed(struct zmtp *zmtp, struct bytes bytes)
 
 enum err zmtp_send(struct zmtp *zmtp, struct bytes frame)
 {
-    return zmtp->state == ZMTP_READY ? put_message(zmtp, frame) : buf_put_bytes(&zmtp->kept, frame);
+    if (zmtp->state == ZMTP_READY)
+        return put_message(zmtp, frame);
+    if (zmtp->is_kept)
+        return ERR_BUG;
+    enum err err = buf_put_bytes(&zmtp->kept, frame);
+    zmtp->is_kept = err == ERR_OK;
+    return err;
 }
 
 enum err zmtp_receive(struct zmtp *zmtp, struct buf *out, bool *is_there)
