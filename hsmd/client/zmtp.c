@@ -63,7 +63,6 @@ struct zmtp {
 };
 
 struct frame {
-    uint8_t flags;
     uint8_t *body; // in the input
     size_t len;
     size_t whole; // with the header
@@ -211,18 +210,21 @@ static enum err fail(struct zmtp *zmtp, enum zmtp_state state)
     return ERR_PERM;
 }
 
-// *is_whole: frame is set. ERR_PERM: longer than may come.
+// *is_whole: frame is set. ERR_PERM: it is longer than may come, or not of the kind.
 static enum err next_frame(const struct zmtp *zmtp, struct frame *frame, bool *is_whole)
 {
     const struct buf *in = &zmtp->in;
+    const uint8_t kind = zmtp->state == ZMTP_READY ? 0 : FLAG_COMMAND;
     *is_whole = false;
+    if (in->len && (in->data[0] & ~FLAG_LONG) != kind)
+        return ERR_PERM;
     size_t header = in->len && in->data[0] & FLAG_LONG ? HEADER_MAX : 2;
     if (in->len < header)
         return ERR_OK;
     uint64_t len = header == 2 ? in->data[1] : get_number(in->data + 1);
     if (len > zmtp->frame_max)
         return ERR_PERM;
-    *frame = (struct frame){in->data[0], in->data + header, (size_t)len, header + (size_t)len};
+    *frame = (struct frame){in->data + header, (size_t)len, header + (size_t)len};
     *is_whole = in->len >= frame->whole;
     return ERR_OK;
 }
@@ -409,8 +411,6 @@ static enum err take_command(struct zmtp *zmtp, bool *is_taken)
         return fail(zmtp, ZMTP_UNTRUSTED);
     if (!*is_taken)
         return ERR_OK;
-    if ((frame.flags & ~FLAG_LONG) != FLAG_COMMAND)
-        return fail(zmtp, ZMTP_UNTRUSTED);
     enum err err =
         zmtp->state == ZMTP_WELCOME ? take_welcome(zmtp, &frame) : take_ready(zmtp, &frame);
     if (err == ERR_OK)
@@ -456,7 +456,7 @@ enum err zmtp_receive(struct zmtp *zmtp, struct buf *out, bool *is_there)
     if (!*is_there)
         return ERR_OK;
     *is_there = false;
-    if (frame.flags & ~FLAG_LONG || !has_name(&frame, message_name, name, SHORT_NONCE + MAC + 1) ||
+    if (!has_name(&frame, message_name, name, SHORT_NONCE + MAC + 1) ||
         !open_box(zmtp, &frame, name, "CurveZMQMESSAGES", &content))
         return fail(zmtp, ZMTP_MALFORMED);
     enum err err = content.data[0] == 0 ? buf_put(out, content.data + 1, content.len - 1)
