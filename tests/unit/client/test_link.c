@@ -181,7 +181,7 @@ static void test_waits_for_no_reader(void **state)
         assert_int_equal(link->state, LINK_READY);
         assert_in_range(clock_ms() - begin, SHORT_MS, PATIENCE_MS / 2);
         assert_true(link_is_alive(link));
-        print_message("%u ms of processor time\n", (unsigned)(cpu_ms() - cpu));
+        assert_true(cpu_ms() - cpu < SHORT_MS * 3 / 4);
     }
     buf_clear(&reply);
     link_close(link);
