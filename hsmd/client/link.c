@@ -8,6 +8,7 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -44,7 +45,15 @@ static enum err ipc_address(const char *path, struct address *address, struct de
     return ERR_OK;
 }
 
+static bool is_port(const char *text)
+{
+    size_t len = strlen(text);
+    return len <= 5 && strspn(text, "0123456789") == len && strtoul(text, NULL, 10) > 0 &&
+           strtoul(text, NULL, 10) <= UINT16_MAX; // getaddrinfo would take the rest of a division
+}
+
 // An IPv6 address stands in brackets. Names are looked up as IPv4: localhost is 127.0.0.1 to many.
+// A name that is not found may be tomorrow: that is no address, as len says, but no failure.
 static enum err tcp_address(const char *text, struct address *address, struct detail *detail)
 {
     char host[HOST_SIZE];
@@ -55,14 +64,18 @@ static enum err tcp_address(const char *text, struct address *address, struct de
     struct addrinfo hints = {.ai_family = is_six ? AF_INET6 : AF_INET,
                              .ai_socktype = SOCK_STREAM,
                              .ai_flags = AI_NUMERICSERV | (is_six ? AI_NUMERICHOST : 0)};
-    if (!len || len >= sizeof host)
+    if (!len || len >= sizeof host || !is_port(colon + 1) ||
+        (!is_six && strcspn(text, "[:]") < len))
         return err_set(detail, ERR_PERM, "tcp://%s: no HOST:PORT", text);
     memcpy(host, text + is_six, len);
     host[len] = 0;
     int error = getaddrinfo(host, colon + 1, &hints, &found);
+    if (error && is_six)
+        return err_set(detail, ERR_PERM, "tcp://%s: no IPv6 address", text);
+    if (error == EAI_MEMORY || error == EAI_SYSTEM)
+        return err_set(detail, ERR_TEMP, "tcp://%s: %s", text, gai_strerror(error));
     if (error)
-        return err_set(detail, error == EAI_NONAME || error == EAI_SERVICE ? ERR_PERM : ERR_TEMP,
-                       "tcp://%s: %s", text, gai_strerror(error));
+        return ERR_OK;
     memcpy(&address->storage, found->ai_addr, found->ai_addrlen);
     address->len = found->ai_addrlen;
     freeaddrinfo(found);
@@ -100,6 +113,10 @@ static enum err begin(struct link *link, const char *endpoint, struct detail *de
     enum err err = parse(endpoint, &address, detail);
     if (err != ERR_OK)
         return err;
+    if (!address.len) {
+        link->state = LINK_UNREACHABLE;
+        return ERR_OK;
+    }
     link->fd = socket(address.any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (link->fd < 0)
         return err_errno(detail, ERR_TEMP, "cannot make a socket");
@@ -132,7 +149,7 @@ enum err link_open(const struct link_conf *conf, struct link **link, struct deta
 void link_close(struct link *link)
 {
     // A forked child may have the descriptor too, and must not keep the connection open.
-    if (link)
+    if (link && link->fd >= 0)
         shutdown(link->fd, SHUT_RDWR);
     link_abandon(link);
 }
@@ -152,11 +169,12 @@ static bool is_final(enum link_state state)
     return state >= LINK_UNREACHABLE;
 }
 
+// hsmd ends a connection without a word when our first command is not for its key. One that has
+// shown its key is trusted, and ended for another reason.
 static void end(struct link *link)
 {
-    link->state = link->state == LINK_READY        ? LINK_LOST
-                  : link->state == LINK_CONNECTING ? LINK_UNREACHABLE
-                                                   : LINK_UNTRUSTED;
+    bool is_known = zmtp_state(link->zmtp) == ZMTP_INITIATE || zmtp_state(link->zmtp) == ZMTP_READY;
+    link->state = is_known ? LINK_LOST : LINK_UNTRUSTED;
 }
 
 // What the handshake says of the connection.

@@ -12,7 +12,7 @@ enum link_state {
     LINK_CONNECTING,
     LINK_CONNECTED, // the handshake is not over
     LINK_READY,
-    LINK_UNREACHABLE, // nobody listens there
+    LINK_UNREACHABLE, // nobody listens there, or the name of the host is not found
     LINK_UNTRUSTED,   // the handshake failed: not the key we were told, or no hsmd
     LINK_REFUSED,     // hsmd does not admit our key
     LINK_LOST,        // the connection ended

@@ -11,10 +11,9 @@
 
 struct pool;
 
-// ERR_TEMP: out of memory or descriptors.
+// ERR_TEMP: out of memory.
 enum err pool_new(unsigned links_max, struct pool **pool, struct detail *detail);
-// Closes the links; in a forked child the parent's go on. No call may be
-// under way.
+// Closes the links; in a forked child the parent's go on. No call may be under way.
 void pool_free(struct pool *pool);
 bool pool_is_ours(const struct pool *pool); // made by this process
 

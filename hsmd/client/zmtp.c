@@ -55,6 +55,7 @@ struct zmtp {
     struct buf out;
     size_t written;             // of out
     struct buf kept;            // a message that waits for the handshake's end
+    bool is_kept;               // there is one; it may be empty
     uint64_t sent;              // the last short nonce
     uint64_t seen;              // that of the other side
     uint8_t session[KEY];       // between c' and S'
@@ -62,7 +63,6 @@ struct zmtp {
 };
 
 struct frame {
-    uint8_t flags;
     uint8_t *body; // in the input
     size_t len;
     size_t whole; // with the header
@@ -74,7 +74,7 @@ bool zmtp_is_pair(const char *public_key, const char *secret_key)
     uint8_t secret[KEY];
     uint8_t derived[KEY];
     bool is_pair = curve_decode(public_key, public) && curve_decode(secret_key, secret) &&
-                   crypto_scalarmult_base(derived, secret) == 0 &&
+                   sodium_init() >= 0 && crypto_scalarmult_base(derived, secret) == 0 &&
                    memcmp(derived, public, KEY) == 0;
     explicit_bzero(secret, sizeof secret);
     return is_pair;
@@ -210,18 +210,21 @@ static enum err fail(struct zmtp *zmtp, enum zmtp_state state)
     return ERR_PERM;
 }
 
-// *is_whole: frame is set. ERR_PERM: longer than may come.
+// *is_whole: frame is set. ERR_PERM: it is longer than may come, or not of the kind.
 static enum err next_frame(const struct zmtp *zmtp, struct frame *frame, bool *is_whole)
 {
     const struct buf *in = &zmtp->in;
+    const uint8_t kind = zmtp->state == ZMTP_READY ? 0 : FLAG_COMMAND;
     *is_whole = false;
+    if (in->len && (in->data[0] & ~FLAG_LONG) != kind)
+        return ERR_PERM;
     size_t header = in->len && in->data[0] & FLAG_LONG ? HEADER_MAX : 2;
     if (in->len < header)
         return ERR_OK;
     uint64_t len = header == 2 ? in->data[1] : get_number(in->data + 1);
     if (len > zmtp->frame_max)
         return ERR_PERM;
-    *frame = (struct frame){in->data[0], in->data + header, (size_t)len, header + (size_t)len};
+    *frame = (struct frame){in->data + header, (size_t)len, header + (size_t)len};
     *is_whole = in->len >= frame->whole;
     return ERR_OK;
 }
@@ -250,13 +253,24 @@ static enum err put_hello(struct zmtp *zmtp)
     return err;
 }
 
-static enum err take_greeting(struct zmtp *zmtp)
+// As far as it has come. Another protocol's server may say a line, shorter than a greeting, and
+// wait; and an older ZMTP ends its greeting sooner.
+static bool is_greeting(const uint8_t *data, size_t len)
 {
     static const char curve[MECHANISM_SIZE] = "CURVE";
-    const uint8_t *greeting = zmtp->in.data;
-    if (greeting[0] != 0xff || !(greeting[9] & 1) || greeting[10] < 3 ||
-        memcmp(greeting + MECHANISM_AT, curve, sizeof curve) != 0)
+    size_t name = len < MECHANISM_AT ? 0 : len - MECHANISM_AT;
+    return (len < 1 || data[0] == 0xff) && (len < 10 || data[9] & 1) &&
+           (len < 11 || data[10] >= 3) &&
+           (!name ||
+            memcmp(data + MECHANISM_AT, curve, name < MECHANISM_SIZE ? name : MECHANISM_SIZE) == 0);
+}
+
+static enum err take_greeting(struct zmtp *zmtp)
+{
+    if (!is_greeting(zmtp->in.data, zmtp->in.len))
         return fail(zmtp, ZMTP_UNTRUSTED);
+    if (zmtp->in.len < GREETING_SIZE)
+        return ERR_OK;
     consume(zmtp, GREETING_SIZE);
     zmtp->state = ZMTP_WELCOME;
     return put_hello(zmtp);
@@ -385,7 +399,7 @@ static enum err take_ready(struct zmtp *zmtp, const struct frame *frame)
         return fail(zmtp, ZMTP_UNTRUSTED);
     explicit_bzero(&zmtp->handshake, sizeof zmtp->handshake);
     zmtp->state = ZMTP_READY;
-    enum err err = zmtp->kept.len ? put_message(zmtp, buf_bytes(&zmtp->kept)) : ERR_OK;
+    enum err err = zmtp->is_kept ? put_message(zmtp, buf_bytes(&zmtp->kept)) : ERR_OK;
     wipe(&zmtp->kept);
     return err;
 }
@@ -397,8 +411,6 @@ static enum err take_command(struct zmtp *zmtp, bool *is_taken)
         return fail(zmtp, ZMTP_UNTRUSTED);
     if (!*is_taken)
         return ERR_OK;
-    if ((frame.flags & ~FLAG_LONG) != FLAG_COMMAND)
-        return fail(zmtp, ZMTP_UNTRUSTED);
     enum err err =
         zmtp->state == ZMTP_WELCOME ? take_welcome(zmtp, &frame) : take_ready(zmtp, &frame);
     if (err == ERR_OK)
@@ -412,7 +424,7 @@ enum err zmtp_feed(struct zmtp *zmtp, struct bytes bytes)
     enum err err = buf_put_bytes(&zmtp->in, bytes);
     if (err == ERR_PERM)
         return fail(zmtp, zmtp->state == ZMTP_READY ? ZMTP_MALFORMED : ZMTP_UNTRUSTED);
-    if (err == ERR_OK && zmtp->state == ZMTP_GREETING && zmtp->in.len >= GREETING_SIZE)
+    if (err == ERR_OK && zmtp->state == ZMTP_GREETING)
         err = take_greeting(zmtp);
     while (err == ERR_OK && is_taken &&
            (zmtp->state == ZMTP_WELCOME || zmtp->state == ZMTP_INITIATE))
@@ -422,7 +434,13 @@ enum err zmtp_feed(struct zmtp *zmtp, struct bytes bytes)
 
 enum err zmtp_send(struct zmtp *zmtp, struct bytes frame)
 {
-    return zmtp->state == ZMTP_READY ? put_message(zmtp, frame) : buf_put_bytes(&zmtp->kept, frame);
+    if (zmtp->state == ZMTP_READY)
+        return put_message(zmtp, frame);
+    if (zmtp->is_kept)
+        return ERR_BUG;
+    enum err err = buf_put_bytes(&zmtp->kept, frame);
+    zmtp->is_kept = err == ERR_OK;
+    return err;
 }
 
 enum err zmtp_receive(struct zmtp *zmtp, struct buf *out, bool *is_there)
@@ -438,7 +456,7 @@ enum err zmtp_receive(struct zmtp *zmtp, struct buf *out, bool *is_there)
     if (!*is_there)
         return ERR_OK;
     *is_there = false;
-    if (frame.flags & ~FLAG_LONG || !has_name(&frame, message_name, name, SHORT_NONCE + MAC + 1) ||
+    if (!has_name(&frame, message_name, name, SHORT_NONCE + MAC + 1) ||
         !open_box(zmtp, &frame, name, "CurveZMQMESSAGES", &content))
         return fail(zmtp, ZMTP_MALFORMED);
     enum err err = content.data[0] == 0 ? buf_put(out, content.data + 1, content.len - 1)

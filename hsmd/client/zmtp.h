@@ -49,7 +49,7 @@ void zmtp_written(struct zmtp *zmtp, size_t len);
 enum err zmtp_feed(struct zmtp *zmtp, struct bytes bytes);
 
 // Puts one message of one frame into the output; before the handshake is over it is kept for then.
-// One is kept at a time. ERR_TEMP: out of memory.
+// ERR_TEMP: out of memory; ERR_BUG: one is kept already.
 enum err zmtp_send(struct zmtp *zmtp, struct bytes frame);
 
 // The next message that was received whole, put behind what is in out. *is_there: there was one.

@@ -29,6 +29,15 @@ done
 check "the provider shows one symbol only" test \
     "$(nm -D --defined-only "$BUILD/bin/hsmd.so" | awk '$2 ~ /[TDBR]/ {print $3}')" = OSSL_provider_init
 
+# The provider lives in other people's processes: no ZeroMQ, whose threads it would bring, and no C++.
+check_not "hsmd.so needs neither ZeroMQ nor C++" \
+    grep -E 'NEEDED.*(libzmq|libstdc\+\+)' <(readelf -d "$BUILD/bin/hsmd.so")
+check_not "... nor does it make a thread" grep -E ' U (pthread_create|thrd_create|clone)' \
+    <(nm -D "$BUILD/bin/hsmd.so")
+check "the test of that can fail: hsmd needs ZeroMQ" \
+    grep -E 'NEEDED.*libzmq' <(readelf -d "$BUILD/bin/hsmd")
+check "... and makes threads" grep -E ' U (pthread_create|thrd_create|clone)' <(nm -D "$BUILD/bin/hsmd")
+
 # A sandbox, watched while it is made: no PIN in any list of arguments or environment
 "$ROOT/tools/sandbox" up "$box" >"$WORK/up.log" 2>&1 &
 maker=$!
