@@ -19,6 +19,7 @@ struct core_call {
     struct budget *budgets[2];     // what it was taken from
     bool is_over_budget;           // logged where that began, not once a request
     bool is_used;                  // the key was asked to do it
+    bool may_fail;                 // and failures of that are counted
     bool is_untold;                // refused, and only counted
     uint64_t began;                // that, on clock_us
     struct detail detail;
