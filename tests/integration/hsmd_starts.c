@@ -424,18 +424,25 @@ static void test_hardened(void **state)
     assert_int_equal(hsmd_stop(&hsmd, SIGTERM), 0);
 }
 
-// Nobody but hsmd looks into the directory that it makes, whatever the umask.
+// Nobody but hsmd looks into the directory that hsmd migrate or hsmd makes, whatever the umask.
 static void test_state_directory(void **state)
 {
     (void)state;
     struct stat st;
-    hsmd_configure(&hsmd, "\"state\"", "\"state-3\"", NULL);
     mode_t before = umask(0);
-    start();
+    hsmd_configure(&hsmd, "\"state\"", "\"state-3\"", NULL);
+    for (unsigned i = 0; i < 2; i++) {
+        int status = 0;
+        bool is_started = hsmd_start(&hsmd, &status);
+        assert_int_equal(is_started, i == 0); // a new directory has no registry to serve from
+        assert_int_equal(stat(hsmd_path(&hsmd, "state-3"), &st), 0);
+        assert_int_equal(st.st_mode & 07777, 0700);
+        if (is_started)
+            assert_int_equal(hsmd_stop(&hsmd, SIGTERM), 0);
+        assert_int_equal(
+            rename(hsmd_path(&hsmd, "state-3"), hsmd_path(&hsmd, i ? "by-hsmd" : "by-migrate")), 0);
+    }
     umask(before);
-    assert_int_equal(stat(hsmd_path(&hsmd, "state-3"), &st), 0);
-    assert_int_equal(st.st_mode & 07777, 0700);
-    assert_int_equal(hsmd_stop(&hsmd, SIGTERM), 0);
 }
 
 int main(void)
