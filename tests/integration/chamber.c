@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <openssl/rand.h>
@@ -72,7 +73,7 @@ void chamber_configure(struct chamber *chamber, unsigned officers, unsigned quor
                            i == DAVE ? "auditor" : "officer") == ERR_OK);
         REQUIRE(text_put_hex(&text, bytes_of(chamber->keys[i].public_signing,
                                              OFFICER_SIGNING_KEY_SIZE)) == ERR_OK);
-        REQUIRE(buf_printf(&text, "\" public-key = \"%s\" }\n", chamber->keys[i].public_curve) ==
+        REQUIRE(buf_printf(&text, "\" public-key = '%s' }\n", chamber->keys[i].public_curve) ==
                 ERR_OK);
     }
     REQUIRE(file_write(hsmd_path(&chamber->hsmd, "hsmd.conf"), buf_bytes(&text), 0600, NULL) ==
@@ -237,6 +238,7 @@ void chamber_put_proposal(struct chamber *chamber, const struct proposing *propo
     struct buf act, lie, message;
     uint8_t nonce[STATEMENT_NONCE_SIZE], other[STATEMENT_NONCE_SIZE];
     uint8_t signature[STATEMENT_SIGNATURE_SIZE];
+    const uint64_t lapse = (uint64_t)time(NULL) + LAPSE;
     REQUIRE(RAND_bytes(nonce, sizeof nonce) == 1 && RAND_bytes(other, sizeof other) == 1);
     encode_act(&proposing->act, &act);
     encode_act(proposing->signed_act ? proposing->signed_act : &proposing->act, &lie);
@@ -246,14 +248,14 @@ void chamber_put_proposal(struct chamber *chamber, const struct proposing *propo
         .proposer =
             bytes_of_text(proposing->proposer ? proposing->proposer : names[proposing->signer]),
         .replaces = proposing->signed_replaces ? proposing->signed_replaces : proposing->replaces,
-        .lapse = proposing->signed_lapse ? proposing->signed_lapse : LAPSE,
+        .lapse = proposing->signed_lapse ? proposing->signed_lapse : lapse,
         .act = buf_bytes(&lie)};
     buf_init(&message, ACT_SIZE_MAX + 512);
     REQUIRE(statement_put(&statement, &message) == ERR_OK);
     sign(chamber, proposing->signer, &message, signature);
     statement.nonce.data = nonce;
     statement.replaces = proposing->replaces;
-    statement.lapse = LAPSE;
+    statement.lapse = lapse;
     statement.act = buf_bytes(&act);
     const char *attachment = proposing->attachment ? proposing->attachment : "";
     struct message_request request = {
