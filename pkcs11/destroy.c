@@ -24,7 +24,7 @@ static enum err find(struct token_session *session, const struct token_key *key,
     template_put(&match, CKA_CLASS, &class, sizeof class);
     if (by_id && key->id_len > 0)
         template_put(&match, CKA_ID, key->id, key->id_len);
-    if (by_label || key->id_len == 0)
+    if ((by_label && *key->label) || key->id_len == 0)
         template_put(&match, CKA_LABEL, key->label, strlen(key->label));
     return object_find(session, match.items, match.count, objects, max, count, detail);
 }

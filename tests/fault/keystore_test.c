@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <openssl/x509.h>
 #include <p11-kit/pkcs11.h>
 
 static int end(void **state)
@@ -394,6 +395,32 @@ static void test_destroy_again(void **state)
     }
 }
 
+// A private key that is there, and that we cannot open, is no rest: who knows which one it is.
+static void test_destroy_unopened(void **state)
+{
+    (void)state;
+    static const uint8_t id[] = {0x55};
+    const struct softhsm_key key = {
+        .label = "made", .id = id[0], .kind = "RSA-2048", .flags = SOFTHSM_ASK_EVERY_TIME};
+    const struct keystore_place place = {"left", "made", bytes_of(id, sizeof id)};
+    struct detail detail = {0};
+    uint8_t *der = NULL;
+    unsigned count = 0;
+    softhsm_make_key(&store.hsm, &key);
+    EVP_PKEY *pkey = softhsm_public_key(&store.hsm, "made");
+    size_t len = (size_t)i2d_PUBKEY(pkey, &der);
+    store_open(true, true, 2);
+    assert_err(
+        keystore_destroy(store.keystore, &place, bytes_of(der, len), deadline_in(20000), &detail),
+        ERR_PERM);
+    assert_non_null(strstr(detail.text, "PIN anew"));
+    assert_ok(keystore_list(store.keystore, "left", deadline_in(20000), count_key, &count, &detail),
+              &detail);
+    assert_int_equal(count, 1);
+    EVP_PKEY_free(pkey);
+    OPENSSL_free(der);
+}
+
 static atomic_bool is_over;
 static atomic_uint wrong;
 
@@ -447,7 +474,7 @@ int main(void)
         TEST(test_spread),        TEST(test_left_out),      TEST(test_heals_alone),
         TEST(test_lock),          TEST(test_wrong_pin),     TEST(test_kept_pin),
         TEST(test_forgotten_pin), TEST(test_other_key),     TEST(test_officers),
-        TEST(test_come_and_go),   TEST(test_destroy_again),
+        TEST(test_come_and_go),   TEST(test_destroy_again), TEST(test_destroy_unopened),
     };
     return cmocka_run_group_tests(tests, store_begin, store_end);
 }
