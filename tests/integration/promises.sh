@@ -22,6 +22,8 @@ for name in sealgated sealgate hsmctl hsmd.so; do
         <(nm -a "$BUILD/bin/$name" 2>/dev/null && nm -D "$BUILD/bin/$name")
 done
 check "the test of that can fail: hsmd links libp11" grep -i 'libp11' <(ldd "$BUILD/bin/hsmd")
+check "... and has Cryptoki in it" grep -E ' [Tt] token_login' <(nm -a "$BUILD/bin/hsmd")
+check "... and its client is seen in hsmd.so" grep -E ' [Tt] client_call' <(nm -a "$BUILD/bin/hsmd.so")
 for name in sealgated sealgate; do
     check_not "$name does not link our provider or its client" \
         grep -E ' [Tt] (client_call|wire_encode)' <(nm -a "$BUILD/bin/$name")
@@ -69,6 +71,8 @@ check "all of them born there and not extractable" test 6 -eq \
     "$(grep -c 'Access: *sensitive, always sensitive, never extractable, local' "$WORK/objects")"
 
 # Out of the provider comes no private half
-check_not "openssl pkey does not get a private key" env OPENSSL_CONF="$box/openssl.cnf" \
+check "openssl pkey gets a public key" env OPENSSL_CONF="$box/openssl.cnf" \
+    openssl pkey -in hsmd:signing -pubout
+check_not "... and not the private one" env OPENSSL_CONF="$box/openssl.cnf" \
     openssl pkey -in hsmd:signing -out "$WORK/key.pem"
 check_not "... nor half a one" grep -q 'PRIVATE' "$WORK/key.pem"
