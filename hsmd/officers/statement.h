@@ -5,7 +5,8 @@
 // act]; its digest is the SHA-256 of that. Approvals and rejections are of [tag, instance, number,
 // digest]. instance is the registry's own random number, so nothing signed for one hsmd counts at
 // another; the nonce is one time only, so nothing signed counts twice; a proposal that changes has
-// another digest, so what was signed before does not count for it.
+// another digest, so what was signed before does not count for it; the time of lapse is signed, so
+// nobody who can write the registry can have it wait longer.
 #pragma once
 
 #include <stdint.h>
@@ -19,6 +20,8 @@
 #define STATEMENT_DIGEST_SIZE 32
 #define STATEMENT_SIGNATURE_SIZE 64
 #define STATEMENT_PUBLIC_KEY_SIZE 32     // OFFICER_SIGNING_KEY_SIZE
+#define STATEMENT_TIME_MAX 253402300799  // seconds since 1970: the end of the year 9999
+#define STATEMENT_SKEW_MAX 300           // seconds that an officer's clock may be before hsmd's
 #define STATEMENT_LAPSE_MIN 60           // seconds
 #define STATEMENT_LAPSE_MAX (30 * 86400) // seconds
 #define STATEMENT_LAPSE_DEFAULT (7 * 86400)
@@ -29,7 +32,7 @@ struct statement {
     struct bytes nonce;    // STATEMENT_NONCE_SIZE
     struct bytes proposer; // the officer's name
     uint64_t replaces;     // number of the proposer's own pending proposal that this one changes; 0
-    uint64_t lapse;        // seconds from its arrival
+    uint64_t lapse;        // seconds since 1970, when it is over
     struct bytes act;      // encoding
 };
 

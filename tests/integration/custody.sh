@@ -100,7 +100,7 @@ check "half of it is" shows '[.tokens[].state] | sort | unique | length == 2' st
 check "spare is unlocked" unlocked spare
 check "all is ready" shows '.state == "ready" and .quorum == 2' status
 check "tokens" shows 'length == 2' token list
-check "a key in each of two tokens needs its token said" says 'token' as alice key generate x \
+check "a key in each of two tokens needs its token said" says 'say which one' as alice key generate x \
     --type ec:p256 --purpose general
 
 # ---- keys are made, brought, found ----
@@ -138,7 +138,7 @@ check "a key that was there is adopted" agreed key adopt found --token main --la
     --id 77 --purpose general
 check "... and it is known" shows '[.[] | select(.label == "found")][0].known_as == "found"' \
     token show main
-check "no copy of it is in spare" says 'no' agreed key place found --token spare --label found
+check "no copy of it is in spare" says 'no such private key' agreed key place found --token spare --label found
 
 # One key that somebody had put into both.
 plain genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out "$WORK/twin.key" 2>/dev/null
@@ -173,7 +173,22 @@ check "the CA certifies the opener" certified opener keyEncipherment
 check "the certificate of another key is refused" refused_json key certificate office \
     "$WORK/opener.pem"
 check "its own is not" agreed key certificate office "$WORK/office.pem"
-check "... nor the other" agreed key certificate opener "$WORK/opener.pem"
+
+# F23: it has no domain. Who proposes and who approves know before it is done.
+as alice key certificate opener "$WORK/opener.pem" >"$WORK/first" 2>"$WORK/explained"
+number=$(sed -n 's/.*hsmctl approve \([0-9]*\)$/\1/p' "$WORK/first")
+check "who proposes the other is warned" grep -q '^Warning: it has no domain' "$WORK/explained"
+check "... in the list, too" says 'it has no domain' as dave proposals
+check "... and of that one" says 'warning: it has no domain' as dave proposals "$number"
+check "... before it is done" shows \
+    '(if type == "array" then .[0] else . end) | .state == "pending" and (.warning | test("no domain"))' \
+    proposals "$number"
+as bob approve "$number" >"$WORK/second" 2>"$WORK/explained"
+check "who approves is warned" grep -q 'warning: it has no domain' "$WORK/explained"
+check "... and it is done" grep -q '^Done' "$WORK/second"
+check_not "nobody is warned of what is in order" grep -qi warning <(as dave proposals)
+check "one that would be refused is not even asked about" says 'keyUsage' as alice \
+    key certificate opener "$WORK/office.pem"
 check "self-signed" agreed key self-sign found --common-name found.a.example --days 3
 
 # ---- a gateway ----
@@ -244,6 +259,10 @@ check "disabled" agreed key disable office
 check_not "it signs no more" signs gw1 office
 check "enabled again" agreed key enable office
 check "it signs" signs gw1 office
+check "... for gw2, too" signs gw2 office
+check "revoked" agreed client revoke gw2
+check_not "gw2 gets nothing" signs gw2 office
+check "... and gw1 all the same" signs gw1 office
 check "retired" agreed key retire opener
 check "it still opens old mail" decrypts gw1 opener "$WORK/old.eml"
 encrypt_to opener "$WORK/new.eml"
@@ -252,8 +271,6 @@ check "it is disabled" agreed key disable office
 check_not "... and signs no more" signs gw1 office
 check "ungrant" agreed ungrant gw1 opener
 check_not "what is not granted any more" decrypts gw1 opener "$WORK/old.eml"
-check "revoked" agreed client revoke gw2
-check_not "gw2 gets nothing" signs gw2 office
 check "gw1 is left" shows '[.[].name] == ["gw1"]' client list
 check_status "destroy asks for the name" 2 as alice key destroy office --name-again offcie
 check "destroyed" agreed key destroy office --name-again office
@@ -287,6 +304,8 @@ check "result" says 'REQUEST' as dave result "$(as dave proposals --all --json |
 
 # ---- locked, logs, secrets ----
 
+check "granted again" agreed grant gw1 opener unwrap
+check "it decrypts" decrypts gw1 opener "$WORK/old.eml"
 check "locked" agreed lock spare
 check "locked" agreed lock main
 check_not "nothing is decrypted" decrypts gw1 opener "$WORK/old.eml"

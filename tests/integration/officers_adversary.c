@@ -49,7 +49,7 @@ static void fresh_key(char key[CURVE_TEXT_SIZE])
 static void begin_attempt(void)
 {
     buf_reset(&before);
-    chamber_dump(&chamber, &before);
+    chamber_dump(&chamber, true, &before);
     refused_before = chamber_lines(&chamber, REFUSED, "");
 }
 
@@ -57,7 +57,7 @@ static void require_untouched(const char *what)
 {
     struct buf after;
     buf_init(&after, before.max);
-    chamber_dump(&chamber, &after);
+    chamber_dump(&chamber, true, &after);
     if (!bytes_equal(buf_bytes(&before), buf_bytes(&after)))
         fail_msg("%s: the registry was\n%s\nand is\n%s", what, buf_text(&before), buf_text(&after));
     buf_clear(&after);

@@ -89,6 +89,8 @@ check "all of them born there and not extractable" test 6 -eq \
     "$(grep -c 'Access: *sensitive, always sensitive, never extractable, local' "$WORK/objects")"
 
 # Out of the provider comes no private half
-check_not "openssl pkey does not get a private key" env OPENSSL_CONF="$box/openssl.cnf" \
+check "openssl pkey gets a public key" env OPENSSL_CONF="$box/openssl.cnf" \
+    openssl pkey -in hsmd:signing -pubout
+check_not "... and not the private one" env OPENSSL_CONF="$box/openssl.cnf" \
     openssl pkey -in hsmd:signing -out "$WORK/key.pem"
 check_not "... nor half a one" grep -q 'PRIVATE' "$WORK/key.pem"

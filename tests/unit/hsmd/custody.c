@@ -100,6 +100,13 @@ static void test_founding(void **state)
     assert_refused(council_open(&council), ERR_PERM, "only 3 officers");
     assert_int_equal(council_lines(&council, "\"event\":\"act\""), 0);
     council.config.quorum = 2;
+    // Nor is an officer with a gateway's key: who has that machine would have her voice.
+    struct store_client gateway = {.name = "gw"};
+    memcpy(gateway.public_key, council_key(COUNCIL_BOB)->public_curve, sizeof gateway.public_key);
+    assert_ok(store_add_client(council.store, &gateway, &council.detail));
+    assert_refused(council_open(&council), ERR_PERM, "gw");
+    assert_int_equal(council_lines(&council, "\"quorum\""), 0);
+    assert_ok(store_drop_client(council.store, "gw", &council.detail));
     assert_ok(council_open(&council));
     for (unsigned i = 0; i < COUNCIL_MEMBERS; i++)
         assert_int_equal(
@@ -240,7 +247,7 @@ static void test_altered(void **state)
                                                        STATEMENT_INSTANCE_SIZE),
                                   .nonce = bytes_of(nonce, sizeof nonce),
                                   .proposer = BYTES_LITERAL("alice"),
-                                  .lapse = 3600,
+                                  .lapse = (uint64_t)time(NULL) + 3600,
                                   .act = buf_bytes(&act)},
                     .signature = bytes_of(signature, sizeof signature)}};
     assert_int_equal(statement_put(&request.propose.statement, &message), ERR_OK);
@@ -367,6 +374,9 @@ static void test_lapse(void **state)
     json_decref(body);
     custody_tick(council.custody);
     assert_string_equal(council_state(&council, first), "pending");
+    // Who can write the registry does not have it wait longer than its proposer signed.
+    council_tamper(&council, "UPDATE proposal SET lapses = lapses + 86400, created = '2999'"
+                             " || substr(created, 5)");
     council.custody->now = much_later;
     assert_refused(council_approve(&council, COUNCIL_BOB, first), ERR_PERM, "lapsed");
     assert_string_equal(council_state(&council, first), "lapsed");
@@ -376,7 +386,14 @@ static void test_lapse(void **state)
     assert_ok(council_approve(&council, COUNCIL_BOB, second));
     assert_false(has_client(KEY_1));
     assert_true(has_client(KEY_2));
-    longer.lapse = STATEMENT_LAPSE_DEFAULT + 1;
+    // Nor by changing what was signed.
+    const struct act revoke = {.kind = ACT_CLIENT_REVOKE, .name = BYTES_LITERAL("gw2")};
+    longer = (struct council_proposal){.act = &revoke, .lapse = 7200};
+    assert_ok(council_propose_as(&council, COUNCIL_ALICE, COUNCIL_ALICE, &longer, &first, &body));
+    json_decref(body);
+    council_tamper(&council, "UPDATE proposal SET lapse = lapse + 86400");
+    assert_refused(council_approve(&council, COUNCIL_BOB, first), ERR_DENIED, "changed");
+    longer.lapse = STATEMENT_LAPSE_DEFAULT + STATEMENT_SKEW_MAX + 3700; // of a clock that is on
     council.config.proposal_lapse = STATEMENT_LAPSE_DEFAULT;
     assert_refused(council_propose_as(&council, COUNCIL_ALICE, COUNCIL_ALICE, &longer, NULL, &body),
                    ERR_PERM, "seconds");

@@ -256,6 +256,30 @@ static void test_imported(void **state)
     EVP_PKEY_free(other);
 }
 
+// Of a proposal, in the list of those that wait as well as by its number; "": none.
+static const char *warning_of(uint64_t number)
+{
+    static char warning[512];
+    char text[24];
+    const json_t *item = NULL;
+    size_t i = 0;
+    snprintf(text, sizeof text, "%llu", (unsigned long long)number);
+    json_t *one = council_read(&council, COUNCIL_CAROL, READ_PROPOSALS, text);
+    json_t *all = council_read(&council, COUNCIL_CAROL, READ_PROPOSALS, "all");
+    const char *said = json_string_value(json_object_get(json_array_get(one, 0), "warning"));
+    snprintf(warning, sizeof warning, "%s", said ? said : "");
+    json_array_foreach(all, i, item)
+    {
+        if ((uint64_t)json_integer_value(json_object_get(item, "number")) != number)
+            continue;
+        said = json_string_value(json_object_get(item, "warning"));
+        assert_string_equal(warning, said ? said : "");
+    }
+    json_decref(one);
+    json_decref(all);
+    return warning;
+}
+
 static void test_certificates(void **state)
 {
     (void)state;
@@ -299,11 +323,23 @@ static void test_certificates(void **state)
                       .certificates = bytes_of(der, (size_t)len)};
     do_refused(put, ERR_PERM, "another key");
     put.name = BYTES_LITERAL("signing");
-    do_ok(put);
+    // What only some mind is known to those who are to agree, not afterwards alone.
+    uint64_t number = 0;
+    assert_ok(council_propose(&council, COUNCIL_ALICE, &put, &number));
+    assert_string_equal(warning_of(number), "its subject has no organization; unit; city; state; "
+                                            "country");
+    assert_ok(council_approve(&council, COUNCIL_BOB, number));
+    assert_string_equal(warning_of(number), "");
     json_t *keys = council_read(&council, COUNCIL_ALICE, READ_KEYS, "signing");
     json_t *item = json_array_get(json_object_get(json_array_get(keys, 0), "certificates"), 0);
     assert_string_equal(json_string_value(json_object_get(item, "subject")), "CN=mail.example.org");
     json_decref(keys);
+    // And what it would be refused for by now.
+    assert_ok(council_propose(&council, COUNCIL_ALICE, &put, &number));
+    council_tamper(&council, "UPDATE key SET public_key = (SELECT public_key FROM key WHERE name ="
+                             " 'another') WHERE name = 'signing'");
+    assert_string_equal(warning_of(number),
+                        "it would be refused now: its certificate is of another key");
 }
 
 static size_t grant_count(void)

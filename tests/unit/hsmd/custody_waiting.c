@@ -124,7 +124,7 @@ static void test_locked(void **state)
     assert_refused(council_approve(&council, COUNCIL_BOB, numbers[1]), ERR_PERM,
                    "propose it again");
     assert_string_equal(council_state(&council, numbers[1]), "failed");
-    proposal.lapse = STATEMENT_LAPSE_ATTACHMENT_MAX + 1;
+    proposal.lapse = STATEMENT_LAPSE_ATTACHMENT_MAX + STATEMENT_SKEW_MAX + 60;
     assert_refused(
         council_propose_as(&council, COUNCIL_ALICE, COUNCIL_ALICE, &proposal, NULL, &body),
         ERR_PERM, "waits in memory");
