@@ -12,14 +12,7 @@
 #include <unistd.h>
 
 #include "hsmd/base/file.h"
-
-#define REQUIRE(condition)                                                         \
-    do {                                                                           \
-        if (!(condition)) {                                                        \
-            fprintf(stderr, "%s:%d: %s failed\n", __FILE__, __LINE__, #condition); \
-            exit(1);                                                               \
-        }                                                                          \
-    } while (0)
+#include "tests/support/require.h"
 
 #define ARGS_MAX 16
 

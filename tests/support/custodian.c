@@ -9,14 +9,7 @@
 #include <zmq.h>
 
 #include "hsmd/base/log.h"
-
-#define REQUIRE(condition)                                                         \
-    do {                                                                           \
-        if (!(condition)) {                                                        \
-            fprintf(stderr, "%s:%d: %s failed\n", __FILE__, __LINE__, #condition); \
-            exit(1);                                                               \
-        }                                                                          \
-    } while (0)
+#include "tests/support/require.h"
 
 static const char *const type_names[] = {"rsa", "ec", "ed25519"};
 static const char *const client_names[] = {"all", "signer", "opener",  "pss",
