@@ -62,3 +62,7 @@ start_process() { # PIDFILE LOG COMMAND...
     setsid "$@" </dev/null >>"$log" 2>&1 &
     echo $! >"$pidfile"
 }
+
+listens() { # PORT of 127.0.0.1
+    (: <"/dev/tcp/127.0.0.1/$1") 2>/dev/null
+}

@@ -353,10 +353,6 @@ start_sealgated() {
     fi
 }
 
-listens() { # PORT of 127.0.0.1
-    (: <"/dev/tcp/127.0.0.1/$1") 2>/dev/null
-}
-
 write_env() {
     cat >"$DIR/env" <<-END
 	# made by tools/sandbox, to source: . $DIR/env
