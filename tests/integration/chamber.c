@@ -13,14 +13,7 @@
 #include <zmq.h>
 
 #include "hsmd/base/file.h"
-
-#define REQUIRE(condition)                                                         \
-    do {                                                                           \
-        if (!(condition)) {                                                        \
-            fprintf(stderr, "%s:%d: %s failed\n", __FILE__, __LINE__, #condition); \
-            exit(1);                                                               \
-        }                                                                          \
-    } while (0)
+#include "tests/support/require.h"
 
 #define WAIT_MS 30000
 #define LAPSE 3600

@@ -43,23 +43,7 @@ gateway() { # NAME COMMAND...: openssl with hsmd's keys, as that client
     OPENSSL_CONF=$WORK/$name.cnf openssl "$@"
 }
 write_openssl_conf() { # CLIENT
-    cat >"$WORK/$1.cnf" <<-END
-	openssl_conf = openssl_init
-	[openssl_init]
-	providers = providers
-	[providers]
-	default = default_provider
-	hsmd = hsmd_provider
-	[default_provider]
-	activate = 1
-	[hsmd_provider]
-	module = $BUILD/bin/hsmd.so
-	activate = 1
-	endpoints = ipc://$CUSTODY/data.sock
-	server-key-file = $CUSTODY/server.pub
-	public-key-file = $CUSTODY/$1.pub
-	secret-key-file = $CUSTODY/$1.key
-	END
+    provider_conf "ipc://$CUSTODY/data.sock" "$CUSTODY/server.pub" "$CUSTODY/$1" >"$WORK/$1.cnf"
 }
 signs() { # CLIENT KEY
     gateway "$1" cms -sign -in "$WORK/m.txt" -signer "$WORK/$2.pem" -inkey "hsmd:$2" \

@@ -4,6 +4,8 @@
 # our provider (ours) and without (plain), which is the oracle. Sourced by provider_*.sh. With
 # PROVIDER_ENV=sandbox the same keys are those of tools/sandbox, and some that its officer adds.
 . "$(dirname "$0")/common.sh"
+# shellcheck source=tools/lib.sh
+. "$ROOT/tools/lib.sh"
 
 # id name type purpose usages (of pkcs11-tool)
 KEYS=(
@@ -19,18 +21,6 @@ KEYS=(
     "0a ed25519-signing EC:edwards25519 smime-sign --usage-sign"
 )
 HSMD_PID=
-
-softhsm_module() {
-    local path
-    for path in "${TEST_SOFTHSM:-}" /usr/lib/softhsm/libsofthsm2.so \
-        /usr/lib/*/softhsm/libsofthsm2.so; do
-        if [[ -f $path ]]; then
-            echo "$path"
-            return
-        fi
-    done
-    return 1
-}
 
 plain() {
     OPENSSL_CONF=$WORK/plain.cnf openssl "$@"
@@ -102,23 +92,8 @@ write_configuration() {
     } >"$WORK/hsmd.conf"
     "$BUILD/bin/hsmd" migrate -c "$WORK/hsmd.conf" >"$WORK/migrate.log" 2>&1 ||
         give_up "hsmd migrate: $(cat "$WORK/migrate.log")"
-    cat "$WORK/plain.cnf" - >"$WORK/ours.cnf" <<-END
-	[openssl_init]
-	providers = providers
-	[providers]
-	default = default_provider
-	hsmd = hsmd_provider
-	[default_provider]
-	activate = 1
-	[hsmd_provider]
-	module = $BUILD/bin/hsmd.so
-	activate = 1
-	endpoints = ipc://$WORK/sock
-	server-key-file = $WORK/server.pub
-	public-key-file = $WORK/tester.pub
-	secret-key-file = $WORK/tester.key
-	END
-    sed -i '1i openssl_conf = openssl_init' "$WORK/ours.cnf"
+    provider_conf "ipc://$WORK/sock" "$WORK/server.pub" "$WORK/tester" |
+        cat - "$WORK/plain.cnf" >"$WORK/ours.cnf"
 }
 
 start_hsmd() {

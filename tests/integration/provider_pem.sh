@@ -57,12 +57,7 @@ start_nginx() { # KEY...: several, for a client that can do one or the other
     } >nginx.conf
     (OPENSSL_CONF=$WORK/ours.cnf exec "$NGINX" -p "$WORK" -c "$WORK/nginx.conf" >nginx.out 2>&1) &
     NGINX_PID=$!
-    for _ in $(seq 100); do
-        if (: <"/dev/tcp/127.0.0.1/$PORT") 2>/dev/null; then
-            return 0
-        fi
-        sleep 0.1
-    done
+    wait_for 10 listens "$PORT" && return
     cat nginx.out nginx.log
     return 1
 }

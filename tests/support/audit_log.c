@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/support/audit_log.h"
 
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include <openssl/x509.h>
@@ -12,14 +10,7 @@
 #include "hsmd/audit/audit_verify.h"
 #include "hsmd/base/file.h"
 #include "hsmd/base/hash.h"
-
-#define REQUIRE(condition)                                                         \
-    do {                                                                           \
-        if (!(condition)) {                                                        \
-            fprintf(stderr, "%s:%d: %s failed\n", __FILE__, __LINE__, #condition); \
-            exit(1);                                                               \
-        }                                                                          \
-    } while (0)
+#include "tests/support/require.h"
 
 struct keystore_key *audit_log_key(const char *kind)
 {

@@ -49,16 +49,14 @@ static void put_rules(struct budget_limits of_key, struct budget_limits of_grant
         struct registry_key key = {.purpose = WIRE_GENERAL,
                                    .state = WIRE_ENABLED,
                                    .algorithms = REGISTRY_ALL,
-                                   .budget = key_budgets[k]};
+                                   .budget = key_budgets[k],
+                                   .store =
+                                       custodian.stores[k ? CUSTODIAN_EC : CUSTODIAN_RSA]};
         snprintf(key.name, sizeof key.name, "%s", keys[k]);
         assert_int_equal(registry_add_key(registry, &key, NULL), ERR_OK);
-        assert_int_equal(registry_bind_key(registry, key.name,
-                                           custodian.stores[k ? CUSTODIAN_EC : CUSTODIAN_RSA],
-                                           NULL),
-                         ERR_OK);
         for (unsigned i = 0; i < 2; i++) {
             struct budget *granted = budget(clients[i].grants, keys[k], &of_grant);
-            assert_int_equal(registry_add_budgeted_grant(registry, clients[i].name, keys[k],
+            assert_int_equal(registry_add_grant(registry, clients[i].name, keys[k],
                                                          REGISTRY_ALL, REGISTRY_ALL, granted, NULL),
                              ERR_OK);
             if (i == 0)

@@ -213,7 +213,8 @@ static void add_grants(struct registry *registry, const struct key *key, enum ch
         assert_int_equal(
             registry_add_grant(registry, client_names[client], key->name,
                                grant->operations == ALL ? REGISTRY_ALL : grant->operations,
-                               grant->algorithms == ALL ? REGISTRY_ALL : grant->algorithms, NULL),
+                               grant->algorithms == ALL ? REGISTRY_ALL : grant->algorithms, NULL,
+                               NULL),
             ERR_OK);
     }
 }
@@ -232,12 +233,12 @@ static void put_rules(enum change change)
     for (unsigned i = 0; i < KEY_COUNT; i++) {
         struct key key = key_of(i, change);
         uint64_t list = lists[key.list] == ALL ? REGISTRY_ALL : lists[key.list];
-        struct registry_key entry = {
-            .purpose = key.purpose, .state = key.state, .algorithms = list};
+        struct registry_key entry = {.purpose = key.purpose,
+                                     .state = key.state,
+                                     .algorithms = list,
+                                     .store = custodian.stores[key.type]};
         memcpy(entry.name, key.name, sizeof entry.name);
         assert_int_equal(registry_add_key(registry, &entry, NULL), ERR_OK);
-        assert_int_equal(registry_bind_key(registry, key.name, custodian.stores[key.type], NULL),
-                         ERR_OK);
         add_grants(registry, &key, change);
     }
     live_swap(custodian.live, registry);
