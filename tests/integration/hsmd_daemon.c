@@ -55,12 +55,6 @@ static int begin(void **state)
     return 0;
 }
 
-static void start(void)
-{
-    if (!hsmd_start(&hsmd, NULL))
-        assert_true(hsmd_said(&hsmd, "READY"));
-}
-
 static enum err call(struct client *client, struct wire_request *request, struct wire_reply *reply)
 {
     struct detail detail = {0};
@@ -112,7 +106,7 @@ static void test_sign(void **state)
     } rows[] = {{"signing", "rsa2048", WIRE_RSA_PKCS1},
                 {"signing", "rsa2048", WIRE_RSA_PSS},
                 {"ec-signing", "p256", WIRE_ECDSA}};
-    start();
+    hsmd_serve(&hsmd);
     struct client *client = hsmd_client(&hsmd, "gw", 0);
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct wire_reply reply;
@@ -133,7 +127,7 @@ static void test_unwrap(void **state)
     (void)state;
     static const uint8_t content_key[32] = {1, 2, 3, 4, 5};
     uint8_t wrapped[512];
-    start();
+    hsmd_serve(&hsmd);
     struct client *client = hsmd_client(&hsmd, "gw", 0);
     EVP_PKEY *key = softhsm_public_key(&hsmd.hsm, "rsa3072");
     for (int oaep = 0; oaep < 2; oaep++) {
@@ -173,7 +167,7 @@ static void test_agree(void **state)
     (void)state;
     uint8_t point[97];
     size_t len = 0;
-    start();
+    hsmd_serve(&hsmd);
     struct client *client = hsmd_client(&hsmd, "gw", 0);
     EVP_PKEY *mine = EVP_PKEY_Q_keygen(NULL, NULL, "EC", "P-384");
     EVP_PKEY *theirs = softhsm_public_key(&hsmd.hsm, "p384");
@@ -215,7 +209,7 @@ static void test_list_describe(void **state)
                                         "signing"};
     struct wire_reply reply;
     struct wire_request list = {.operation = WIRE_LIST};
-    start();
+    hsmd_serve(&hsmd);
     struct client *client = hsmd_client(&hsmd, "gw", 0);
     assert_int_equal(call(client, &list, &reply), ERR_OK);
     assert_int_equal(reply.list.count, 5);
@@ -251,7 +245,7 @@ static void test_stranger_and_stop(void **state)
 {
     (void)state;
     struct stat st;
-    start();
+    hsmd_serve(&hsmd);
     struct client *stranger = hsmd_client(&hsmd, "stranger", 2000);
     struct client *client = hsmd_client(&hsmd, "gw", 0);
     assert_int_equal(sign(stranger), ERR_TEMP); // "refused this client's key", and nothing else
@@ -264,11 +258,11 @@ static void test_stranger_and_stop(void **state)
     assert_int_equal(count_lines("\"event\":\"use\""), 1);
     assert_int_equal(count_lines("\"event\":\"stop\""), 1);
     // Another one takes over, and the client that stayed finds it.
-    start();
+    hsmd_serve(&hsmd);
     assert_int_equal(sign(client), ERR_OK);
     // Killed: its socket stays behind and is no hindrance, and the log is whole.
     assert_int_equal(hsmd_stop(&hsmd, SIGKILL), 1000 + SIGKILL);
-    start();
+    hsmd_serve(&hsmd);
     assert_int_equal(sign(client), ERR_OK);
     assert_int_equal(count_lines("\"event\":\"use\""), 3);
     assert_int_equal(hsmd_stop(&hsmd, SIGINT), 0);
@@ -279,7 +273,7 @@ static void test_rotation(void **state)
 {
     (void)state;
     struct stat st;
-    start();
+    hsmd_serve(&hsmd);
     struct client *client = hsmd_client(&hsmd, "gw", 0);
     assert_int_equal(rename(hsmd_path(&hsmd, "state/audit.log"), hsmd_path(&hsmd, "state/old")), 0);
     kill(hsmd.pid, SIGHUP);
@@ -300,7 +294,7 @@ static void test_token_lost(void **state)
     char away[240];
     snprintf(tokens, sizeof tokens, "%s/tokens", hsmd.hsm.dir);
     snprintf(away, sizeof away, "%s/away", hsmd.hsm.dir);
-    start();
+    hsmd_serve(&hsmd);
     struct client *client = hsmd_client(&hsmd, "gw", 0);
     assert_int_equal(sign(client), ERR_OK);
     assert_int_equal(rename(tokens, away), 0);

@@ -21,14 +21,13 @@
 #define WARM_UP 40 // signatures: the audit log is far ahead of hsmd's messages, which have room
 
 static struct hsmd hsmd;
-static struct buf frame, attributes;
+static struct buf attributes;
 
 static int setup(void **state)
 {
     (void)state;
     hsmd_setup(&hsmd);
     web_open();
-    buf_init(&frame, WIRE_FRAME_MAX);
     buf_init(&attributes, 4096);
     custodian_attributes(HASH_SHA256, &attributes);
     return 0;
@@ -39,22 +38,13 @@ static int teardown(void **state)
     (void)state;
     hsmd_teardown(&hsmd);
     web_close();
-    buf_clear(&frame);
     buf_clear(&attributes);
     return 0;
 }
 
 static enum err sign(struct client *client)
 {
-    struct wire_reply reply;
-    struct wire_request request = {.operation = WIRE_SIGN,
-                                   .sign = {.key = BYTES_LITERAL("signing"),
-                                            .algorithm = WIRE_RSA_PKCS1,
-                                            .hash = HASH_SHA256,
-                                            .form = WIRE_ATTRIBUTES,
-                                            .data = buf_bytes(&attributes)}};
-    buf_reset(&frame);
-    return client_call(client, &request, &frame, &reply, NULL);
+    return hsmd_sign(client, "signing", WIRE_RSA_PKCS1, buf_bytes(&attributes), NULL);
 }
 
 static void set_file_limit(rlim_t limit)

@@ -26,7 +26,6 @@
 #include "tests/support/custodian.h"
 
 static struct hsmd hsmd;
-static struct buf frame;
 static struct buf attributes;
 
 static void configure(const char *more)
@@ -37,17 +36,10 @@ static void configure(const char *more)
     hsmd_configure(&hsmd, "log-level = info\n", text, NULL);
 }
 
-static void start(void)
-{
-    if (!hsmd_start(&hsmd, NULL))
-        assert_true(hsmd_said(&hsmd, "READY"));
-}
-
 static int setup(void **state)
 {
     (void)state;
     hsmd_setup(&hsmd);
-    buf_init(&frame, WIRE_FRAME_MAX);
     buf_init(&attributes, 4096);
     custodian_attributes(HASH_SHA256, &attributes);
     web_open();
@@ -58,7 +50,6 @@ static int teardown(void **state)
 {
     (void)state;
     hsmd_teardown(&hsmd);
-    buf_clear(&frame);
     buf_clear(&attributes);
     web_close();
     return 0;
@@ -76,22 +67,13 @@ static int begin(void **state)
 
 static enum err sign(struct client *client)
 {
-    struct wire_reply reply;
-    struct detail detail = {0};
-    struct wire_request request = {.operation = WIRE_SIGN,
-                                   .sign = {.key = BYTES_LITERAL("signing"),
-                                            .algorithm = WIRE_RSA_PKCS1,
-                                            .hash = HASH_SHA256,
-                                            .form = WIRE_ATTRIBUTES,
-                                            .data = buf_bytes(&attributes)}};
-    buf_reset(&frame);
-    return client_call(client, &request, &frame, &reply, &detail);
+    return hsmd_sign(client, "signing", WIRE_RSA_PKCS1, buf_bytes(&attributes), NULL);
 }
 
 static void test_metrics(void **state)
 {
     (void)state;
-    start();
+    hsmd_serve(&hsmd);
     struct client *client = hsmd_client(&hsmd, "gw", 0);
     for (int i = 0; i < 3; i++)
         assert_int_equal(sign(client), ERR_OK);
@@ -158,7 +140,7 @@ static void test_hostile(void **state)
 {
     (void)state;
     char *path = malloc(100001);
-    start();
+    hsmd_serve(&hsmd);
     memset(path, 'x', 100000);
     path[0] = '/';
     path[100000] = 0;
@@ -193,7 +175,7 @@ static void test_slow_and_many(void **state)
 {
     (void)state;
     int fds[4 * HTTP_CONNECTIONS_MAX];
-    start();
+    hsmd_serve(&hsmd);
     int slow = dial();
     bool is_ended = false;
     for (int i = 0; i < 40 * HTTP_CONNECTION_MS / 5000 && !is_ended; i++) {
@@ -239,7 +221,7 @@ static void test_crippled(void **state)
     snprintf(text, sizeof text, "log-level = info\nmetrics-listen = \"127.0.0.1:%u\"\n", port);
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         hsmd_configure(&hsmd, "log-level = info\n", text, rows[i].from, rows[i].to, NULL);
-        start();
+        hsmd_serve(&hsmd);
         assert_int_equal(fetch("GET", "/healthz", NULL), 503);
         const char *problem = strstr(buf_text(&body), rows[i].problem);
         if (!problem || problem != buf_text(&body) || strchr(problem, '\n')[1])
@@ -256,7 +238,7 @@ static void test_token_lost(void **state)
     char away[240];
     snprintf(tokens, sizeof tokens, "%s/tokens", hsmd.hsm.dir);
     snprintf(away, sizeof away, "%s/away", hsmd.hsm.dir);
-    start();
+    hsmd_serve(&hsmd);
     struct client *client = hsmd_client(&hsmd, "gw", 0);
     assert_int_equal(sign(client), ERR_OK);
     assert_int_equal(rename(tokens, away), 0);
@@ -287,7 +269,7 @@ static void test_budget(void **state)
     hsmd_configure(&hsmd, "log-level = info\n", text, "purpose = smime-sign\n    certificate-file",
                    "total = 5 purpose = smime-sign certificate-file", "operations = { sign } }",
                    "operations = { sign } per-minute = 3 }", NULL);
-    start();
+    hsmd_serve(&hsmd);
     struct client *client = hsmd_client(&hsmd, "gw", 0);
     for (int i = 0; i < 6; i++)
         assert_int_equal(sign(client), i < 3 ? ERR_OK : ERR_DENIED);
@@ -300,11 +282,11 @@ static void test_budget(void **state)
     assert_int_equal(count_in("stderr", "denied: budget"), 0);
     assert_int_equal(count_in("state/audit.log", "\"event\":\"refuse\""), 3);
     assert_int_equal(hsmd_stop(&hsmd, SIGTERM), 0);
-    start(); // minutes begin anew, the total does not
+    hsmd_serve(&hsmd); // minutes begin anew, the total does not
     for (int i = 0; i < 4; i++)
         assert_int_equal(sign(client), i < 2 ? ERR_OK : ERR_DENIED);
     assert_int_equal(hsmd_stop(&hsmd, SIGKILL), 1000 + SIGKILL);
-    start();
+    hsmd_serve(&hsmd);
     assert_int_equal(sign(client), ERR_DENIED);
     assert_int_equal(hsmd_stop(&hsmd, SIGTERM), 0);
     unlink(hsmd_path(&hsmd, "state/budgets"));
@@ -324,7 +306,7 @@ static void test_self_test(void **state)
     snprintf(text, sizeof text, "log-level = info\nmetrics-listen = \"127.0.0.1:%u\"\n", port);
     hsmd_configure(&hsmd, "log-level = info\n", text, "interval = 0", "interval = 1",
                    "purpose = general", "purpose = general state = retired", NULL);
-    start();
+    hsmd_serve(&hsmd);
     for (int i = 0; i < 100 && count_in("state/audit.log", "\"event\":\"self-test\"") < 4; i++)
         usleep(100000);
     fetch_metrics();
@@ -354,7 +336,7 @@ static void test_configuration(void **state)
     char address[160];
     int status = 0;
     hsmd_configure(&hsmd, NULL);
-    start();
+    hsmd_serve(&hsmd);
     assert_int_equal(fetch("GET", "/metrics", NULL), 0);
     assert_int_equal(hsmd_stop(&hsmd, SIGTERM), 0);
     snprintf(address, sizeof address, "log-level = info metrics-listen = \"0.0.0.0:%u\"", port);
@@ -365,7 +347,7 @@ static void test_configuration(void **state)
     snprintf(address, sizeof address,
              "log-level = info metrics-listen = \"0.0.0.0:%u\" metrics-allow-remote = true", port);
     hsmd_configure(&hsmd, "log-level = info", address, NULL);
-    start();
+    hsmd_serve(&hsmd);
     fetch_metrics();
     assert_int_equal(hsmd_stop(&hsmd, SIGTERM), 0);
     static const char *const bad[] = {

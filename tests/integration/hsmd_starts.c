@@ -23,14 +23,12 @@
 #include "tests/support/custodian.h"
 
 static struct hsmd hsmd;
-static struct buf frame;
 static struct buf attributes;
 
 static int setup(void **state)
 {
     (void)state;
     hsmd_setup(&hsmd);
-    buf_init(&frame, WIRE_FRAME_MAX);
     buf_init(&attributes, 4096);
     custodian_attributes(HASH_SHA256, &attributes);
     return 0;
@@ -40,7 +38,6 @@ static int teardown(void **state)
 {
     (void)state;
     hsmd_teardown(&hsmd);
-    buf_clear(&frame);
     buf_clear(&attributes);
     return 0;
 }
@@ -56,23 +53,9 @@ static int begin(void **state)
     return 0;
 }
 
-static void start(void)
-{
-    if (!hsmd_start(&hsmd, NULL))
-        assert_true(hsmd_said(&hsmd, "READY"));
-}
-
 static enum err sign(struct client *client)
 {
-    struct wire_reply reply;
-    struct wire_request request = {.operation = WIRE_SIGN,
-                                   .sign = {.key = BYTES_LITERAL("signing"),
-                                            .algorithm = WIRE_RSA_PKCS1,
-                                            .hash = HASH_SHA256,
-                                            .form = WIRE_ATTRIBUTES,
-                                            .data = buf_bytes(&attributes)}};
-    buf_reset(&frame);
-    return client_call(client, &request, &frame, &reply, NULL);
+    return hsmd_sign(client, "signing", WIRE_RSA_PKCS1, buf_bytes(&attributes), NULL);
 }
 
 static void write_text(const char *name, const char *text, unsigned mode)
@@ -172,7 +155,7 @@ static void test_crippled_starts(void **state)
         bool is_key = strncmp(rows[i].said, "key ", 4) == 0;
         bool is_signing = strncmp(rows[i].said, "key signing", 11) == 0;
         hsmd_configure(&hsmd, rows[i].from, rows[i].to, NULL);
-        start();
+        hsmd_serve(&hsmd);
         assert_true(hsmd_said(&hsmd, rows[i].said));
         struct client *client = hsmd_client(&hsmd, "gw", 0);
         enum err err = sign(client);
@@ -198,7 +181,7 @@ static void test_former_sections(void **state)
 static void test_second(void **state)
 {
     (void)state;
-    start();
+    hsmd_serve(&hsmd);
     struct hsmd second = hsmd;
     int status = 0;
     assert_false(hsmd_start(&second, &status));
@@ -215,7 +198,7 @@ static void test_same_socket(void **state)
     (void)state;
     struct hsmd second = hsmd;
     struct stat st;
-    start();
+    hsmd_serve(&hsmd);
     struct client *client = hsmd_client(&hsmd, "gw", 0);
     assert_int_equal(sign(client), ERR_OK);
     hsmd_configure(&second, "\"state\"", "\"state-2\"", NULL);
@@ -242,7 +225,7 @@ static void test_same_socket(void **state)
     assert_true(hsmd_said(&hsmd, "another process listens there"));
     assert_int_equal(stat(address.sun_path, &st), 0);
     close(fd); // now it is one left behind
-    start();
+    hsmd_serve(&hsmd);
     assert_int_equal(sign(client), ERR_OK);
     assert_int_equal(hsmd_stop(&hsmd, SIGTERM), 0);
     write_text("data.sock", "mine", 0600);
@@ -273,7 +256,7 @@ static void test_tcp(void **state)
     snprintf(tcp, sizeof tcp, "tcp://127.0.0.1:%u", free_port());
     snprintf(both, sizeof both, "\"%s\", \"%s\"", hsmd.endpoint, tcp);
     hsmd_configure(&hsmd, "\"ipc://DIR/data.sock\"", both, NULL);
-    start();
+    hsmd_serve(&hsmd);
     struct client *by_ipc = hsmd_client(&hsmd, "gw", 0);
     memcpy(ipc, hsmd.endpoint, sizeof ipc);
     snprintf(hsmd.endpoint, sizeof hsmd.endpoint, "%s", tcp);
@@ -291,7 +274,7 @@ static void test_credential(void **state)
     (void)state;
     setenv("CREDENTIALS_DIRECTORY", hsmd.dir, 1);
     hsmd_configure(&hsmd, "pin-file = \"pin\"", "pin-credential = \"pin\"", NULL);
-    start();
+    hsmd_serve(&hsmd);
     unsetenv("CREDENTIALS_DIRECTORY");
     assert_int_equal(hsmd_stop(&hsmd, SIGTERM), 0);
 }
@@ -303,7 +286,7 @@ static void test_openssl_conf(void **state)
     unlink(hsmd_path(&hsmd, "fifo"));
     assert_int_equal(mkfifo(hsmd_path(&hsmd, "fifo"), 0600), 0);
     setenv("OPENSSL_CONF", hsmd_path(&hsmd, "fifo"), 1);
-    start();
+    hsmd_serve(&hsmd);
     unsetenv("OPENSSL_CONF");
     struct client *client = hsmd_client(&hsmd, "gw", 0);
     assert_int_equal(sign(client), ERR_OK);
@@ -399,7 +382,7 @@ static void test_hardened(void **state)
     char limits[4000];
     char path[40];
     (void)prctl(PR_CAPBSET_DROP, CAP_SYS_PTRACE, 0, 0, 0); // root's; others have not got it
-    start();
+    hsmd_serve(&hsmd);
     snprintf(path, sizeof path, "/proc/%d/limits", (int)hsmd.pid);
     FILE *file = fopen(path, "re");
     assert_non_null(file);

@@ -58,18 +58,7 @@ static void lock(void)
 
 static enum err sign(void)
 {
-    struct buf frame;
-    struct wire_reply reply;
-    struct wire_request request = {.operation = WIRE_SIGN,
-                                   .sign = {.key = BYTES_LITERAL("signing"),
-                                            .algorithm = WIRE_ECDSA,
-                                            .hash = HASH_SHA256,
-                                            .form = WIRE_ATTRIBUTES,
-                                            .data = buf_bytes(&attributes)}};
-    buf_init(&frame, WIRE_FRAME_MAX);
-    enum err err = client_call(client, &request, &frame, &reply, NULL);
-    buf_clear(&frame);
-    return err;
+    return hsmd_sign(client, "signing", WIRE_ECDSA, buf_bytes(&attributes), NULL);
 }
 
 static bool is_state(const char *want)

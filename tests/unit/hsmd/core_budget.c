@@ -50,14 +50,13 @@ static void put_rules(struct budget_limits of_key, struct budget_limits of_grant
                                    .state = WIRE_ENABLED,
                                    .algorithms = REGISTRY_ALL,
                                    .budget = key_budgets[k],
-                                   .store =
-                                       custodian.stores[k ? CUSTODIAN_EC : CUSTODIAN_RSA]};
+                                   .store = custodian.stores[k ? CUSTODIAN_EC : CUSTODIAN_RSA]};
         snprintf(key.name, sizeof key.name, "%s", keys[k]);
         assert_int_equal(registry_add_key(registry, &key, NULL), ERR_OK);
         for (unsigned i = 0; i < 2; i++) {
             struct budget *granted = budget(clients[i].grants, keys[k], &of_grant);
-            assert_int_equal(registry_add_grant(registry, clients[i].name, keys[k],
-                                                         REGISTRY_ALL, REGISTRY_ALL, granted, NULL),
+            assert_int_equal(registry_add_grant(registry, clients[i].name, keys[k], REGISTRY_ALL,
+                                                REGISTRY_ALL, granted, NULL),
                              ERR_OK);
             if (i == 0)
                 grant_budgets[k] = granted;
