@@ -4,7 +4,6 @@
 #include "hsmd/migrate.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -281,19 +280,6 @@ static enum err write_new_file(struct move *move, struct detail *detail)
     return err == ERR_OK ? check_new_file(move, detail) : err;
 }
 
-// The new name is on the disk only when its directory is.
-static int sync_directory(const char *file)
-{
-    char directory[PATH_MAX];
-    snprintf(directory, sizeof directory, "%.*s", (int)(strrchr(file, '/') - file) + 1, file);
-    int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
-        return -1;
-    int result = fsync(fd);
-    close(fd);
-    return result;
-}
-
 static enum err replace_file(struct move *move, struct detail *detail)
 {
     const char *file = move->migration->file;
@@ -304,7 +290,7 @@ static enum err replace_file(struct move *move, struct detail *detail)
     if (rename(move->temporary, file) != 0)
         return err_errno(detail, ERR_PERM, "%s", file);
     move->is_replaced = true;
-    return sync_directory(file) == 0 ? ERR_OK : err_errno(detail, ERR_TEMP, "%s", file);
+    return file_sync_directory(file) ? ERR_OK : err_errno(detail, ERR_TEMP, "%s", file);
 }
 
 static void put_back(struct move *move)

@@ -20,6 +20,7 @@
 #include "hsmd/base/alloc.h"
 #include "hsmd/base/clock.h"
 #include "hsmd/base/log.h"
+#include "hsmd/base/thread.h"
 
 #define BATCH_MAX ((size_t)64 * AUDIT_LINE_MAX)
 
@@ -261,15 +262,9 @@ void audit_get_status(struct audit *audit, struct audit_status *status)
     pthread_mutex_unlock(&audit->lock);
 }
 
-static struct timespec time_of(deadline_t deadline)
-{
-    return (struct timespec){.tv_sec = (time_t)(deadline / 1000),
-                             .tv_nsec = (long)(deadline % 1000) * 1000000};
-}
-
 struct audit_link audit_wait(struct audit *audit, uint64_t seq, deadline_t until)
 {
-    const struct timespec at = time_of(until);
+    const struct timespec at = deadline_timespec(until);
     pthread_mutex_lock(&audit->lock);
     audit->awaited = seq;
     while (!audit->is_woken && audit->head.seq < seq && !deadline_is_past(until))
@@ -315,7 +310,7 @@ static void *sync_always(void *argument)
     deadline_t next = 0;
     pthread_mutex_lock(&audit->lock);
     while (!audit->is_closing || audit->has_unsynced) {
-        struct timespec at = time_of(next);
+        struct timespec at = deadline_timespec(next);
         if (!audit->has_unsynced) {
             pthread_cond_wait(&audit->unsynced, &audit->lock);
         } else if (!audit->is_closing && !deadline_is_past(next)) {
@@ -335,7 +330,7 @@ enum err audit_set_sync(struct audit *audit, enum audit_sync sync, struct detail
     if (sync != AUDIT_SYNC_OFF)
         audit_file_sync_directory(audit->path);
     if (sync == AUDIT_SYNC_BATCH)
-        audit->has_syncer = pthread_create(&audit->syncer, NULL, sync_always, audit) == 0;
+        audit->has_syncer = thread_start(&audit->syncer, sync_always, audit);
     if (sync == AUDIT_SYNC_BATCH && !audit->has_syncer)
         return err_set(detail, ERR_TEMP, "cannot start a thread");
     return sync == AUDIT_SYNC_OFF || fdatasync(audit->fd) == 0

@@ -15,10 +15,10 @@
 #include "hsmd/keystore/keystore_internal.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <time.h>
 
 #include "hsmd/base/log.h"
+#include "hsmd/base/thread.h"
 
 #define RETRY_MS 200
 #define CHECK_MS 1000          // for a session, to look with
@@ -406,19 +406,14 @@ static bool wait_opened(struct keystore_token *token, deadline_t deadline)
 // share libcrypto) have been seen to fail when they are initialised at once.
 enum err keystore_start_watchers(struct keystore *keystore, struct detail *detail)
 {
-    sigset_t all;
-    sigset_t before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
     bool is_good = true;
     for (size_t i = 0; i < keystore->token_count && is_good; i++) {
         struct keystore_token *token = &keystore->tokens[i];
-        is_good = pthread_create(&token->watcher, NULL, watch, token) == 0;
+        is_good = thread_start(&token->watcher, watch, token);
         token->has_watcher = is_good;
         if (is_good)
             (void)wait_opened(token, deadline_in(OPEN_ALONE_MS));
     }
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
     return is_good ? ERR_OK : err_set(detail, ERR_TEMP, "cannot start a thread");
 }
 
