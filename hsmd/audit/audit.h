@@ -183,7 +183,9 @@ void audit_set_registry(struct audit *audit, struct bytes instance, uint64_t pro
 // here.
 enum err audit_write(struct audit *audit, const struct audit_record *record, struct detail *detail);
 
-// Opens path anew, after the log was rotated away. On failure goes on with the file it has.
+// Goes on in a new file, after the log was moved away or removed: path must be absent or empty. It
+// is made as path.new and takes the name with its first line in it. On failure goes on with the
+// file it has, and path is as it was. ERR_PERM: another file is there; ERR_TEMP: disk full.
 enum err audit_reopen(struct audit *audit, struct detail *detail);
 
 // The end of the chain, and a wait for it: until there is a line of that number, until the
