@@ -64,6 +64,8 @@ struct keystore_token {
     bool is_due, is_stopping, has_ended; // (lock)
     bool has_tried;                      // (lock) to open it, for the first time
     uint64_t looks_begun, looks_ended;   // (lock)
+    enum err reopened;                   // (lock) what came of it when its module was opened anew
+    struct detail trouble;               // (lock) and why
 };
 
 // A key in a token.
@@ -126,7 +128,7 @@ enum err keystore_open_token(struct keystore_token *token, struct detail *detail
 // Logs in with the PIN that the source of the moment gives, if any.
 enum err keystore_log_in(struct keystore_token *token, struct token *opened, struct detail *detail);
 // The first time, by its watcher, with the gate entered; logs what came of it.
-void keystore_open_first(struct keystore_token *token, struct detail *detail);
+enum err keystore_open_first(struct keystore_token *token, struct detail *detail);
 // Closes it and its keys. With the gate closed.
 void keystore_close_token(struct keystore_token *token);
 // The PIN was refused: said once; it is left alone from now on, since the next try may lock it.
@@ -164,5 +166,6 @@ void keystore_wake_watcher(struct keystore_token *token);
 bool keystore_wait_healed(struct keystore_token *token, deadline_t deadline);
 // Looks at how the token is, without asking it. With the gate entered or closed.
 void keystore_note(struct keystore_token *token);
-// Tells of what has changed since. With no lock held.
-void keystore_tell_changes(struct keystore_token *token, const char *reason);
+// Tells of what has changed since: if it is lost, for the reason in detail, unless err is ERR_OK or
+// there is none; then what its status says. With no lock held.
+void keystore_tell_changes(struct keystore_token *token, enum err err, const struct detail *detail);

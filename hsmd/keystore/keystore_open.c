@@ -215,7 +215,7 @@ static enum err check_pin(const struct keystore_token *token, struct detail *det
     return err == ERR_OK ? ERR_OK : err_prefix(detail, err, "token %s: PIN", token->conf->name);
 }
 
-void keystore_open_first(struct keystore_token *token, struct detail *detail)
+enum err keystore_open_first(struct keystore_token *token, struct detail *detail)
 {
     // In case it hangs: let it be known in which.
     log_notice("token", "token", token->conf->name, "state", "opening", "module",
@@ -229,6 +229,7 @@ void keystore_open_first(struct keystore_token *token, struct detail *detail)
         log_error("token", "token", token->conf->name, "state", "not there", "err", detail->text);
     else if (err == ERR_OK && !has_pin)
         log_notice("token", "token", token->conf->name, "state", "locked");
+    return err;
 }
 
 // The watchers are still at it: these tokens are lost until their calls return.
@@ -243,7 +244,8 @@ static void tell_hanging(struct keystore *keystore)
             continue;
         log_error("token", "token", token->conf->name, "state", "hanging, going on without it",
                   "module", token->conf->module);
-        keystore_tell_changes(token, "its module hangs");
+        struct detail hangs;
+        keystore_tell_changes(token, err_set(&hangs, ERR_TEMP, "its module hangs"), &hangs);
     }
 }
 

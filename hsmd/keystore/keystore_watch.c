@@ -61,21 +61,49 @@ void keystore_note(struct keystore_token *token)
     atomic_store(&token->mood, mood_of(token));
 }
 
-void keystore_tell_changes(struct keystore_token *token, const char *reason)
+// Nobody was told by an error why it is lost. With no lock held.
+static void find_reason(struct keystore_token *token, struct detail *reason)
 {
+    struct token_status status;
+    if (!gate_enter(&token->module->gate, 0)) {
+        (void)err_set(reason, ERR_TEMP, "its module is being opened anew");
+        return;
+    }
+    struct token *opened = atomic_load(&token->token);
+    if (opened)
+        token_status(opened, &status);
+    gate_leave(&token->module->gate);
+    if (!opened)
+        (void)err_set(reason, ERR_TEMP, "not there");
+    else if (atomic_load(&token->is_refused))
+        (void)err_set(reason, ERR_TEMP, "its PIN was refused");
+    else if (status.longest_call_ms > HANG_MS)
+        (void)err_set(reason, ERR_TEMP, "a call into its module has taken %u ms",
+                      status.longest_call_ms);
+    else
+        (void)err_set(reason, ERR_TEMP, "%s", status.error);
+}
+
+void keystore_tell_changes(struct keystore_token *token, enum err err, const struct detail *detail)
+{
+    struct detail reason = {0};
     struct keystore *keystore = token->keystore;
     keystore_tell tell = atomic_load(&keystore->tell);
     const char *name = token->conf->name;
     bool is_lost = atomic_load(&token->mood) == MOOD_LOST;
     if (atomic_exchange(&token->is_lost, is_lost) == is_lost)
         return;
+    if (is_lost && err != ERR_OK && detail)
+        reason = *detail;
+    if (is_lost && !reason.text[0])
+        find_reason(token, &reason);
     if (is_lost)
-        log_warning("token", "token", name, "state", "lost", "err", reason);
+        log_warning("token", "token", name, "state", "lost", "err", reason.text);
     else
         log_notice("token", "token", name, "state", "back");
     if (tell)
         tell(keystore->tell_context, is_lost ? KEYSTORE_TOKEN_LOST : KEYSTORE_TOKEN_BACK, name,
-             is_lost ? reason : "");
+             reason.text);
 }
 
 void keystore_on_event(struct keystore *keystore, keystore_tell tell, void *context)
@@ -215,18 +243,32 @@ static bool is_time_to_reopen(struct keystore_token *token)
 }
 
 // One token of a module that was finalised.
-static void take_again(struct keystore_token *token, struct detail *detail)
+static void take_again(struct keystore_token *token)
 {
-    enum err err = keystore_open_token(token, detail);
+    struct detail detail = {0};
+    enum err err = keystore_open_token(token, &detail);
     if (err == ERR_OK)
-        err = keystore_seek_all(token, true, detail);
+        err = keystore_seek_all(token, true, &detail);
+    pthread_mutex_lock(&token->lock);
+    token->reopened = err;
+    token->trouble = detail;
+    pthread_mutex_unlock(&token->lock);
     if (err == ERR_OK) {
         atomic_store(&token->failures, 0);
         log_notice("token", "token", token->conf->name, "state", "opened anew");
     } else if (err != ERR_DENIED) {
-        log_warning("token", "token", token->conf->name, "state", "not there", "err", detail->text);
+        log_warning("token", "token", token->conf->name, "state", "not there", "err", detail.text);
     }
     keystore_note(token);
+}
+
+static void tell_reopened(struct keystore_token *token)
+{
+    pthread_mutex_lock(&token->lock);
+    enum err err = token->reopened;
+    struct detail detail = token->trouble;
+    pthread_mutex_unlock(&token->lock);
+    keystore_tell_changes(token, err, &detail);
 }
 
 // Closes all tokens of the module, which finalises it, and opens what can be opened.
@@ -234,7 +276,6 @@ static void reopen_module(struct keystore_token *token)
 {
     struct keystore *keystore = token->keystore;
     struct keystore_module *module = token->module;
-    struct detail detail = {0};
     if (!gate_close(&module->gate, deadline_in(REOPEN_WAIT_MS)))
         return;
     for (size_t i = 0; i < keystore->token_count; i++) {
@@ -243,12 +284,12 @@ static void reopen_module(struct keystore_token *token)
     }
     for (size_t i = 0; i < keystore->token_count; i++) {
         if (keystore->tokens[i].module == module)
-            take_again(&keystore->tokens[i], &detail);
+            take_again(&keystore->tokens[i]);
     }
     gate_open(&module->gate);
     for (size_t i = 0; i < keystore->token_count; i++) {
         if (keystore->tokens[i].module == module)
-            keystore_tell_changes(&keystore->tokens[i], detail.text);
+            tell_reopened(&keystore->tokens[i]);
     }
     if (atomic_load(&token->mood) == MOOD_WELL)
         atomic_store(&module->pause_ms, REOPEN_PAUSE_MS);
@@ -274,7 +315,7 @@ static bool look_after(struct keystore_token *token)
         (err = keystore_seek_all(token, false, &detail)) != ERR_OK)
         note_result(token, err);
     gate_leave(gate);
-    keystore_tell_changes(token, detail.text);
+    keystore_tell_changes(token, err, &detail);
     // A PIN that cannot be read now is no fault of the token.
     struct token_status status = {.state = TOKEN_ABSENT};
     if (gate_enter(gate, 0)) {
@@ -293,9 +334,9 @@ static void open_first(struct keystore_token *token)
     struct gate *gate = &token->module->gate;
     struct detail detail = {0};
     if (gate_enter(gate, deadline_in(KEY_WAIT_MS))) {
-        keystore_open_first(token, &detail);
+        enum err err = keystore_open_first(token, &detail);
         gate_leave(gate);
-        keystore_tell_changes(token, detail.text);
+        keystore_tell_changes(token, err, &detail);
     }
     pthread_mutex_lock(&token->lock);
     token->has_tried = true;

@@ -59,11 +59,82 @@ static void test_long_generation(void **state)
     assert_int_equal(atomic_load(&store.lost), 0);
 }
 
+static void wait_for_lost(unsigned count)
+{
+    deadline_t limit = deadline_in(RECOVERY_MS);
+    while (atomic_load(&store.lost) != count && !deadline_is_past(limit))
+        tick_for(50);
+    assert_int_equal(atomic_load(&store.lost), count);
+}
+
+static void *sign_single(void *argument)
+{
+    bool right = false;
+    *(enum err *)argument = store_sign(store.single, LEFT, 20000, &right, NULL);
+    return NULL;
+}
+
+static void test_reason_of_hanging(void **state)
+{
+    (void)state;
+    pthread_t thread;
+    struct detail reason = {0};
+    enum err err = ERR_BUG;
+    store_open(true, true, 2);
+    shim_hang("C_Sign");
+    assert_int_equal(pthread_create(&thread, NULL, sign_single, &err), 0);
+    wait_for_lost(1);
+    store_reason(LEFT, &reason);
+    if (!strstr(reason.text, "a call into its module has taken 2"))
+        fail_msg("\"%s\"", reason.text);
+    shim_reset();
+    pthread_join(thread, NULL);
+    assert_int_equal(err, ERR_OK);
+    (void)store_heals(LEFT);
+}
+
+// The right one fails, so that their module is opened anew, and then no login works.
+static void lose_both(void)
+{
+    static const struct keystore_place place = {.token = "right", .label = "shared"};
+    struct keystore_key *aside = NULL;
+    struct detail detail = {0};
+    bool right = false;
+    assert_ok(keystore_add_key(store.keystore, "aside", WIRE_GENERAL, store.public_key, &place, 1,
+                               &aside, &detail),
+              &detail);
+    store_works(aside, RIGHT);
+    shim_fail("C_Sign", CKR_FUNCTION_FAILED, 1, 0);
+    shim_fail("C_Login", CKR_FUNCTION_FAILED, 1, 0);
+    assert_err(store_sign(aside, RIGHT, 500, &right, NULL), ERR_TEMP);
+}
+
+// Each is lost for a reason of its own.
+static void test_reasons_of_both(void **state)
+{
+    (void)state;
+    struct detail reason = {0};
+    store_open_together();
+    lose_both();
+    wait_for_lost(2);
+    store_reason(LEFT, &reason);
+    if (!strstr(reason.text, "token left: "))
+        fail_msg("\"%s\"", reason.text);
+    store_reason(RIGHT, &reason);
+    if (!strstr(reason.text, "token right: "))
+        fail_msg("\"%s\"", reason.text);
+    shim_reset();
+    (void)store_heals(LEFT);
+    (void)store_heals(RIGHT);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_teardown(name, end)
     const struct CMUnitTest tests[] = {
         TEST(test_long_generation),
+        TEST(test_reason_of_hanging),
+        TEST(test_reasons_of_both),
     };
     return cmocka_run_group_tests(tests, store_begin, store_end);
 }
