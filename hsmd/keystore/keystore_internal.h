@@ -23,6 +23,7 @@ struct keystore_module {
     struct gate gate; // entered by each operation, closed while the module is opened anew
     _Atomic deadline_t next_try; // not opened anew before that
     atomic_uint pause_ms;        // between one time and the next
+    atomic_uint reopen_ms;       // that it took the last time
 };
 
 // Where the PIN of the moment comes from.
@@ -49,6 +50,7 @@ struct keystore_token {
     atomic_uint failures;        // looks in a row that found it not well
     atomic_bool is_refused;      // its PIN was; only an officer may try again
     atomic_bool is_final_try;    // when it was
+    atomic_bool is_absence_told; // that opening its module anew has not brought it back
     atomic_bool is_opening;      // somebody is at it
     atomic_bool is_unlocking;    // an officer is: nobody else tries meanwhile
     unsigned sessions;           // that it was opened with
@@ -151,6 +153,17 @@ enum err keystore_take_key(struct token *token, const char *label, struct bytes 
                            enum wire_purpose purpose, deadline_t deadline, struct token_key **key,
                            struct detail *detail);
 void keystore_free_keys(struct keystore *keystore);
+
+// keystore_reopen.c
+
+#define KEYSTORE_REOPEN_PAUSE_MS 1000 // from one time to the next, if nobody else is disturbed
+// Is it worth it now? Then the caller does it.
+bool keystore_is_time_to_reopen(struct keystore_token *token);
+// Closes all tokens of the module, which finalises it, and opens what can be opened. Gives up if an
+// operation is under way that does not end. With no gate entered.
+void keystore_reopen_module(struct keystore_token *token);
+// The pause after this one, as long as the module's other tokens are well.
+unsigned keystore_next_pause(unsigned pause, unsigned reopen_ms);
 
 // keystore_watch.c
 

@@ -21,13 +21,10 @@
 #include "hsmd/base/thread.h"
 
 #define RETRY_MS 200
-#define CHECK_MS 1000          // for a session, to look with
-#define HANG_MS 2000           // a call that takes so long hangs
-#define FAILURES_MAX 2         // in a row, before the module is opened anew
-#define REOPEN_PAUSE_MS 1000   // between one time and the next; doubles
-#define REOPEN_PAUSE_MAX 60000 // while it disturbs others and helps nobody
-#define REOPEN_WAIT_MS 200     // for the operations under way
-#define OPEN_ALONE_MS 2000     // at the start, before the next token's turn
+#define CHECK_MS 1000      // for a session, to look with
+#define HANG_MS 2000       // a call that takes so long hangs
+#define FAILURES_MAX 2     // in a row, before the module is opened anew
+#define OPEN_ALONE_MS 2000 // at the start, before the next token's turn
 #define STOP_MS 5000
 
 static bool has_lost_login(struct keystore_token *token)
@@ -101,6 +98,10 @@ void keystore_tell_changes(struct keystore_token *token, enum err err, const str
         log_warning("token", "token", name, "state", "lost", "err", reason.text);
     else
         log_notice("token", "token", name, "state", "back");
+    if (!is_lost) {
+        atomic_store(&token->is_absence_told, false);
+        atomic_store(&token->module->pause_ms, KEYSTORE_REOPEN_PAUSE_MS);
+    }
     if (tell)
         tell(keystore->tell_context, is_lost ? KEYSTORE_TOKEN_LOST : KEYSTORE_TOKEN_BACK, name,
              reason.text);
@@ -207,94 +208,6 @@ static void note_result(struct keystore_token *token, enum err err)
     keystore_note(token);
 }
 
-// Would opening the module anew cost another token its login, whose PIN is not kept?
-static bool has_guest(struct keystore_token *token)
-{
-    bool found = false;
-    struct keystore *keystore = token->keystore;
-    for (size_t i = 0; i < keystore->token_count; i++) {
-        struct keystore_token *other = &keystore->tokens[i];
-        if (other->module != token->module || atomic_load(&other->mood) != MOOD_WELL)
-            continue;
-        pthread_mutex_lock(&other->lock);
-        found = found || (other->source == PIN_GIVEN && !other->pin.data);
-        pthread_mutex_unlock(&other->lock);
-    }
-    return found;
-}
-
-// Not all the time, and less and less often if there are others who are well.
-static bool is_time_to_reopen(struct keystore_token *token)
-{
-    bool has_others = false;
-    struct keystore *keystore = token->keystore;
-    struct keystore_module *module = token->module;
-    deadline_t due = atomic_load(&module->next_try);
-    if (clock_ms() < due || has_guest(token))
-        return false;
-    for (size_t i = 0; i < keystore->token_count; i++) {
-        if (keystore->tokens[i].module == module)
-            has_others = has_others || atomic_load(&keystore->tokens[i].mood) == MOOD_WELL;
-    }
-    unsigned pause = atomic_load(&module->pause_ms);
-    unsigned longer = pause < REOPEN_PAUSE_MAX / 2 ? 2 * pause : REOPEN_PAUSE_MAX;
-    atomic_store(&module->pause_ms, has_others ? longer : REOPEN_PAUSE_MS);
-    return atomic_compare_exchange_strong(&module->next_try, &due, deadline_in(pause));
-}
-
-// One token of a module that was finalised.
-static void take_again(struct keystore_token *token)
-{
-    struct detail detail = {0};
-    enum err err = keystore_open_token(token, &detail);
-    if (err == ERR_OK)
-        err = keystore_seek_all(token, true, &detail);
-    pthread_mutex_lock(&token->lock);
-    token->reopened = err;
-    token->trouble = detail;
-    pthread_mutex_unlock(&token->lock);
-    if (err == ERR_OK) {
-        atomic_store(&token->failures, 0);
-        log_notice("token", "token", token->conf->name, "state", "opened anew");
-    } else if (err != ERR_DENIED) {
-        log_warning("token", "token", token->conf->name, "state", "not there", "err", detail.text);
-    }
-    keystore_note(token);
-}
-
-static void tell_reopened(struct keystore_token *token)
-{
-    pthread_mutex_lock(&token->lock);
-    enum err err = token->reopened;
-    struct detail detail = token->trouble;
-    pthread_mutex_unlock(&token->lock);
-    keystore_tell_changes(token, err, &detail);
-}
-
-// Closes all tokens of the module, which finalises it, and opens what can be opened.
-static void reopen_module(struct keystore_token *token)
-{
-    struct keystore *keystore = token->keystore;
-    struct keystore_module *module = token->module;
-    if (!gate_close(&module->gate, deadline_in(REOPEN_WAIT_MS)))
-        return;
-    for (size_t i = 0; i < keystore->token_count; i++) {
-        if (keystore->tokens[i].module == module)
-            keystore_close_token(&keystore->tokens[i]);
-    }
-    for (size_t i = 0; i < keystore->token_count; i++) {
-        if (keystore->tokens[i].module == module)
-            take_again(&keystore->tokens[i]);
-    }
-    gate_open(&module->gate);
-    for (size_t i = 0; i < keystore->token_count; i++) {
-        if (keystore->tokens[i].module == module)
-            tell_reopened(&keystore->tokens[i]);
-    }
-    if (atomic_load(&token->mood) == MOOD_WELL)
-        atomic_store(&module->pause_ms, REOPEN_PAUSE_MS);
-}
-
 // True: it is to be looked at again soon.
 static bool look_after(struct keystore_token *token)
 {
@@ -324,8 +237,9 @@ static bool look_after(struct keystore_token *token)
         gate_leave(gate);
     }
     bool is_locked = status.state == TOKEN_LOCKED || atomic_load(&token->is_refused);
-    if (!is_locked && atomic_load(&token->failures) >= FAILURES_MAX && is_time_to_reopen(token))
-        reopen_module(token);
+    if (!is_locked && atomic_load(&token->failures) >= FAILURES_MAX &&
+        keystore_is_time_to_reopen(token))
+        keystore_reopen_module(token);
     return !atomic_load(&token->is_refused) && !is_locked && atomic_load(&token->mood) == MOOD_LOST;
 }
 

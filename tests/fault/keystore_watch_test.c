@@ -128,6 +128,45 @@ static void test_reasons_of_both(void **state)
     (void)store_heals(RIGHT);
 }
 
+// How often the text is in what was said while the token was away.
+static unsigned count_said(const char *file, const char *text)
+{
+    struct buf said;
+    unsigned count = 0;
+    buf_init(&said, 1 << 20);
+    assert_int_equal(file_read(file, &said, NULL), ERR_OK);
+    for (const char *at = buf_text(&said); (at = strstr(at, text)); at++)
+        count++;
+    buf_clear(&said);
+    return count;
+}
+
+// An operator is told once, not with every try.
+static void test_away_for_long(void **state)
+{
+    (void)state;
+    char file[] = "/tmp/keystore-said-XXXXXX";
+    int own = dup(2);
+    int fd = mkstemp(file);
+    assert_true(own >= 0 && fd >= 0);
+    store_open_together();
+    dup2(fd, 2);
+    shim_pull(CKR_DEVICE_REMOVED);
+    tick_for(4500);
+    unsigned tries = shim_calls("C_Initialize");
+    shim_plug();
+    dup2(own, 2);
+    (void)store_heals(LEFT);
+    unsigned lost = count_said(file, "state=\"lost\"");
+    unsigned absent = count_said(file, "token=\"left\" state=\"not there\"");
+    unlink(file);
+    close(fd);
+    close(own);
+    assert_true(tries >= 3);
+    assert_int_equal(lost, 2);
+    assert_int_equal(absent, 1);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_teardown(name, end)
@@ -135,6 +174,7 @@ int main(void)
         TEST(test_long_generation),
         TEST(test_reason_of_hanging),
         TEST(test_reasons_of_both),
+        TEST(test_away_for_long),
     };
     return cmocka_run_group_tests(tests, store_begin, store_end);
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Promise 1: which keys of a token are taken at all.
-#include "hsmd/keystore/keystore_token.h"
+#include "hsmd/keystore/keystore_internal.h"
 
+#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -64,10 +65,27 @@ static void test_check_key(void **state)
     }
 }
 
+// As long as others are well: from a second to five, or to as long as leaves them 19 of 20 parts of
+// their time.
+static void test_pause(void **state)
+{
+    static const struct {
+        unsigned pause, reopen_ms, next;
+    } rows[] = {
+        {1000, 0, 2000},     {2000, 40, 4000},     {4000, 40, 5000},      {5000, 40, 5000},
+        {5000, 250, 5000},   {5000, 400, 8000},    {8000, 400, 8000},     {8000, 40, 5000},
+        {8000, 2000, 16000}, {32000, 3000, 60000}, {60000, 10000, 60000}, {60000, UINT_MAX, 60000},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        assert_int_equal(keystore_next_pause(rows[i].pause, rows[i].reopen_ms), rows[i].next);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_check_key),
+        cmocka_unit_test(test_pause),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
