@@ -15,7 +15,7 @@
 #include "hsmd/keystore/keystore_token.h"
 
 #define PLACES_MAX 16    // of a key
-#define KEY_WAIT_MS 5000 // for a session, when a key is opened and nobody's deadline is known
+#define KEY_WAIT_MS 5000 // for a key to be opened, where nobody's deadline is known
 
 // A module and all tokens reached through it: they are initialised and finalised together.
 struct keystore_module {
@@ -66,6 +66,7 @@ struct keystore_token {
     bool is_due, is_stopping, has_ended; // (lock)
     bool has_tried;                      // (lock) to open it, for the first time
     uint64_t looks_begun, looks_ended;   // (lock)
+    deadline_t look_began;               // (lock) the last one
     enum err reopened;                   // (lock) what came of it when its module was opened anew
     struct detail trouble;               // (lock) and why
 };
@@ -177,6 +178,9 @@ void keystore_wake_watcher(struct keystore_token *token);
 // False: it is not well in time, or has to wait for an officer, or its breaker is open. With no
 // gate entered.
 bool keystore_wait_healed(struct keystore_token *token, deadline_t deadline);
+// Until the watcher has sought the key of this place, which was not open when this call began, or
+// for KEY_WAIT_MS. With no gate entered.
+void keystore_wait_sought(struct place *place);
 // Looks at how the token is, without asking it. With the gate entered or closed.
 void keystore_note(struct keystore_token *token);
 // Tells of what has changed since: if it is lost, for the reason in detail, unless err is ERR_OK or

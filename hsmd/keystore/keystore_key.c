@@ -398,20 +398,16 @@ static enum err add(struct keystore *keystore, const char *name, enum wire_purpo
     return err;
 }
 
-// As far as it takes no waiting for a token that is not well.
+// By the watchers, as far as their tokens are well: this thread, which may be the one that starts
+// hsmd, must not get into a module that hangs.
 static void open_places(const struct keystore_key *key)
 {
     const struct place_set *set = atomic_load(&key->places);
     for (size_t i = 0; i < set->count; i++) {
         struct place *place = set->places[i];
-        struct gate *gate = &place->token->module->gate;
-        struct detail detail = {0};
-        if (atomic_load(&place->key) || atomic_load(&place->token->mood) != MOOD_WELL ||
-            !gate_enter(gate, 0))
-            continue;
-        if (keystore_seek(place, true, deadline_in(KEY_WAIT_MS), &detail) == ERR_DENIED)
-            keystore_give_up(place->token, &detail);
-        gate_leave(gate);
+        atomic_store(&place->next_look, 0);
+        if (!atomic_load(&place->key) && atomic_load(&place->token->mood) == MOOD_WELL)
+            keystore_wait_sought(place);
     }
 }
 

@@ -279,6 +279,7 @@ static void *watch(void *argument)
         if (token->is_stopping)
             break;
         token->looks_begun++;
+        token->look_began = clock_ms();
         pthread_mutex_unlock(&token->lock);
         is_soon = look_after(token);
         pthread_mutex_lock(&token->lock);
@@ -312,7 +313,7 @@ static bool is_breaking(struct keystore_token *token)
     return status.is_breaking || status.state == TOKEN_LOCKED;
 }
 
-// Another look has ended. False: the deadline is past.
+// Another look has ended. False: the deadline is past, or none begins any more.
 static bool wait_look(struct keystore_token *token, uint64_t after, deadline_t deadline)
 {
     struct timespec until = deadline_timespec(deadline);
@@ -320,8 +321,9 @@ static bool wait_look(struct keystore_token *token, uint64_t after, deadline_t d
     pthread_mutex_lock(&token->lock);
     while (token->looks_ended <= after && in_time && !token->is_stopping)
         in_time = pthread_cond_timedwait(&token->changed, &token->lock, &until) != ETIMEDOUT;
+    bool has_looked = token->looks_ended > after;
     pthread_mutex_unlock(&token->lock);
-    return in_time;
+    return has_looked;
 }
 
 bool keystore_wait_healed(struct keystore_token *token, deadline_t deadline)
@@ -337,6 +339,25 @@ bool keystore_wait_healed(struct keystore_token *token, deadline_t deadline)
             return true;
     }
     return false;
+}
+
+// The first one waits for a module that hangs, and the others not, since the look that it waits for
+// does not end.
+void keystore_wait_sought(struct place *place)
+{
+    struct keystore_token *token = place->token;
+    bool in_time = true;
+    pthread_mutex_lock(&token->lock);
+    uint64_t after = token->looks_begun;
+    bool is_idle = token->looks_ended == after;
+    deadline_t began = is_idle ? clock_ms() : token->look_began;
+    struct timespec until = deadline_timespec(began + KEY_WAIT_MS);
+    token->is_due = true;
+    pthread_cond_broadcast(&token->changed);
+    while (!atomic_load(&place->key) && token->looks_ended <= after && in_time &&
+           !token->is_stopping)
+        in_time = pthread_cond_timedwait(&token->changed, &token->lock, &until) != ETIMEDOUT;
+    pthread_mutex_unlock(&token->lock);
 }
 
 void keystore_tick(struct keystore *keystore)

@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <p11-kit/pkcs11.h>
@@ -167,14 +168,58 @@ static void test_away_for_long(void **state)
     assert_int_equal(absent, 1);
 }
 
+static void *add_keys(void *argument)
+{
+    static const struct keystore_place places[] = {{.token = "left", .label = "single"},
+                                                   {.token = "left", .label = "shared"}};
+    for (unsigned i = 0; i < 6; i++) {
+        struct keystore_key *key = NULL;
+        char name[16];
+        snprintf(name, sizeof name, "more-%u", i);
+        if (keystore_add_key(store.keystore, name, WIRE_GENERAL, bytes_of(NULL, 0), &places[i % 2],
+                             1, &key, NULL) != ERR_OK)
+            return argument;
+    }
+    return NULL;
+}
+
+// A module that hangs when keys are sought holds up nobody who adds them, as hsmd's start does; not
+// once for each of them either. They are there when it comes back.
+static void test_hang_while_added(void **state)
+{
+    (void)state;
+    pthread_t thread;
+    struct timespec limit;
+    struct keystore_status status;
+    void *failed = NULL;
+    store_open(true, true, 2);
+    shim_hang("C_FindObjects");
+    assert_int_equal(pthread_create(&thread, NULL, add_keys, &status), 0);
+    clock_gettime(CLOCK_REALTIME, &limit);
+    limit.tv_sec += 15;
+    int late = pthread_timedjoin_np(thread, &failed, &limit);
+    assert_true(keystore_get_status(store.keystore, LEFT, &status));
+    shim_reset();
+    if (late)
+        pthread_join(thread, &failed);
+    assert_int_equal(late, 0);
+    assert_null(failed);
+    assert_int_equal(status.keys_missing, 6);
+    (void)store_heals(LEFT);
+    deadline_t until = deadline_in(RECOVERY_MS);
+    while (status.keys_missing && !deadline_is_past(until)) {
+        tick_for(100);
+        assert_true(keystore_get_status(store.keystore, LEFT, &status));
+    }
+    assert_int_equal(status.keys_missing, 0);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_teardown(name, end)
     const struct CMUnitTest tests[] = {
-        TEST(test_long_generation),
-        TEST(test_reason_of_hanging),
-        TEST(test_reasons_of_both),
-        TEST(test_away_for_long),
+        TEST(test_long_generation), TEST(test_reason_of_hanging), TEST(test_reasons_of_both),
+        TEST(test_away_for_long),   TEST(test_hang_while_added),
     };
     return cmocka_run_group_tests(tests, store_begin, store_end);
 }
