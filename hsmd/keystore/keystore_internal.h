@@ -116,8 +116,9 @@ struct keystore {
     pthread_mutex_t lock;
     struct keystore_key *_Atomic keys;
     struct place *_Atomic places;
-    _Atomic keystore_tell tell;
-    void *tell_context;
+    pthread_mutex_t telling; // held while somebody is told
+    keystore_tell tell;      // (telling)
+    void *tell_context;      // (telling)
 };
 
 // keystore_open.c

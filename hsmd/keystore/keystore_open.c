@@ -176,6 +176,7 @@ static enum err lay_out(struct keystore *keystore, const struct config *config,
                         struct detail *detail)
 {
     pthread_mutex_init(&keystore->lock, NULL);
+    pthread_mutex_init(&keystore->telling, NULL);
     keystore->modules = mem_calloc(config->token_count, sizeof *keystore->modules);
     keystore->tokens = mem_calloc(config->token_count, sizeof *keystore->tokens);
     if (!keystore->modules || !keystore->tokens)
@@ -261,21 +262,19 @@ enum err keystore_open(const struct config *config, struct keystore **out, struc
     if (err == ERR_OK && !keystore_wait_opened(keystore, deadline_in(OPEN_WAIT_MS)))
         tell_hanging(keystore);
     if (err != ERR_OK) {
-        keystore_close(keystore);
+        (void)keystore_close(keystore); // nothing is open yet that could hang
         return err;
     }
     *out = keystore;
     return ERR_OK;
 }
 
-void keystore_close(struct keystore *keystore)
+bool keystore_close(struct keystore *keystore)
 {
     if (!keystore)
-        return;
-    if (!keystore_stop_watchers(keystore)) {
-        log_error("token", "state", "a module does not come back: left as it is");
-        return; // the one that hangs still uses all of it
-    }
+        return true;
+    if (!keystore_stop_watchers(keystore))
+        return false; // the one that hangs still uses all of it
     for (size_t i = 0; i < keystore->token_count; i++)
         keystore_close_token(&keystore->tokens[i]);
     keystore_free_keys(keystore);
@@ -286,8 +285,10 @@ void keystore_close(struct keystore *keystore)
     }
     for (size_t i = 0; i < keystore->module_count; i++)
         gate_clear(&keystore->modules[i].gate);
+    pthread_mutex_destroy(&keystore->telling);
     pthread_mutex_destroy(&keystore->lock);
     mem_free(keystore->tokens);
     mem_free(keystore->modules);
     mem_free(keystore);
+    return true;
 }

@@ -85,37 +85,44 @@ void keystore_tell_changes(struct keystore_token *token, enum err err, const str
 {
     struct detail reason = {0};
     struct keystore *keystore = token->keystore;
-    keystore_tell tell = atomic_load(&keystore->tell);
     const char *name = token->conf->name;
     bool is_lost = atomic_load(&token->mood) == MOOD_LOST;
-    if (atomic_exchange(&token->is_lost, is_lost) == is_lost)
+    if (atomic_load(&token->is_lost) == is_lost)
         return;
+    pthread_mutex_lock(&keystore->telling);
+    is_lost = atomic_load(&token->mood) == MOOD_LOST;
+    if (atomic_exchange(&token->is_lost, is_lost) == is_lost) {
+        pthread_mutex_unlock(&keystore->telling);
+        return; // another one has told it
+    }
     if (is_lost && err != ERR_OK && detail)
         reason = *detail;
     if (is_lost && !reason.text[0])
         find_reason(token, &reason);
-    if (is_lost)
+    if (is_lost) {
         log_warning("token", "token", name, "state", "lost", "err", reason.text);
-    else
+    } else {
         log_notice("token", "token", name, "state", "back");
-    if (!is_lost) {
         atomic_store(&token->is_absence_told, false);
         atomic_store(&token->module->pause_ms, KEYSTORE_REOPEN_PAUSE_MS);
     }
-    if (tell)
-        tell(keystore->tell_context, is_lost ? KEYSTORE_TOKEN_LOST : KEYSTORE_TOKEN_BACK, name,
-             reason.text);
+    if (keystore->tell)
+        keystore->tell(keystore->tell_context, is_lost ? KEYSTORE_TOKEN_LOST : KEYSTORE_TOKEN_BACK,
+                       name, reason.text);
+    pthread_mutex_unlock(&keystore->telling);
 }
 
 void keystore_on_event(struct keystore *keystore, keystore_tell tell, void *context)
 {
+    pthread_mutex_lock(&keystore->telling);
+    keystore->tell = tell;
     keystore->tell_context = context;
-    atomic_store(&keystore->tell, tell);
-    for (size_t i = 0; i < keystore->token_count; i++) {
+    for (size_t i = 0; i < keystore->token_count && tell; i++) {
         if (atomic_load(&keystore->tokens[i].is_lost))
             tell(context, KEYSTORE_TOKEN_LOST, keystore->tokens[i].conf->name,
                  "not there at the start");
     }
+    pthread_mutex_unlock(&keystore->telling);
 }
 
 // Does this key work?
