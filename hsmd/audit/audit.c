@@ -162,8 +162,10 @@ enum err audit_write(struct audit *audit, const struct audit_record *record, str
 
 void audit_set_registry(struct audit *audit, struct bytes instance, uint64_t proposal)
 {
+    pthread_mutex_lock(&audit->lock); // a token's thread may be writing
     audit->rotation.instance = instance;
     audit->rotation.proposal = proposal;
+    pthread_mutex_unlock(&audit->lock);
 }
 
 struct audit_link audit_head(struct audit *audit)

@@ -101,6 +101,8 @@ static void go_on_in(struct audit *audit, const struct next_file *next)
     close(audit->fd);
     audit->fd = next->fd;
     audit->size = (off_t)audit->batch.len;
+    if (audit->is_unsafe)
+        log_notice("audit", "state", "synced again", "file", audit->path);
     audit->is_unsafe = false;
     audit->link = audit->head = next->link;
     audit->synced = audit->link.seq;

@@ -22,6 +22,7 @@ bool audit_sync_again(struct audit *audit)
         return true;
     if (fdatasync(audit->fd) != 0)
         return false;
+    log_notice("audit", "state", "synced again", "file", audit->path);
     pthread_mutex_lock(&audit->lock);
     audit->is_unsafe = false;
     pthread_mutex_unlock(&audit->lock);
