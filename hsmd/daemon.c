@@ -398,7 +398,8 @@ enum err daemon_start(const struct config *config, struct daemon **out, struct d
     daemon->config = config;
     enum err err = start(daemon, detail);
     if (err != ERR_OK) {
-        (void)daemon_stop(daemon, NULL); // nothing is at work yet
+        if (daemon_stop(daemon, NULL) != ERR_OK)
+            *out = daemon;
         return err;
     }
     *out = daemon;
@@ -436,6 +437,10 @@ enum err daemon_stop(struct daemon *daemon, struct detail *detail)
         return ERR_OK;
     http_close(daemon->http);
     enum err err = stop_serving(daemon, detail);
+    if (!ticker_stop(daemon->keystore_ticker, TICKER_STOP_MS) && err == ERR_OK)
+        err = err_set(detail, ERR_TEMP, "the tokens' ticker does not end");
+    if (daemon->keystore) // what a token does now is no news: the log ends here
+        keystore_on_event(daemon->keystore, NULL, NULL);
     if (daemon->audit) {
         struct detail reason;
         core_tell_refusals(&daemon->core, REFUSALS_ALL);
@@ -445,14 +450,13 @@ enum err daemon_stop(struct daemon *daemon, struct detail *detail)
     }
     if (err == ERR_OK)
         err = checkpointer_close(daemon->checkpointer, detail);
-    if (!ticker_stop(daemon->keystore_ticker, TICKER_STOP_MS) && err == ERR_OK)
-        err = err_set(detail, ERR_TEMP, "the tokens' ticker does not end");
     if (!ticker_stop(daemon->budgets_ticker, TICKER_STOP_MS) && err == ERR_OK)
         err = err_set(detail, ERR_TEMP, "the file of budgets cannot be written");
     if (err != ERR_OK)
         return err; // whoever hangs still uses the rest
+    if (!keystore_close(daemon->keystore))
+        return err_set(detail, ERR_TEMP, "the thread of a token is stuck in its module");
     custody_free(daemon->custody);
-    keystore_close(daemon->keystore); // may tell the audit log
     audit_close(daemon->audit);
     live_free(daemon->live);
     refusals_free(daemon->refusals);

@@ -14,7 +14,9 @@ enum err daemon_check(const struct config *config, struct detail *detail);
 // Opens all and serves. config is borrowed and outlives the daemon. The detail begins with the step
 // that failed: state directory, server key, certificate, token NAME (module, slot, token, PIN,
 // login), key NAME (..., attributes, certificate), audit log, endpoint. Flaws that need not stop it
-// are logged as warnings. Call in a process with all signals blocked that the caller waits for.
+// are logged as warnings. Call in a process with all signals blocked that the caller waits for. On
+// failure daemon is left NULL; set all the same, it says that a module hangs, as daemon_stop's
+// ERR_TEMP does.
 enum err daemon_start(const struct config *config, struct daemon **daemon, struct detail *detail);
 
 // After SIGHUP: goes on in a new audit log if the old one was moved away.

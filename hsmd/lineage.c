@@ -58,11 +58,13 @@ enum err lineage_check(const struct config *config, struct store *store, struct 
         return err;
     lineage->has_officers = officers > 0;
     if (!officers && config->officer_count && (trace.has_instance || trace.has_acts))
-        return err_set(detail, ERR_PERM,
-                       "registry: it has no officers, and had some by the audit log: %s/" STORE_FILE
-                       " was removed or replaced. Put it back; if it is lost, 'hsmd found -c %s' "
-                       "takes the officers from there anew, and says so in the audit log",
-                       config->state_directory, config->path);
+        return err_set(
+            detail, ERR_PERM,
+            "registry: it has no officers, and had some by the audit log: %s/" STORE_FILE
+            " was removed or replaced, or was never written. Put it back; if there is none, "
+            "'hsmd found -c %s' takes the officers from there anew, and says so in the "
+            "audit log",
+            config->state_directory, config->path);
     compare(&trace, store, lineage);
     if (lineage->problem[0])
         log_warning("registry", "err", lineage->problem);

@@ -94,6 +94,8 @@ static enum err serve(const struct config *config, const struct options *options
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN); // a limit of file size is a full disk: an error, not our end
     enum err err = daemon_start(config, &daemon, detail);
+    if (err != ERR_OK && daemon)
+        _exit(complain(err, "cannot start", detail, config)); // as below
     if (err != ERR_OK)
         return err;
     tell_ready(options);

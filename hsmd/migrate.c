@@ -4,7 +4,6 @@
 #include "hsmd/migrate.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +15,7 @@
 #include <openssl/err.h>
 #include <openssl/x509.h>
 
+#include "hsmd/audit/audit_trace.h"
 #include "hsmd/base/file.h"
 #include "hsmd/base/log.h"
 #include "hsmd/certificate.h"
@@ -281,19 +281,6 @@ static enum err write_new_file(struct move *move, struct detail *detail)
     return err == ERR_OK ? check_new_file(move, detail) : err;
 }
 
-// The new name is on the disk only when its directory is.
-static int sync_directory(const char *file)
-{
-    char directory[PATH_MAX];
-    snprintf(directory, sizeof directory, "%.*s", (int)(strrchr(file, '/') - file) + 1, file);
-    int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
-        return -1;
-    int result = fsync(fd);
-    close(fd);
-    return result;
-}
-
 static enum err replace_file(struct move *move, struct detail *detail)
 {
     const char *file = move->migration->file;
@@ -304,7 +291,7 @@ static enum err replace_file(struct move *move, struct detail *detail)
     if (rename(move->temporary, file) != 0)
         return err_errno(detail, ERR_PERM, "%s", file);
     move->is_replaced = true;
-    return sync_directory(file) == 0 ? ERR_OK : err_errno(detail, ERR_TEMP, "%s", file);
+    return file_sync_directory(file) ? ERR_OK : err_errno(detail, ERR_TEMP, "%s", file);
 }
 
 static void put_back(struct move *move)
@@ -362,12 +349,35 @@ static enum err find_files(const struct config *config, struct migration *migrat
                          config->state_directory) >= sizeof migration->registry)
         return err_set(detail, ERR_PERM, "%s: its path, or state-directory, is too long", real);
     snprintf(migration->former, sizeof migration->former, "%s" FORMER_SUFFIX, migration->file);
-    *is_again = !config->has_former && access(migration->former, F_OK) == 0;
-    if (is_same_file(migration->file, migration->former) && unlink(migration->former) != 0)
-        return err_errno(detail, ERR_PERM, "%s", migration->former);
-    if (!*is_again && access(migration->former, F_OK) == 0)
-        return err_set(detail, ERR_PERM, "%s: is there already", migration->former);
-    return ERR_OK;
+    bool is_there =
+        access(migration->former, F_OK) == 0 && !is_same_file(migration->file, migration->former);
+    *is_again = !config->has_former && is_there;
+    return !is_there || *is_again
+               ? ERR_OK
+               : err_set(detail, ERR_PERM, "%s: is there already", migration->former);
+}
+
+// Has hsmd run with a registry that officers had to do with? Then no migration was killed: that
+// registry was lost, and the former file knows nothing of what they have revoked since.
+static enum err has_run_since(const struct config *config, bool *has_run, struct detail *detail)
+{
+    struct audit_trace trace;
+    enum err err = audit_trace_read(config->audit_log, &trace, detail);
+    *has_run = trace.has_instance || trace.has_acts;
+    return err;
+}
+
+static enum err check_again(const struct config *config, const struct migration *migration,
+                            struct detail *detail)
+{
+    bool has_run = false;
+    enum err err = has_run_since(config, &has_run, detail);
+    if (err != ERR_OK || !has_run)
+        return err;
+    return err_set(detail, ERR_PERM,
+                   "%s: has no keys, clients or grants to bring, and hsmd has run since %s by the "
+                   "audit log. If %s is lost, put back a copy, or begin anew: hsmd found -c %s",
+                   migration->file, migration->former, migration->registry, config->path);
 }
 
 static enum err migrate_config(const struct config *config, struct migration *migration,
@@ -402,6 +412,11 @@ enum err migrate(const char *path, struct migration *out, struct detail *detail)
         return err;
     bool is_again = false;
     err = find_files(config, &migration, &is_again, detail);
+    if (err == ERR_OK && is_same_file(migration.file, migration.former) &&
+        unlink(migration.former) != 0)
+        err = err_errno(detail, ERR_PERM, "%s", migration.former);
+    if (err == ERR_OK && is_again)
+        err = check_again(config, &migration, detail);
     if (err == ERR_OK && is_again) {
         config_free(config);
         config = NULL;
@@ -420,9 +435,13 @@ enum err migrate_check(const struct config *config, struct store *store, struct 
     struct migration migration = {0};
     struct detail ignored = {0};
     bool is_again = false;
+    bool has_run = false;
     if (find_files(config, &migration, &is_again, &ignored) != ERR_OK || !is_again ||
         check_empty(store, &ignored) != ERR_OK)
         return ERR_OK;
+    enum err err = has_run_since(config, &has_run, detail);
+    if (err != ERR_OK || has_run)
+        return err;
     return err_set(
         detail, ERR_PERM,
         "registry: it is empty, and %s is there: 'hsmd migrate' was killed before it had "

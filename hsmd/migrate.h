@@ -20,9 +20,10 @@ struct migration {
 // clients already, the file or a certificate is not well-formed, FILE.before-migration exists;
 // ERR_TEMP: hsmd is running, or the disk is full.
 // Killed half-way, it goes on where it was: then the former file is read and nothing but the
-// registry written.
+// registry written. Not if the audit log knows a registry since then (ERR_PERM): it was lost.
 enum err migrate(const char *path, struct migration *migration, struct detail *detail);
 
 // Before hsmd serves: ERR_PERM if a migration was killed when the file was written anew and the
-// registry was not.
+// registry was not, and by the audit log hsmd has not run with a registry since (lineage_check sees
+// to one that was lost). Changes nothing.
 enum err migrate_check(const struct config *config, struct store *store, struct detail *detail);

@@ -3,11 +3,10 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
-#include <time.h>
 
 #include "hsmd/base/alloc.h"
 #include "hsmd/base/clock.h"
+#include "hsmd/base/thread.h"
 
 struct ticker {
     unsigned (*tick)(void *context);
@@ -23,8 +22,7 @@ struct ticker {
 // Until deadline at most, lock held. False: it is past.
 static bool wait_until(struct ticker *ticker, deadline_t deadline)
 {
-    const struct timespec until = {.tv_sec = (time_t)(deadline / 1000),
-                                   .tv_nsec = (long)(deadline % 1000) * 1000000};
+    const struct timespec until = deadline_timespec(deadline);
     return pthread_cond_timedwait(&ticker->changed, &ticker->lock, &until) != ETIMEDOUT;
 }
 
@@ -58,8 +56,6 @@ static void release(struct ticker *ticker)
 enum err ticker_start(unsigned first_ms, unsigned (*tick)(void *context), void *context,
                       struct ticker **out, struct detail *detail)
 {
-    sigset_t all;
-    sigset_t before;
     pthread_condattr_t monotonic;
     struct ticker *ticker = mem_calloc(1, sizeof *ticker);
     if (!ticker)
@@ -70,11 +66,7 @@ enum err ticker_start(unsigned first_ms, unsigned (*tick)(void *context), void *
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_cond_init(&ticker->changed, &monotonic);
     pthread_condattr_destroy(&monotonic);
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    bool is_running = pthread_create(&ticker->thread, NULL, run, ticker) == 0;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (!is_running) {
+    if (!thread_start(&ticker->thread, run, ticker)) {
         release(ticker);
         return err_set(detail, ERR_TEMP, "cannot start a thread");
     }

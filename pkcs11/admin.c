@@ -15,8 +15,7 @@ static enum err take(struct token *token, deadline_t deadline, struct token_sess
                      struct detail *detail)
 {
     struct token_session *own = own_session(token);
-    struct timespec until = {.tv_sec = (time_t)(deadline / 1000),
-                             .tv_nsec = (long)(deadline % 1000) * 1000000};
+    struct timespec until = deadline_timespec(deadline);
     enum err err = ERR_OK;
     pthread_mutex_lock(&token->lock);
     while (own->is_out && !err) {

@@ -34,8 +34,7 @@ struct generation token_generation(struct token *token)
 // Waits for token->changed, with the lock held. False: the deadline is past.
 static bool wait_changed(struct token *token, deadline_t deadline)
 {
-    struct timespec until = {.tv_sec = (time_t)(deadline / 1000),
-                             .tv_nsec = (long)(deadline % 1000) * 1000000};
+    struct timespec until = deadline_timespec(deadline);
     return pthread_cond_timedwait(&token->changed, &token->lock, &until) != ETIMEDOUT;
 }
 

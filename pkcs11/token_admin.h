@@ -23,7 +23,7 @@ struct token_status {
     bool is_final_try; // the token had the final-try flag when its PIN was refused
     bool is_breaking;  // callers are refused at once, but for one every 200 ms who tries
     unsigned sessions, out, in_call, broken; // of the pool; broken: closed, or lost with the token
-    unsigned longest_call_ms;                // of the calls into the module under way: hangs it?
+    unsigned longest_call_ms;                // of the pool's calls under way: hangs its module?
     unsigned failures;                       // operations in a row that failed with ERR_TEMP
     uint64_t calls, calls_failed; // operations on keys since token_open; failed with ERR_TEMP
     uint64_t refused;             // times a session was refused at once

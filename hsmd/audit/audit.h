@@ -28,26 +28,26 @@
 #define AUDIT_WHAT_MAX 640  // bytes of what, as escaped in the line
 
 // X(symbol, name, when)
-#define AUDIT_EVENTS(X)                                                                 \
-    X(AUDIT_START, "start", "hsmd has checked everything and is serving")               \
-    X(AUDIT_FOUND, "found", "root has had officers taken from hsmd.conf anew")          \
-    X(AUDIT_STOP, "stop", "hsmd has stopped serving")                                   \
-    X(AUDIT_TORN, "torn", "the line before was torn")                                   \
-    X(AUDIT_ROTATE, "rotate", "the log goes on in this file")                           \
-    X(AUDIT_SELF_TEST, "self-test", "hsmd has tried an enabled key")                    \
-    X(AUDIT_USE, "use", "a key was used; result tells whether it worked")               \
-    X(AUDIT_REFUSE, "refuse", "a client asked for what it may not have")                \
-    X(AUDIT_CHECKPOINT, "checkpoint", "the lines up to covers are signed")              \
-    X(AUDIT_PROPOSE, "propose", "an officer has proposed an act, or changed one")       \
-    X(AUDIT_APPROVE, "approve", "an officer has approved it")                           \
-    X(AUDIT_REJECT, "reject", "an officer has rejected it, or taken it back")           \
-    X(AUDIT_LAPSE, "lapse", "nobody has agreed on it in time")                          \
-    X(AUDIT_BEGIN, "begin", "enough have agreed; a token begins to do it")              \
-    X(AUDIT_ACT, "act", "enough have agreed; result tells whether it worked")           \
-    X(AUDIT_UNLOCK, "unlock", "that act was to log in to a token")                      \
-    X(AUDIT_LOCK, "lock", "that act was to log out of a token")                         \
-    X(AUDIT_OFFICER_REFUSED, "officer-refused", "an officer asked for what may not be") \
-    X(AUDIT_TOKEN_LOST, "token-lost", "a token does not answer any more")               \
+#define AUDIT_EVENTS(X)                                                                  \
+    X(AUDIT_START, "start", "hsmd has found its registry and this log well, and starts") \
+    X(AUDIT_FOUND, "found", "root has had officers taken from hsmd.conf anew")           \
+    X(AUDIT_STOP, "stop", "hsmd has stopped serving")                                    \
+    X(AUDIT_TORN, "torn", "the line before was torn")                                    \
+    X(AUDIT_ROTATE, "rotate", "the log goes on in this file")                            \
+    X(AUDIT_SELF_TEST, "self-test", "hsmd has tried an enabled key")                     \
+    X(AUDIT_USE, "use", "a key was used; result tells whether it worked")                \
+    X(AUDIT_REFUSE, "refuse", "a client asked for what it may not have")                 \
+    X(AUDIT_CHECKPOINT, "checkpoint", "the lines up to covers are signed")               \
+    X(AUDIT_PROPOSE, "propose", "an officer has proposed an act, or changed one")        \
+    X(AUDIT_APPROVE, "approve", "an officer has approved it")                            \
+    X(AUDIT_REJECT, "reject", "an officer has rejected it, or taken it back")            \
+    X(AUDIT_LAPSE, "lapse", "nobody has agreed on it in time")                           \
+    X(AUDIT_BEGIN, "begin", "enough have agreed; a token begins to do it")               \
+    X(AUDIT_ACT, "act", "enough have agreed; result tells whether it worked")            \
+    X(AUDIT_UNLOCK, "unlock", "that act was to log in to a token")                       \
+    X(AUDIT_LOCK, "lock", "that act was to log out of a token")                          \
+    X(AUDIT_OFFICER_REFUSED, "officer-refused", "an officer asked for what may not be")  \
+    X(AUDIT_TOKEN_LOST, "token-lost", "a token does not answer any more")                \
     X(AUDIT_TOKEN_BACK, "token-back", "it does again")
 
 enum audit_event {
@@ -174,8 +174,8 @@ void audit_close(struct audit *audit); // syncs, unless off
 // when the line is on the disk; lines that come together share one fdatasync(2).
 enum err audit_set_sync(struct audit *audit, enum audit_sync sync, struct detail *detail);
 
-// Which registry hsmd runs with (borrowed), and the number of its last proposal, once, before
-// others use it: for the first line of each rotated file, so that every file knows (audit_trace.h).
+// Which registry hsmd runs with (borrowed), and the number of its last proposal, once: for the
+// first line of each rotated file, so that every file knows (audit_trace.h).
 void audit_set_registry(struct audit *audit, struct bytes instance, uint64_t proposal);
 
 // Thread-safe. On ERR_OK the line is in the file. ERR_TEMP: it is not, and whatever it is about
@@ -183,7 +183,9 @@ void audit_set_registry(struct audit *audit, struct bytes instance, uint64_t pro
 // here.
 enum err audit_write(struct audit *audit, const struct audit_record *record, struct detail *detail);
 
-// Opens path anew, after the log was rotated away. On failure goes on with the file it has.
+// Goes on in a new file, after the log was moved away or removed: path must be absent or empty. It
+// is made as path.new and takes the name with its first line in it. On failure goes on with the
+// file it has, and path is as it was. ERR_PERM: another file is there; ERR_TEMP: disk full.
 enum err audit_reopen(struct audit *audit, struct detail *detail);
 
 // The end of the chain, and a wait for it: until there is a line of that number, until the

@@ -2,7 +2,6 @@
 #include "hsmd/audit/audit_checkpoint.h"
 
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <time.h>
@@ -11,6 +10,7 @@
 #include "hsmd/base/alloc.h"
 #include "hsmd/base/hash.h"
 #include "hsmd/base/log.h"
+#include "hsmd/base/thread.h"
 
 #define SIGN_MS 10000 // for a session and the signature
 #define SIGNED_MAX 256
@@ -205,18 +205,12 @@ static void *keep_signed(void *argument)
 enum err checkpointer_open(const struct checkpointer_conf *conf, struct checkpointer **out,
                            struct detail *detail)
 {
-    sigset_t all;
-    sigset_t before;
     struct checkpointer *checkpointer = mem_calloc(1, sizeof *checkpointer);
     if (!checkpointer)
         return err_set(detail, ERR_TEMP, "out of memory");
     checkpointer->conf = *conf;
     pthread_mutex_init(&checkpointer->lock, NULL);
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    bool is_running = pthread_create(&checkpointer->thread, NULL, keep_signed, checkpointer) == 0;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (!is_running) {
+    if (!thread_start(&checkpointer->thread, keep_signed, checkpointer)) {
         pthread_mutex_destroy(&checkpointer->lock);
         mem_free(checkpointer);
         return err_set(detail, ERR_TEMP, "checkpoints: cannot start a thread");

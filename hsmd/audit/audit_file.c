@@ -3,12 +3,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "hsmd/base/alloc.h"
+#include "hsmd/base/file.h"
 #include "hsmd/base/log.h"
 
 bool audit_file_write(int fd, struct bytes data)
@@ -48,16 +47,6 @@ enum err audit_file_open(const char *path, int *fd, off_t *size, struct detail *
 
 void audit_file_sync_directory(const char *path)
 {
-    char *directory = mem_strdup(path);
-    if (!directory)
-        return;
-    char *slash = strrchr(directory, '/');
-    if (slash)
-        slash[slash == directory] = 0;
-    int fd = open(slash ? directory : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0 || fsync(fd) != 0)
+    if (!file_sync_directory(path))
         log_warning("audit", "file", path, "err", "its directory cannot be synced");
-    if (fd >= 0)
-        close(fd);
-    mem_free(directory);
 }

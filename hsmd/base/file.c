@@ -126,19 +126,19 @@ static int write_all(int fd, struct bytes data)
     return 0;
 }
 
-// The new name is on the disk only when its directory is.
-static int sync_directory(const char *path)
+bool file_sync_directory(const char *path)
 {
     char directory[PATH_MAX];
     const char *slash = strrchr(path, '/');
     snprintf(directory, sizeof directory, "%.*s", slash ? (int)(slash - path) + 1 : 1,
              slash ? path : ".");
     int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
-        return -1;
-    int result = fsync(fd);
-    close(fd);
-    return result;
+    bool is_synced = fd >= 0 && fsync(fd) == 0;
+    int error = errno;
+    if (fd >= 0)
+        close(fd);
+    errno = error;
+    return is_synced;
 }
 
 enum err file_write(const char *path, struct bytes data, unsigned mode, struct detail *detail)
@@ -158,5 +158,5 @@ enum err file_write(const char *path, struct bytes data, unsigned mode, struct d
         return err;
     }
     close(fd);
-    return sync_directory(path) == 0 ? ERR_OK : err_errno(detail, ERR_TEMP, "%s", path);
+    return file_sync_directory(path) ? ERR_OK : err_errno(detail, ERR_TEMP, "%s", path);
 }

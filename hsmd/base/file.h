@@ -18,5 +18,8 @@ enum err file_read(const char *path, struct buf *out, struct detail *detail);
 // if it does not fit, is empty, or the mode is wrong (the detail says which, and how to mend it).
 enum err file_read_secret(const char *path, struct secret *out, struct detail *detail);
 
+// A new name is on the disk only when its directory is. path: the file's. False: errno says why.
+bool file_sync_directory(const char *path);
+
 // Writes a new file beside path and renames it over, synced; mode as given.
 enum err file_write(const char *path, struct bytes data, unsigned mode, struct detail *detail);

@@ -15,14 +15,15 @@
 #include "hsmd/keystore/keystore_token.h"
 
 #define PLACES_MAX 16    // of a key
-#define KEY_WAIT_MS 5000 // for a session, when a key is opened and nobody's deadline is known
+#define KEY_WAIT_MS 5000 // for a key to be opened, where nobody's deadline is known
 
 // A module and all tokens reached through it: they are initialised and finalised together.
 struct keystore_module {
     const char *path;
     struct gate gate;         // entered by each operation, closed while the module is opened anew
     atomic_bool is_reopening; // it is closed for that: the tokens of other modules go first
-    _Atomic deadline_t next_try; // not opened anew before that
+    _Atomic deadline_t next_try;   // not opened anew before that
+    _Atomic deadline_t lost_since; // the first try of this outage; 0: there is none
 };
 
 // Where the PIN of the moment comes from.
@@ -49,6 +50,7 @@ struct keystore_token {
     atomic_uint failures;        // looks in a row that found it not well
     atomic_bool is_refused;      // its PIN was; only an officer may try again
     atomic_bool is_final_try;    // when it was
+    atomic_bool is_absence_told; // that opening its module anew has not brought it back
     atomic_bool is_opening;      // somebody is at it
     atomic_bool is_unlocking;    // an officer is: nobody else tries meanwhile
     unsigned sessions;           // that it was opened with
@@ -64,6 +66,9 @@ struct keystore_token {
     bool is_due, is_stopping, has_ended; // (lock)
     bool has_tried;                      // (lock) to open it, for the first time
     uint64_t looks_begun, looks_ended;   // (lock)
+    deadline_t look_began;               // (lock) the last one
+    enum err reopened;                   // (lock) what came of it when its module was opened anew
+    struct detail trouble;               // (lock) and why
 };
 
 // A key in a token.
@@ -111,8 +116,9 @@ struct keystore {
     pthread_mutex_t lock;
     struct keystore_key *_Atomic keys;
     struct place *_Atomic places;
-    _Atomic keystore_tell tell;
-    void *tell_context;
+    pthread_mutex_t telling; // held while somebody is told
+    keystore_tell tell;      // (telling)
+    void *tell_context;      // (telling)
 };
 
 // keystore_open.c
@@ -126,7 +132,7 @@ enum err keystore_open_token(struct keystore_token *token, struct detail *detail
 // Logs in with the PIN that the source of the moment gives, if any.
 enum err keystore_log_in(struct keystore_token *token, struct token *opened, struct detail *detail);
 // The first time, by its watcher, with the gate entered; logs what came of it.
-void keystore_open_first(struct keystore_token *token, struct detail *detail);
+enum err keystore_open_first(struct keystore_token *token, struct detail *detail);
 // Closes it and its keys. With the gate closed.
 void keystore_close_token(struct keystore_token *token);
 // The PIN was refused: said once; it is left alone from now on, since the next try may lock it.
@@ -150,6 +156,20 @@ enum err keystore_take_key(struct token *token, const char *label, struct bytes 
                            struct detail *detail);
 void keystore_free_keys(struct keystore *keystore);
 
+// keystore_reopen.c
+
+// Does a call of the module hang, or take so long that it would not be waited for? With its gate
+// entered.
+bool keystore_is_occupied(const struct keystore_module *module, struct keystore *keystore);
+// Is it worth it now? Then the caller does it.
+bool keystore_is_time_to_reopen(struct keystore_token *token);
+// Closes all tokens of the module, which finalises it, and opens what can be opened. Gives up if an
+// operation is under way that does not end. With no gate entered.
+void keystore_reopen_module(struct keystore_token *token);
+// After a try in vain that took so long, in an outage that is so old, as long as the module's other
+// tokens are well.
+unsigned keystore_reopen_pause(uint64_t outage_ms, uint64_t reopen_ms);
+
 // keystore_watch.c
 
 enum err keystore_start_watchers(struct keystore *keystore, struct detail *detail);
@@ -162,7 +182,11 @@ void keystore_wake_watcher(struct keystore_token *token);
 // False: it is not well in time, or has to wait for an officer, or its breaker is open. With no
 // gate entered.
 bool keystore_wait_healed(struct keystore_token *token, deadline_t deadline);
+// Until the watcher has sought the key of this place, which was not open when this call began, or
+// for KEY_WAIT_MS. With no gate entered.
+void keystore_wait_sought(struct place *place);
 // Looks at how the token is, without asking it. With the gate entered or closed.
 void keystore_note(struct keystore_token *token);
-// Tells of what has changed since. With no lock held.
-void keystore_tell_changes(struct keystore_token *token, const char *reason);
+// Tells of what has changed since: if it is lost, for the reason in detail, unless err is ERR_OK or
+// there is none; then what its status says. With no lock held.
+void keystore_tell_changes(struct keystore_token *token, enum err err, const struct detail *detail);

@@ -205,19 +205,22 @@ static void end_seeking(struct place *place)
     pthread_mutex_unlock(&place->token->lock);
 }
 
+static enum err refuse(const struct place *place, struct detail *detail)
+{
+    return err_set(detail, ERR_PERM, "key %s: token %s does not have it, or not so",
+                   place->owner->name, place->token->conf->name);
+}
+
 enum err keystore_seek(struct place *place, bool is_urgent, deadline_t deadline,
                        struct detail *detail)
 {
     struct detail reason = {0};
-    enum err err = err_set(detail, ERR_PERM, "key %s: token %s does not have it, or not so",
-                           place->owner->name, place->token->conf->name);
+    enum err err = ERR_OK;
     if (!is_urgent && !deadline_is_past(atomic_load(&place->next_look)))
-        return err;
+        return refuse(place, detail);
     if (atomic_exchange(&place->is_being_sought, true))
-        return wait_for_seeker(place, deadline) ? ERR_OK : err;
-    if (atomic_load(&place->key)) {
-        err = ERR_OK; // another one has found it meanwhile
-    } else {
+        return wait_for_seeker(place, deadline) ? ERR_OK : refuse(place, detail);
+    if (!atomic_load(&place->key)) { // or another one has found it meanwhile
         err = open_place(place, deadline, &reason);
         keystore_tell_place(place, err, &reason);
         if (err != ERR_OK && detail)
@@ -395,20 +398,16 @@ static enum err add(struct keystore *keystore, const char *name, enum wire_purpo
     return err;
 }
 
-// As far as it takes no waiting for a token that is not well.
+// By the watchers, as far as their tokens are well: this thread, which may be the one that starts
+// hsmd, must not get into a module that hangs.
 static void open_places(const struct keystore_key *key)
 {
     const struct place_set *set = atomic_load(&key->places);
     for (size_t i = 0; i < set->count; i++) {
         struct place *place = set->places[i];
-        struct gate *gate = &place->token->module->gate;
-        struct detail detail = {0};
-        if (atomic_load(&place->key) || atomic_load(&place->token->mood) != MOOD_WELL ||
-            !gate_enter(gate, 0))
-            continue;
-        if (keystore_seek(place, true, deadline_in(KEY_WAIT_MS), &detail) == ERR_DENIED)
-            keystore_give_up(place->token, &detail);
-        gate_leave(gate);
+        atomic_store(&place->next_look, 0);
+        if (!atomic_load(&place->key) && atomic_load(&place->token->mood) == MOOD_WELL)
+            keystore_wait_sought(place);
     }
 }
 

@@ -68,7 +68,7 @@ static enum err check_locked(struct keystore_token *token, struct token *opened,
 static enum err unlock(struct keystore_token *token, struct token *opened, const struct secret *pin,
                        uint64_t locks, struct detail *detail)
 {
-    struct detail ignored = {0}; // keys that fail to open are sought again
+    struct detail ignored = {0};
     enum err err = check_locked(token, opened, detail);
     if (err != ERR_OK)
         return err;
@@ -90,9 +90,6 @@ static enum err unlock(struct keystore_token *token, struct token *opened, const
         return err;
     atomic_store(&token->is_refused, false);
     atomic_store(&token->failures, 0);
-    atomic_store(&token->is_unlocking, false);
-    keystore_note(token);
-    (void)keystore_seek_all(token, true, &ignored);
     return ERR_OK;
 }
 
@@ -108,13 +105,19 @@ enum err keystore_unlock(struct keystore *keystore, const char *name, const stru
     if (err != ERR_OK)
         return err;
     err = enter(token, &opened, detail);
-    if (err == ERR_OK) {
+    bool has_entered = err == ERR_OK;
+    if (has_entered)
         err = unlock(token, opened, pin, locks, detail);
+    atomic_store(&token->is_unlocking, false); // it may be another officer's turn from here on
+    if (has_entered) {
+        struct detail ignored = {0}; // keys that fail to open are sought again
+        keystore_note(token);
+        if (err == ERR_OK)
+            (void)keystore_seek_all(token, true, &ignored);
         keystore_note(token);
         gate_leave(&token->module->gate);
-        keystore_tell_changes(token, "its PIN was refused");
+        keystore_tell_changes(token, err, detail);
     }
-    atomic_store(&token->is_unlocking, false);
     if (err == ERR_OK)
         log_notice("token", "token", name, "state", "unlocked");
     return err;
@@ -140,6 +143,6 @@ enum err keystore_lock(struct keystore *keystore, const char *name, struct detai
     enum err err = opened ? token_logout(opened, detail) : ERR_OK;
     keystore_note(token);
     gate_leave(gate);
-    keystore_tell_changes(token, "not there");
+    keystore_tell_changes(token, err, detail);
     return err;
 }

@@ -32,7 +32,7 @@ static enum err leave(struct keystore_token *token, enum err err, struct detail 
     }
     keystore_note(token);
     gate_leave(&token->module->gate);
-    keystore_tell_changes(token, detail ? detail->text : "");
+    keystore_tell_changes(token, err, detail);
     if (err == ERR_TEMP)
         keystore_wake_watcher(token);
     return err;

@@ -175,6 +175,7 @@ static enum err lay_out(struct keystore *keystore, const struct config *config,
                         struct detail *detail)
 {
     pthread_mutex_init(&keystore->lock, NULL);
+    pthread_mutex_init(&keystore->telling, NULL);
     keystore->modules = mem_calloc(config->token_count, sizeof *keystore->modules);
     keystore->tokens = mem_calloc(config->token_count, sizeof *keystore->tokens);
     if (!keystore->modules || !keystore->tokens)
@@ -213,7 +214,7 @@ static enum err check_pin(const struct keystore_token *token, struct detail *det
     return err == ERR_OK ? ERR_OK : err_prefix(detail, err, "token %s: PIN", token->conf->name);
 }
 
-void keystore_open_first(struct keystore_token *token, struct detail *detail)
+enum err keystore_open_first(struct keystore_token *token, struct detail *detail)
 {
     // In case it hangs: let it be known in which.
     log_notice("token", "token", token->conf->name, "state", "opening", "module",
@@ -227,6 +228,7 @@ void keystore_open_first(struct keystore_token *token, struct detail *detail)
         log_error("token", "token", token->conf->name, "state", "not there", "err", detail->text);
     else if (err == ERR_OK && !has_pin)
         log_notice("token", "token", token->conf->name, "state", "locked");
+    return err;
 }
 
 // The watchers are still at it: these tokens are lost until their calls return.
@@ -241,7 +243,8 @@ static void tell_hanging(struct keystore *keystore)
             continue;
         log_error("token", "token", token->conf->name, "state", "hanging, going on without it",
                   "module", token->conf->module);
-        keystore_tell_changes(token, "its module hangs");
+        struct detail hangs;
+        keystore_tell_changes(token, err_set(&hangs, ERR_TEMP, "its module hangs"), &hangs);
     }
 }
 
@@ -258,21 +261,19 @@ enum err keystore_open(const struct config *config, struct keystore **out, struc
     if (err == ERR_OK && !keystore_wait_opened(keystore, deadline_in(OPEN_WAIT_MS)))
         tell_hanging(keystore);
     if (err != ERR_OK) {
-        keystore_close(keystore);
+        (void)keystore_close(keystore); // nothing is open yet that could hang
         return err;
     }
     *out = keystore;
     return ERR_OK;
 }
 
-void keystore_close(struct keystore *keystore)
+bool keystore_close(struct keystore *keystore)
 {
     if (!keystore)
-        return;
-    if (!keystore_stop_watchers(keystore)) {
-        log_error("token", "state", "a module does not come back: left as it is");
-        return; // the one that hangs still uses all of it
-    }
+        return true;
+    if (!keystore_stop_watchers(keystore))
+        return false; // the one that hangs still uses all of it
     for (size_t i = 0; i < keystore->token_count; i++)
         keystore_close_token(&keystore->tokens[i]);
     keystore_free_keys(keystore);
@@ -283,8 +284,10 @@ void keystore_close(struct keystore *keystore)
     }
     for (size_t i = 0; i < keystore->module_count; i++)
         gate_clear(&keystore->modules[i].gate);
+    pthread_mutex_destroy(&keystore->telling);
     pthread_mutex_destroy(&keystore->lock);
     mem_free(keystore->tokens);
     mem_free(keystore->modules);
     mem_free(keystore);
+    return true;
 }

@@ -111,7 +111,7 @@ static enum err run_at(struct place *place, const struct operation *operation, d
         return err_set(detail, ERR_TEMP, "token %s: being opened anew", token->conf->name);
     enum err err = run_inside(place, operation, deadline, detail);
     gate_leave(gate);
-    keystore_tell_changes(token, detail->text);
+    keystore_tell_changes(token, err, detail);
     return err;
 }
 

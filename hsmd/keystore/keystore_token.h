@@ -29,9 +29,12 @@ typedef void (*keystore_tell)(void *context, enum keystore_event event, const ch
 // be used.
 enum err keystore_open(const struct config *config, struct keystore **keystore,
                        struct detail *detail);
-// No operation may be under way.
-void keystore_close(struct keystore *keystore);
-void keystore_on_event(struct keystore *keystore, keystore_tell tell, void *context); // once
+// No operation may be under way. False: a module hangs with a token's thread in it, which still
+// uses the keystore, the configuration and whoever is told; all of it must be left as it is, and
+// the process end without cleaning up. NULL is fine.
+bool keystore_close(struct keystore *keystore);
+// From now on, and of those that are lost already; NULL: nobody any more, once this has returned.
+void keystore_on_event(struct keystore *keystore, keystore_tell tell, void *context);
 
 // Tries what is lost, so that a token heals before somebody needs it: every second, by a ticker.
 void keystore_tick(struct keystore *keystore);

@@ -12,28 +12,24 @@
 //
 // A token is well again within a second of the end of what ailed it: it is looked at every
 // RETRY_MS, which is also when its circuit breaker lets one try (breaker.c), and its module is
-// opened anew every REOPEN_PAUSE_MS. Only if that takes long and is in vain while others of the
-// module are well, these come first.
+// opened anew twice a second; less often, if others of the module are well and it is in vain
+// (keystore_reopen.c).
 //
 // A key that is gone looks the same at first. If another key of the token works it is that key's
 // own trouble.
 #include "hsmd/keystore/keystore_internal.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <time.h>
 
 #include "hsmd/base/log.h"
+#include "hsmd/base/thread.h"
 
 #define RETRY_MS 200
-#define CHECK_MS 1000          // for a session, to look with
-#define HANG_MS 2000           // a call that takes so long hangs
-#define FAILURES_MAX 2         // in a row, before the module is opened anew
-#define REOPEN_PAUSE_MS 500    // between one time and the next
-#define REOPEN_PAUSE_MAX 60000 // while it disturbs others in vain,
-#define REOPEN_SHARE 10        // who lose so much of their time at most: a tenth
-#define REOPEN_WAIT_MS 200     // for the operations under way
-#define OPEN_ALONE_MS 2000     // at the start, before the next token's turn
+#define CHECK_MS 1000      // for a session, to look with
+#define HANG_MS 2000       // a call that takes so long hangs
+#define FAILURES_MAX 2     // in a row, before the module is opened anew
+#define OPEN_ALONE_MS 2000 // at the start, before the next token's turn
 #define STOP_MS 5000
 
 static bool has_lost_login(struct keystore_token *token)
@@ -67,32 +63,71 @@ void keystore_note(struct keystore_token *token)
     atomic_store(&token->mood, mood_of(token, atomic_load(&token->failures)));
 }
 
-void keystore_tell_changes(struct keystore_token *token, const char *reason)
+// Nobody was told by an error why it is lost. With no lock held.
+static void find_reason(struct keystore_token *token, struct detail *reason)
 {
+    struct token_status status;
+    if (!gate_enter(&token->module->gate, 0)) {
+        (void)err_set(reason, ERR_TEMP, "its module is being opened anew");
+        return;
+    }
+    struct token *opened = atomic_load(&token->token);
+    if (opened)
+        token_status(opened, &status);
+    gate_leave(&token->module->gate);
+    if (!opened)
+        (void)err_set(reason, ERR_TEMP, "not there");
+    else if (atomic_load(&token->is_refused))
+        (void)err_set(reason, ERR_TEMP, "its PIN was refused");
+    else if (status.longest_call_ms > HANG_MS)
+        (void)err_set(reason, ERR_TEMP, "a call into its module has taken %u ms",
+                      status.longest_call_ms);
+    else
+        (void)err_set(reason, ERR_TEMP, "%s", status.error);
+}
+
+void keystore_tell_changes(struct keystore_token *token, enum err err, const struct detail *detail)
+{
+    struct detail reason = {0};
     struct keystore *keystore = token->keystore;
-    keystore_tell tell = atomic_load(&keystore->tell);
     const char *name = token->conf->name;
     bool is_lost = atomic_load(&token->mood) == MOOD_LOST;
-    if (atomic_exchange(&token->is_lost, is_lost) == is_lost)
+    if (atomic_load(&token->is_lost) == is_lost)
         return;
-    if (is_lost)
-        log_warning("token", "token", name, "state", "lost", "err", reason);
-    else
+    pthread_mutex_lock(&keystore->telling);
+    is_lost = atomic_load(&token->mood) == MOOD_LOST;
+    if (atomic_exchange(&token->is_lost, is_lost) == is_lost) {
+        pthread_mutex_unlock(&keystore->telling);
+        return; // another one has told it
+    }
+    if (is_lost && err != ERR_OK && detail)
+        reason = *detail;
+    if (is_lost && !reason.text[0])
+        find_reason(token, &reason);
+    if (is_lost) {
+        log_warning("token", "token", name, "state", "lost", "err", reason.text);
+    } else {
         log_notice("token", "token", name, "state", "back");
-    if (tell)
-        tell(keystore->tell_context, is_lost ? KEYSTORE_TOKEN_LOST : KEYSTORE_TOKEN_BACK, name,
-             is_lost ? reason : "");
+        atomic_store(&token->is_absence_told, false);
+        atomic_store(&token->module->lost_since, 0);
+    }
+    if (keystore->tell)
+        keystore->tell(keystore->tell_context, is_lost ? KEYSTORE_TOKEN_LOST : KEYSTORE_TOKEN_BACK,
+                       name, reason.text);
+    pthread_mutex_unlock(&keystore->telling);
 }
 
 void keystore_on_event(struct keystore *keystore, keystore_tell tell, void *context)
 {
+    pthread_mutex_lock(&keystore->telling);
+    keystore->tell = tell;
     keystore->tell_context = context;
-    atomic_store(&keystore->tell, tell);
-    for (size_t i = 0; i < keystore->token_count; i++) {
+    for (size_t i = 0; i < keystore->token_count && tell; i++) {
         if (atomic_load(&keystore->tokens[i].is_lost))
             tell(context, KEYSTORE_TOKEN_LOST, keystore->tokens[i].conf->name,
                  "not there at the start");
     }
+    pthread_mutex_unlock(&keystore->telling);
 }
 
 // Does this key work?
@@ -185,101 +220,6 @@ static void note_result(struct keystore_token *token, enum err err)
     keystore_note(token);
 }
 
-// Would opening the module anew cost another token its login, whose PIN is not kept?
-static bool has_guest(struct keystore_token *token)
-{
-    bool found = false;
-    struct keystore *keystore = token->keystore;
-    for (size_t i = 0; i < keystore->token_count; i++) {
-        struct keystore_token *other = &keystore->tokens[i];
-        if (other->module != token->module || atomic_load(&other->mood) != MOOD_WELL)
-            continue;
-        pthread_mutex_lock(&other->lock);
-        found = found || (other->source == PIN_GIVEN && !other->pin.data);
-        pthread_mutex_unlock(&other->lock);
-    }
-    return found;
-}
-
-// Does a call of the module hang, or take so long that it would not be waited for?
-static bool is_occupied(const struct keystore_module *module, struct keystore *keystore)
-{
-    bool is_any = false;
-    for (size_t i = 0; i < keystore->token_count; i++) {
-        struct token_status status = {0};
-        struct token *opened = atomic_load(&keystore->tokens[i].token);
-        if (opened && keystore->tokens[i].module == module)
-            token_status(opened, &status);
-        is_any = is_any || status.longest_call_ms > REOPEN_WAIT_MS;
-    }
-    return is_any;
-}
-
-static bool is_time_to_reopen(struct keystore_token *token)
-{
-    struct keystore_module *module = token->module;
-    deadline_t due = atomic_load(&module->next_try);
-    if (clock_ms() < due || has_guest(token))
-        return false;
-    return atomic_compare_exchange_strong(&module->next_try, &due, deadline_in(REOPEN_PAUSE_MS));
-}
-
-static bool has_well_one(const struct keystore_module *module, const struct keystore *keystore)
-{
-    bool has_one = false;
-    for (size_t i = 0; i < keystore->token_count; i++) {
-        if (keystore->tokens[i].module == module)
-            has_one = has_one || atomic_load(&keystore->tokens[i].mood) == MOOD_WELL;
-    }
-    return has_one;
-}
-
-// One token of a module that was finalised.
-static void take_again(struct keystore_token *token, struct detail *detail)
-{
-    enum err err = keystore_open_token(token, detail);
-    if (err == ERR_OK)
-        err = keystore_seek_all(token, true, detail);
-    if (err == ERR_OK) {
-        atomic_store(&token->failures, 0);
-        log_notice("token", "token", token->conf->name, "state", "opened anew");
-    } else if (err != ERR_DENIED) {
-        log_warning("token", "token", token->conf->name, "state", "not there", "err", detail->text);
-    }
-    keystore_note(token);
-}
-
-// Closes all tokens of the module, which finalises it, and opens what can be opened.
-static void reopen_module(struct keystore_token *token)
-{
-    struct keystore *keystore = token->keystore;
-    struct keystore_module *module = token->module;
-    struct detail detail = {0};
-    bool has_others = has_well_one(module, keystore);
-    deadline_t began = clock_ms();
-    if (!gate_close(&module->gate, deadline_in(REOPEN_WAIT_MS)))
-        return;
-    atomic_store(&module->is_reopening, true);
-    for (size_t i = 0; i < keystore->token_count; i++) {
-        if (keystore->tokens[i].module == module)
-            keystore_close_token(&keystore->tokens[i]);
-    }
-    for (size_t i = 0; i < keystore->token_count; i++) {
-        if (keystore->tokens[i].module == module)
-            take_again(&keystore->tokens[i], &detail);
-    }
-    atomic_store(&module->is_reopening, false);
-    gate_open(&module->gate);
-    for (size_t i = 0; i < keystore->token_count; i++) {
-        if (keystore->tokens[i].module == module)
-            keystore_tell_changes(&keystore->tokens[i], detail.text);
-    }
-    deadline_t pause = REOPEN_SHARE * (clock_ms() - began);
-    if (has_others && atomic_load(&token->mood) != MOOD_WELL && pause > REOPEN_PAUSE_MS)
-        atomic_store(&module->next_try,
-                     deadline_in(pause < REOPEN_PAUSE_MAX ? (unsigned)pause : REOPEN_PAUSE_MAX));
-}
-
 // True: it is to be looked at again soon.
 static bool look_after(struct keystore_token *token)
 {
@@ -300,20 +240,20 @@ static bool look_after(struct keystore_token *token)
         keystore_give_up(token, &detail);
     note_result(token, err);
     gate_leave(gate);
-    keystore_tell_changes(token, detail.text);
+    keystore_tell_changes(token, err, &detail);
     // A PIN that cannot be read now is no fault of the token.
     struct token_status status = {.state = TOKEN_ABSENT};
     bool is_to_wait = true;
     if (gate_enter(gate, 0)) {
         if ((opened = atomic_load(&token->token)) != NULL)
             token_status(opened, &status);
-        is_to_wait = is_occupied(token->module, token->keystore);
+        is_to_wait = keystore_is_occupied(token->module, token->keystore);
         gate_leave(gate);
     }
     bool is_locked = status.state == TOKEN_LOCKED || atomic_load(&token->is_refused);
     if (!is_locked && !is_to_wait && atomic_load(&token->failures) >= FAILURES_MAX &&
-        is_time_to_reopen(token))
-        reopen_module(token);
+        keystore_is_time_to_reopen(token))
+        keystore_reopen_module(token);
     return !atomic_load(&token->is_refused) && !is_locked && atomic_load(&token->mood) == MOOD_LOST;
 }
 
@@ -322,9 +262,9 @@ static void open_first(struct keystore_token *token)
     struct gate *gate = &token->module->gate;
     struct detail detail = {0};
     if (gate_enter(gate, deadline_in(KEY_WAIT_MS))) {
-        keystore_open_first(token, &detail);
+        enum err err = keystore_open_first(token, &detail);
         gate_leave(gate);
-        keystore_tell_changes(token, detail.text);
+        keystore_tell_changes(token, err, &detail);
     }
     pthread_mutex_lock(&token->lock);
     token->has_tried = true;
@@ -353,6 +293,7 @@ static void *watch(void *argument)
         if (token->is_stopping)
             break;
         token->looks_begun++;
+        token->look_began = clock_ms();
         pthread_mutex_unlock(&token->lock);
         is_soon = look_after(token);
         pthread_mutex_lock(&token->lock);
@@ -386,7 +327,7 @@ static bool is_breaking(struct keystore_token *token)
     return status.is_breaking || status.state == TOKEN_LOCKED;
 }
 
-// Another look has ended. False: the deadline is past.
+// Another look has ended. False: the deadline is past, or none begins any more.
 static bool wait_look(struct keystore_token *token, uint64_t after, deadline_t deadline)
 {
     struct timespec until = deadline_timespec(deadline);
@@ -394,8 +335,9 @@ static bool wait_look(struct keystore_token *token, uint64_t after, deadline_t d
     pthread_mutex_lock(&token->lock);
     while (token->looks_ended <= after && in_time && !token->is_stopping)
         in_time = pthread_cond_timedwait(&token->changed, &token->lock, &until) != ETIMEDOUT;
+    bool has_looked = token->looks_ended > after;
     pthread_mutex_unlock(&token->lock);
-    return in_time;
+    return has_looked;
 }
 
 bool keystore_wait_healed(struct keystore_token *token, deadline_t deadline)
@@ -411,6 +353,25 @@ bool keystore_wait_healed(struct keystore_token *token, deadline_t deadline)
             return true;
     }
     return false;
+}
+
+// The first one waits for a module that hangs, and the others not, since the look that it waits for
+// does not end.
+void keystore_wait_sought(struct place *place)
+{
+    struct keystore_token *token = place->token;
+    bool in_time = true;
+    pthread_mutex_lock(&token->lock);
+    uint64_t after = token->looks_begun;
+    bool is_idle = token->looks_ended == after;
+    deadline_t began = is_idle ? clock_ms() : token->look_began;
+    struct timespec until = deadline_timespec(began + KEY_WAIT_MS);
+    token->is_due = true;
+    pthread_cond_broadcast(&token->changed);
+    while (!atomic_load(&place->key) && token->looks_ended <= after && in_time &&
+           !token->is_stopping)
+        in_time = pthread_cond_timedwait(&token->changed, &token->lock, &until) != ETIMEDOUT;
+    pthread_mutex_unlock(&token->lock);
 }
 
 void keystore_tick(struct keystore *keystore)
@@ -435,19 +396,14 @@ static bool wait_opened(struct keystore_token *token, deadline_t deadline)
 // share libcrypto) have been seen to fail when they are initialised at once.
 enum err keystore_start_watchers(struct keystore *keystore, struct detail *detail)
 {
-    sigset_t all;
-    sigset_t before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
     bool is_good = true;
     for (size_t i = 0; i < keystore->token_count && is_good; i++) {
         struct keystore_token *token = &keystore->tokens[i];
-        is_good = pthread_create(&token->watcher, NULL, watch, token) == 0;
+        is_good = thread_start(&token->watcher, watch, token);
         token->has_watcher = is_good;
         if (is_good)
             (void)wait_opened(token, deadline_in(OPEN_ALONE_MS));
     }
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
     return is_good ? ERR_OK : err_set(detail, ERR_TEMP, "cannot start a thread");
 }
 

@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -20,6 +19,7 @@
 #include "hsmd/base/alloc.h"
 #include "hsmd/base/clock.h"
 #include "hsmd/base/log.h"
+#include "hsmd/base/thread.h"
 
 #define IDLE_SECONDS 5u
 #define SWEEP_MS 500
@@ -249,12 +249,7 @@ static enum err start(struct http *http, struct detail *detail)
     if (!http->daemon)
         return errno ? err_errno(detail, ERR_PERM, "cannot listen")
                      : err_set(detail, ERR_PERM, "cannot listen");
-    sigset_t all;
-    sigset_t before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    http->has_thread = pthread_create(&http->thread, NULL, serve, http) == 0;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    http->has_thread = thread_start(&http->thread, serve, http);
     return http->has_thread ? ERR_OK : err_set(detail, ERR_TEMP, "cannot start a thread");
 }
 

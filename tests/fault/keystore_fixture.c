@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/fault/keystore_fixture.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -81,22 +82,32 @@ int store_end(void **state)
     return 0;
 }
 
+static pthread_mutex_t reasons_lock = PTHREAD_MUTEX_INITIALIZER;
+static char reasons[2][sizeof(struct detail)];
+
+void store_reason(unsigned token, struct detail *reason)
+{
+    pthread_mutex_lock(&reasons_lock);
+    snprintf(reason->text, sizeof reason->text, "%s", reasons[token]);
+    pthread_mutex_unlock(&reasons_lock);
+}
+
 static void count_event(void *context, enum keystore_event event, const char *token,
                         const char *reason)
 {
     (void)context;
-    (void)reason;
+    if (event == KEYSTORE_TOKEN_LOST) {
+        pthread_mutex_lock(&reasons_lock);
+        snprintf(reasons[strcmp(token, "left") ? RIGHT : LEFT], sizeof reasons[0], "%s", reason);
+        pthread_mutex_unlock(&reasons_lock);
+    }
     if (strcmp(token, "left") != 0)
         return;
     atomic_fetch_add(event == KEYSTORE_TOKEN_LOST ? &store.lost : &store.back, 1);
 }
 
-void store_open(bool has_pin, bool healing, unsigned sessions)
+static void configure(bool has_pin, bool healing, unsigned sessions)
 {
-    static const struct keystore_place places[] = {{.token = "left", .label = "shared"},
-                                                   {.token = "right", .label = "shared"}};
-    static const struct keystore_place place = {.token = "left", .label = "single"};
-    struct detail detail = {0};
     store.tokens[LEFT] = (struct config_token){.name = "left",
                                                .module = SHIM_PATH,
                                                .label = "left",
@@ -105,8 +116,15 @@ void store_open(bool has_pin, bool healing, unsigned sessions)
                                                .pin_file = has_pin ? store.pin_file : NULL};
     store.tokens[RIGHT] = store.tokens[LEFT];
     store.tokens[RIGHT].name = store.tokens[RIGHT].label = "right";
-    store.tokens[RIGHT].module = store.right_module;
     store.config = (struct config){.tokens = store.tokens, .token_count = 2};
+}
+
+static void open_configured(void)
+{
+    static const struct keystore_place places[] = {{.token = "left", .label = "shared"},
+                                                   {.token = "right", .label = "shared"}};
+    static const struct keystore_place place = {.token = "left", .label = "single"};
+    struct detail detail = {0};
     assert_ok(keystore_open(&store.config, &store.keystore, &detail), &detail);
     atomic_store(&store.lost, 0);
     atomic_store(&store.back, 0);
@@ -117,6 +135,19 @@ void store_open(bool has_pin, bool healing, unsigned sessions)
     assert_ok(keystore_add_key(store.keystore, "single", WIRE_GENERAL, bytes_of(NULL, 0), &place, 1,
                                &store.single, &detail),
               &detail);
+}
+
+void store_open(bool has_pin, bool healing, unsigned sessions)
+{
+    configure(has_pin, healing, sessions);
+    store.tokens[RIGHT].module = store.right_module;
+    open_configured();
+}
+
+void store_open_together(void)
+{
+    configure(true, true, 2);
+    open_configured();
 }
 
 void store_close(void)

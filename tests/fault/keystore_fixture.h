@@ -33,7 +33,11 @@ int store_begin(void **state); // makes the tokens
 int store_end(void **state);
 // With the PIN from its file, or given by nobody yet; sessions: of each.
 void store_open(bool has_pin, bool healing, unsigned sessions);
+// The same, with both behind the shim.
+void store_open_together(void);
 void store_close(void);
+// Why the token was told lost, the last time.
+void store_reason(unsigned token, struct detail *reason);
 
 // One operation; *right: with the right answer. out: of the caller.
 enum err store_sign(struct keystore_key *key, unsigned token, unsigned patience_ms, bool *right,

@@ -269,6 +269,43 @@ static void test_lines(void **state)
     assert_true(audit_log_verify(hsmd_path(&hsmd, "state/audit.log")) > 4);
 }
 
+// Nor does one that hangs when hsmd itself asks it, while there are no requests: what its thread
+// uses is left as it is.
+static void test_hang_at_stop(void **state)
+{
+    (void)state;
+    assert_int_equal(sign(), ERR_OK);
+    hsmd_shim(&hsmd, "hang C_GetSessionInfo\n");
+    usleep(1500000); // it is asked every second
+    assert_int_equal(hsmd_stop(&hsmd, SIGTERM), 0);
+    assert_true(hsmd_said(&hsmd, "stuck in its module"));
+    hsmd_shim(&hsmd, "");
+}
+
+// A token that fails in the last checkpoint is no news any more: the log ends as it should.
+static void test_end_of_log(void **state)
+{
+    (void)state;
+    struct buf text;
+    client_close(client);
+    hsmd_stop(&hsmd, SIGTERM);
+    hsmd_configure(&hsmd, "MODULE", SHIM_PATH, "log-level = info",
+                   "audit-key { token = main label = \"sign-only\" }\nlog-level = info", NULL);
+    assert_true(hsmd_start(&hsmd, NULL));
+    client = hsmd_client(&hsmd, "gw", 0);
+    assert_int_equal(sign(), ERR_OK);
+    hsmd_shim(&hsmd, "fail C_Sign 0x32\n");
+    assert_int_equal(hsmd_stop(&hsmd, SIGTERM), 0);
+    hsmd_shim(&hsmd, "");
+    buf_init(&text, 64 << 20);
+    assert_int_equal(file_read(hsmd_path(&hsmd, "state/audit.log"), &text, NULL), ERR_OK);
+    const char *last = strrchr(buf_text(&text), '{');
+    assert_non_null(last);
+    if (!strstr(last, "\"event\":\"stop\""))
+        fail_msg("%s", last);
+    buf_clear(&text);
+}
+
 #define CALLERS 8
 
 static atomic_bool is_over;
@@ -323,8 +360,9 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
     const struct CMUnitTest tests[] = {
-        TEST(test_once),       TEST(test_lines),       TEST(test_lasting),       TEST(test_hang),
-        TEST(test_under_load), TEST(test_pin_changed), TEST(test_hang_at_start),
+        TEST(test_once),          TEST(test_lines),        TEST(test_lasting),
+        TEST(test_hang),          TEST(test_under_load),   TEST(test_pin_changed),
+        TEST(test_hang_at_start), TEST(test_hang_at_stop), TEST(test_end_of_log),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

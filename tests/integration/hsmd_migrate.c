@@ -158,6 +158,12 @@ static int run(const char *argument, size_t limit)
     return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
 }
 
+static void run_well(void)
+{
+    if (run(NULL, 0) != 0)
+        fail_msg("%s", buf_text(&said));
+}
+
 static enum err see_key(void *context, const struct store_key *key)
 {
     (void)context;
@@ -245,8 +251,7 @@ static void test_everything(void **state)
         "gw " KEY_1 "\n"
         "archive old c 20000 0\n"
         "gw signing 2 ffffffffffffffff 9\n";
-    if (run(NULL, 0) != 0)
-        fail_msg("%s", buf_text(&said));
+    run_well();
     assert_non_null(strstr(buf_text(&said), "3 keys, 2 clients and 2 grants are now in "));
     assert_non_null(strstr(buf_text(&said), "is called \"audit\""));
     assert_file("hsmd.conf", rewritten);
@@ -396,41 +401,79 @@ static void test_full(void **state)
     assert_string_equal(buf_text(&seen), "");
     store_close(store);
     // With room it works.
-    if (run(NULL, 0) != 0)
-        fail_msg("%s", buf_text(&said));
+    run_well();
+}
+
+static struct config *load(void)
+{
+    static char file[128];
+    struct config *config = NULL;
+    snprintf(file, sizeof file, "%s", in_dir("hsmd.conf"));
+    assert_int_equal(config_load(file, &config, &detail), ERR_OK);
+    return config;
+}
+
+static enum err check_start(const struct config *config)
+{
+    struct store *store = open_store();
+    enum err err = migrate_check(config, store, &detail);
+    see_all(store);
+    store_close(store);
+    return err;
 }
 
 // Killed before COMMIT: hsmd says so, and the command can be given again.
 static void test_killed(void **state)
 {
     (void)state;
-    if (run(NULL, 0) != 0)
-        fail_msg("%s", buf_text(&said));
+    run_well();
     assert_int_equal(unlink(in_dir("state/" STORE_FILE)), 0);
-    struct config *config = NULL;
-    struct store *store = open_store();
-    assert_int_equal(config_load(in_dir("hsmd.conf"), &config, &detail), ERR_OK);
-    assert_int_equal(migrate_check(config, store, &detail), ERR_PERM);
+    struct config *config = load();
+    assert_int_equal(check_start(config), ERR_PERM);
     assert_non_null(strstr(detail.text, "hsmd migrate -c "));
-    store_close(store);
-    if (run(NULL, 0) != 0)
-        fail_msg("%s", buf_text(&said));
+    run_well();
     assert_non_null(strstr(buf_text(&said), "3 keys, 2 clients and 2 grants are now in "));
     assert_file("hsmd.conf", rewritten);
     assert_file("hsmd.conf.before-migration", good);
-    store = open_store();
-    assert_int_equal(migrate_check(config, store, &detail), ERR_OK);
-    store_close(store);
-    config_free(config);
+    assert_int_equal(check_start(config), ERR_OK);
     // Killed before the new file had its name: one file of two names.
-    assert_int_equal(rename(in_dir("hsmd.conf.before-migration"), in_dir("hsmd.conf")), 0);
-    char first[200];
-    snprintf(first, sizeof first, "%s", in_dir("hsmd.conf"));
-    assert_int_equal(link(first, in_dir("hsmd.conf.before-migration")), 0);
+    assert_int_equal(rename(in_dir("hsmd.conf.before-migration"), config->path), 0);
+    assert_int_equal(link(config->path, in_dir("hsmd.conf.before-migration")), 0);
     assert_int_equal(unlink(in_dir("state/" STORE_FILE)), 0);
-    if (run(NULL, 0) != 0)
-        fail_msg("%s", buf_text(&said));
+    assert_int_equal(check_start(config), ERR_OK);
+    assert_int_equal(access(in_dir("hsmd.conf.before-migration"), F_OK), 0); // it only looks
+    config_free(config);
+    run_well();
     assert_file("hsmd.conf", rewritten);
+}
+
+// A registry that was lost long after the migration, as the audit log knows: what was revoked since
+// is not brought back.
+static void test_lost(void **state)
+{
+    (void)state;
+    static const char *const known[] = {"start\",\"instance\":\"00112233445566778899aabbccddeeff",
+                                        "act\",\"act\":\"quorum"};
+    char text[sizeof good + 200];
+    snprintf(text, sizeof text, "%saudit-log = audit.log\n", good);
+    write_text("hsmd.conf", text);
+    run_well();
+    assert_int_equal(unlink(in_dir("state/" STORE_FILE)), 0);
+    struct config *config = load();
+    assert_int_equal(check_start(config), ERR_PERM); // hsmd has not run since
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        snprintf(text, sizeof text,
+                 "{\"seq\":1,\"time\":\"2026-11-22T05:00:00.000Z\",\"event\":\"%s\","
+                 "\"prev\":\"%064d\"}\n",
+                 known[i], 0);
+        write_text("audit.log", text);
+        assert_int_equal(check_start(config), ERR_OK); // lineage_check says more
+        assert_int_equal(run(NULL, 0), EX_CONFIG);
+        assert_non_null(strstr(buf_text(&said), "hsmd found -c "));
+        assert_int_equal(check_start(config), ERR_OK);
+        assert_string_equal(buf_text(&seen), "");
+    }
+    config_free(config);
 }
 
 // What is replaced is the file, not the link to it.
@@ -440,8 +483,7 @@ static void test_link(void **state)
     struct stat st;
     assert_int_equal(rename(in_dir("hsmd.conf"), in_dir("real.conf")), 0);
     assert_int_equal(symlink("real.conf", in_dir("hsmd.conf")), 0);
-    if (run(NULL, 0) != 0)
-        fail_msg("%s", buf_text(&said));
+    run_well();
     assert_int_equal(lstat(in_dir("hsmd.conf"), &st), 0);
     assert_true(S_ISLNK(st.st_mode));
     assert_file("real.conf", rewritten);
@@ -461,6 +503,7 @@ int main(void)
         TEST(test_full),
         TEST(test_link),
         TEST(test_killed),
+        TEST(test_lost),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <errno.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -17,6 +18,7 @@
 #include "hsmd/base/err.h"
 #include "hsmd/base/hash.h"
 #include "hsmd/base/text.h"
+#include "hsmd/base/thread.h"
 
 static void test_err_texts(void **state)
 {
@@ -313,6 +315,26 @@ static void test_clock(void **state)
     assert_int_equal(stamp[CLOCK_STAMP_SIZE - 2], 'Z');
 }
 
+static void *see_mask(void *mask)
+{
+    pthread_sigmask(SIG_SETMASK, NULL, mask);
+    return NULL;
+}
+
+static void test_thread_takes_no_signals(void **state)
+{
+    sigset_t of_thread;
+    sigset_t own;
+    pthread_t thread;
+    (void)state;
+    assert_true(thread_start(&thread, see_mask, &of_thread));
+    pthread_join(thread, NULL);
+    see_mask(&own);
+    assert_int_equal(sigismember(&of_thread, SIGTERM), 1);
+    assert_int_equal(sigismember(&of_thread, SIGHUP), 1);
+    assert_int_equal(sigismember(&own, SIGTERM), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -331,6 +353,7 @@ int main(void)
         cmocka_unit_test(test_hash_digest_info),
         cmocka_unit_test(test_hash_names),
         cmocka_unit_test(test_clock),
+        cmocka_unit_test(test_thread_takes_no_signals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,17 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "hsmd/audit/audit.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -42,7 +46,7 @@ static int teardown(void **state)
     (void)state;
     unlink(path);
     unlink(rotated);
-    return rmdir(dir);
+    return rmdir(dir); // nothing else was left in it
 }
 
 static enum err use(struct audit *audit, uint64_t id)
@@ -313,6 +317,148 @@ static void test_rotation(void **state)
     assert_int_equal(link.seq, 6);
 }
 
+// A log of two lines that was moved away; a disk that has no room for more than this.
+static struct audit *open_and_move(rlim_t room)
+{
+    struct audit *audit = NULL;
+    struct stat st;
+    assert_int_equal(audit_open(path, &audit, NULL), ERR_OK);
+    assert_int_equal(audit_set_sync(audit, AUDIT_SYNC_BATCH, NULL), ERR_OK);
+    assert_int_equal(use(audit, 1), ERR_OK);
+    assert_int_equal(use(audit, 2), ERR_OK);
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(rename(path, rotated), 0);
+    set_file_limit(room);
+    return audit;
+}
+
+// Then it goes on in the file it has, and the name is as it was: absent, or an empty file that
+// logrotate has made with a mode of its own. When there is room it is rotated, and keeps that mode.
+static void test_rotation_full(void **state)
+{
+    (void)state;
+    signal(SIGXFSZ, SIG_IGN);
+    for (unsigned has_new = 0; has_new < 2; has_new++) {
+        struct audit_link link = {0};
+        struct detail detail = {0};
+        struct stat st;
+        struct audit *audit = open_and_move(RLIM_INFINITY);
+        if (has_new)
+            assert_int_equal(file_write(path, BYTES_LITERAL(""), 0640, NULL), ERR_OK);
+        for (rlim_t room = 0; room < 100; room += 33) {
+            set_file_limit(room);
+            assert_int_equal(audit_reopen(audit, &detail), ERR_TEMP);
+            set_file_limit(RLIM_INFINITY);
+            assert_int_equal(stat(path, &st), has_new ? 0 : -1);
+            assert_true(!has_new || st.st_size == 0);
+            assert_int_equal(use(audit, 3), ERR_OK);
+        }
+        assert_int_equal(audit_reopen(audit, NULL), ERR_OK);
+        assert_int_equal(use(audit, 4), ERR_OK);
+        audit_close(audit);
+        assert_int_equal(verify(rotated, &link), 6);
+        assert_int_equal(verify(path, &link), 2);
+        assert_int_equal(link.seq, 8);
+        assert_int_equal(stat(path, &st), 0);
+        assert_int_equal(st.st_mode & 0777, has_new ? 0640 : 0600);
+        unlink(path);
+        unlink(rotated);
+    }
+}
+
+// Killed while it writes the first line: no file of that name, in which the next start would begin
+// a chain of its own. What is left beside it does not hinder the next rotation.
+static void test_rotation_killed(void **state)
+{
+    (void)state;
+    struct audit_link link = {0};
+    int status = 0;
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        signal(SIGXFSZ, SIG_DFL);
+        (void)audit_reopen(open_and_move(10), NULL);
+        _exit(0);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGXFSZ);
+    assert_int_equal(access(path, F_OK), -1);
+    struct audit *audit = NULL;
+    assert_int_equal(rename(rotated, path), 0); // as if it was not moved before the next start
+    assert_int_equal(audit_open(path, &audit, NULL), ERR_OK);
+    assert_int_equal(rename(path, rotated), 0);
+    assert_int_equal(audit_reopen(audit, NULL), ERR_OK);
+    audit_close(audit);
+    assert_int_equal(verify(rotated, &link), 2);
+    assert_int_equal(verify(path, &link), 1);
+    assert_int_equal(link.seq, 3);
+}
+
+// Lines that come while it is rotated are all there, before or after.
+static void test_rotation_busy(void **state)
+{
+    (void)state;
+    struct audit *audit = NULL;
+    struct audit_link link = {0};
+    pthread_t threads[THREADS];
+    assert_int_equal(audit_open(path, &audit, NULL), ERR_OK);
+    assert_int_equal(audit_set_sync(audit, AUDIT_SYNC_BATCH, NULL), ERR_OK);
+    for (unsigned i = 0; i < THREADS; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, write_many, audit), 0);
+    while (audit_head(audit).seq < THREADS * LINES / 4)
+        sched_yield();
+    assert_int_equal(rename(path, rotated), 0);
+    assert_int_equal(audit_reopen(audit, NULL), ERR_OK);
+    for (unsigned i = 0; i < THREADS; i++) {
+        void *failed = NULL;
+        pthread_join(threads[i], &failed);
+        assert_null(failed);
+    }
+    audit_close(audit);
+    assert_true(verify(rotated, &link) >= THREADS * LINES / 4);
+    assert_true(verify(path, &link) >= 1);
+    assert_int_equal(link.seq, THREADS * LINES + 1);
+}
+
+static atomic_bool is_disk_broken;
+
+int __real_fdatasync(int fd);
+int __wrap_fdatasync(int fd);
+int __wrap_fdatasync(int fd)
+{
+    errno = EIO;
+    return atomic_load(&is_disk_broken) ? -1 : __real_fdatasync(fd);
+}
+
+// What could not be synced is said, and that it can be again.
+static void test_sync_again(void **state)
+{
+    (void)state;
+    struct audit *audit = NULL;
+    struct buf said;
+    int own = dup(2);
+    assert_non_null(freopen(rotated, "w", stderr));
+    log_open("test", LOG_SINK_STDERR, LOG_LEVEL_NOTICE);
+    assert_int_equal(audit_open(path, &audit, NULL), ERR_OK);
+    assert_int_equal(audit_set_sync(audit, AUDIT_SYNC_BATCH, NULL), ERR_OK);
+    atomic_store(&is_disk_broken, true);
+    deadline_t limit = deadline_in(20000);
+    while (use(audit, 1) == ERR_OK && !deadline_is_past(limit))
+        usleep(10000);
+    assert_int_equal(use(audit, 2), ERR_TEMP);
+    atomic_store(&is_disk_broken, false);
+    assert_int_equal(use(audit, 3), ERR_OK);
+    audit_close(audit);
+    dup2(own, 2);
+    close(own);
+    log_open("test", LOG_SINK_STDERR, LOG_LEVEL_ERROR);
+    read_file(rotated, &said);
+    const char *broken = strstr(buf_text(&said), "cannot sync");
+    assert_non_null(broken);
+    assert_non_null(strstr(broken, "synced again"));
+    buf_clear(&said);
+}
+
 // A log that was removed takes no lines, so nothing is served; SIGHUP begins a new one, which says
 // where the old one ended.
 static void test_removed(void **state)
@@ -349,6 +495,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_full, setup, teardown),
         cmocka_unit_test_setup_teardown(test_threads, setup, teardown),
         cmocka_unit_test_setup_teardown(test_rotation, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_rotation_full, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_rotation_killed, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_rotation_busy, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_sync_again, setup, teardown),
         cmocka_unit_test_setup_teardown(test_removed, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

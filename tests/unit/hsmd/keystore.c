@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Promise 1: which keys of a token are taken at all.
-#include "hsmd/keystore/keystore_token.h"
+#include "hsmd/keystore/keystore_internal.h"
 
+#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -64,10 +65,29 @@ static void test_check_key(void **state)
     }
 }
 
+// As long as others are well: half a second for half a minute, then five, and never more than a
+// tenth of their time, but once a minute.
+static void test_pause(void **state)
+{
+    static const struct {
+        uint64_t outage_ms, reopen_ms;
+        unsigned pause;
+    } rows[] = {
+        {0, 0, 500},      {29999, 50, 500},   {29999, 51, 510},       {0, 3000, 30000},
+        {30000, 0, 5000}, {30000, 500, 5000}, {UINT32_MAX, 40, 5000}, {30000, 501, 5010},
+        {0, 6000, 60000}, {0, 6001, 60000},   {30000, 6001, 60000},   {0, UINT32_MAX, 60000},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        assert_int_equal(keystore_reopen_pause(rows[i].outage_ms, rows[i].reopen_ms),
+                         rows[i].pause);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_check_key),
+        cmocka_unit_test(test_pause),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
