@@ -66,13 +66,6 @@ void session_clear(struct session *session)
     *session = (struct session){0};
 }
 
-static void wipe(struct buf *buf)
-{
-    if (buf->data)
-        explicit_bzero(buf->data, buf->room);
-    buf_clear(buf);
-}
-
 static int failure_of(enum channel_fault fault)
 {
     switch (fault) {
@@ -124,7 +117,8 @@ enum err session_ask(struct call *call, struct message_request *request, struct 
         if (err != ERR_OK)
             call->failure = failure_of(fault);
     }
-    wipe(&frame); // it may have held an attachment
+    buf_wipe(&frame); // it may have held an attachment
+    buf_clear(&frame);
     if (err == ERR_OK)
         err = take_reply(call, request->id, &reply, body, detail);
     buf_clear(&reply);
