@@ -163,24 +163,13 @@ static bool parse_seq(const char *text, uint64_t *seq)
     return true;
 }
 
-static bool parse_hash(const char *text, uint8_t hash[AUDIT_HASH_SIZE])
-{
-    struct buf bytes;
-    buf_init(&bytes, AUDIT_HASH_SIZE);
-    bool ok = text_get_hex(text, &bytes) == ERR_OK && bytes.len == AUDIT_HASH_SIZE;
-    if (ok)
-        memcpy(hash, bytes.data, AUDIT_HASH_SIZE);
-    buf_clear(&bytes);
-    return ok;
-}
-
 static enum err take_head(const json_t *status, struct audit_expected *expected,
                           struct detail *detail)
 {
     const json_t *audit = json_object_get(status, "audit");
     const char *hash = json_string_value(json_object_get(audit, "hash"));
     json_int_t seq = json_integer_value(json_object_get(audit, "seq"));
-    if (seq < 1 || !hash || !parse_hash(hash, expected->hash))
+    if (seq < 1 || !text_get_hex_exact(hash, expected->hash, AUDIT_HASH_SIZE))
         return err_set(detail, ERR_PERM, "hsmd does not say where its audit log ends");
     expected->seq = (uint64_t)seq;
     expected->has_hash = true;
@@ -269,7 +258,7 @@ int hsmctl_audit_verify(int argc, char **argv)
             options.passphrase_fd = optarg;
         else if (c == 's' && !parse_seq(optarg, &options.expected.seq))
             return hsmctl_usage_error("--expect-seq: \"%s\" is no number of a line", optarg);
-        else if (c == 'h' && !parse_hash(optarg, options.expected.hash))
+        else if (c == 'h' && !text_get_hex_exact(optarg, options.expected.hash, AUDIT_HASH_SIZE))
             return hsmctl_usage_error("--expect-hash: \"%s\" is no SHA-256 in hex", optarg);
         else if (c == '?')
             return hsmctl_usage_error("wrong option");

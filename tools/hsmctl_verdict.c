@@ -283,15 +283,9 @@ static enum err confirm(struct call *call, const json_t *item, const struct prop
 // that hsmd knows it by.
 static enum err take_digest(const json_t *item, struct proposal *proposal, struct detail *detail)
 {
-    struct buf said;
-    buf_init(&said, STATEMENT_DIGEST_SIZE);
-    bool ok =
-        text_get_hex(text_of(item, "digest"), &said) == ERR_OK && said.len == STATEMENT_DIGEST_SIZE;
-    if (ok)
-        memcpy(proposal->digest, said.data, STATEMENT_DIGEST_SIZE);
-    buf_clear(&said);
-    return ok ? ERR_OK
-              : err_set(detail, ERR_PERM, "proposal %" PRIu64 " came damaged", proposal->number);
+    return text_get_hex_exact(text_of(item, "digest"), proposal->digest, STATEMENT_DIGEST_SIZE)
+               ? ERR_OK
+               : err_set(detail, ERR_PERM, "proposal %" PRIu64 " came damaged", proposal->number);
 }
 
 static enum err decide(struct call *call, const json_t *item, bool is_approval, json_t **outcome,

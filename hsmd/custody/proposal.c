@@ -79,18 +79,13 @@ static enum err see_proposal(void *context, const struct store_proposal *row)
 static bool get_digest(struct proposal *proposal)
 {
     const struct store_proposal *row = &proposal->row;
-    struct buf digest;
     if (row->state == PROPOSAL_PENDING || row->statement.act.len)
         return statement_digest(&row->statement, proposal->digest) == ERR_OK;
     json_t *result = row->result.len ? json_loadb((const char *)row->result.data, row->result.len,
                                                   JSON_REJECT_DUPLICATES, NULL)
                                      : NULL;
     const char *hex = json_string_value(json_object_get(result, "digest"));
-    buf_init(&digest, STATEMENT_DIGEST_SIZE);
-    bool ok = hex && text_get_hex(hex, &digest) == ERR_OK && digest.len == STATEMENT_DIGEST_SIZE;
-    if (ok)
-        memcpy(proposal->digest, digest.data, STATEMENT_DIGEST_SIZE);
-    buf_clear(&digest);
+    bool ok = text_get_hex_exact(hex, proposal->digest, STATEMENT_DIGEST_SIZE);
     json_decref(result);
     return ok;
 }

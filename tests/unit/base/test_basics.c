@@ -210,6 +210,19 @@ static void test_text_hex(void **state)
     buf_clear(&back);
 }
 
+static void test_text_hex_exact(void **state)
+{
+    static const char *const bad[] = {"", "00", "0g00", "00 00", "00000", "000000", NULL};
+    static const uint8_t zeros[3];
+    uint8_t out[3] = {0};
+    (void)state;
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        assert_false(text_get_hex_exact(bad[i], out, 2));
+    assert_memory_equal(out, zeros, sizeof out);
+    assert_true(text_get_hex_exact("9FfF", out, 2));
+    assert_memory_equal(out, "\x9f\xff", 3);
+}
+
 static void test_text_is_name(void **state)
 {
     char longest[TEXT_NAME_MAX + 1];
@@ -316,21 +329,14 @@ static void test_clock(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_err_texts),
-        cmocka_unit_test(test_err_texts_are_cut),
-        cmocka_unit_test(test_err_of_errno),
-        cmocka_unit_test(test_err_of_openssl),
-        cmocka_unit_test(test_alloc_fails_at),
-        cmocka_unit_test(test_buf_keeps_its_cap),
-        cmocka_unit_test(test_buf_without_a_cap),
-        cmocka_unit_test(test_buf_all_or_nothing),
-        cmocka_unit_test(test_text_quote),
-        cmocka_unit_test(test_text_hex),
-        cmocka_unit_test(test_text_is_name),
-        cmocka_unit_test(test_hash_vectors),
-        cmocka_unit_test(test_hash_digest_info),
-        cmocka_unit_test(test_hash_names),
-        cmocka_unit_test(test_clock),
+        cmocka_unit_test(test_err_texts),         cmocka_unit_test(test_err_texts_are_cut),
+        cmocka_unit_test(test_err_of_errno),      cmocka_unit_test(test_err_of_openssl),
+        cmocka_unit_test(test_alloc_fails_at),    cmocka_unit_test(test_buf_keeps_its_cap),
+        cmocka_unit_test(test_buf_without_a_cap), cmocka_unit_test(test_buf_all_or_nothing),
+        cmocka_unit_test(test_text_quote),        cmocka_unit_test(test_text_hex),
+        cmocka_unit_test(test_text_hex_exact),    cmocka_unit_test(test_text_is_name),
+        cmocka_unit_test(test_hash_vectors),      cmocka_unit_test(test_hash_digest_info),
+        cmocka_unit_test(test_hash_names),        cmocka_unit_test(test_clock),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
