@@ -14,7 +14,6 @@
 #include "tools/hsmctl_ask.h"
 #include "tools/hsmctl_print.h"
 
-#define STATEMENT_MAX (ACT_SIZE_MAX + 512)
 #define QUESTION_MAX (4 * ACT_EXPLANATION_MAX)
 
 static const char *text_of(const json_t *item, const char *name)
@@ -51,7 +50,7 @@ static enum err check_signature(struct call *call, const json_t *item, struct pr
     if (session_signing_key(&call->session, proposer, key) != ERR_OK)
         return err_set(detail, ERR_DENIED, "proposal %" PRIu64 ": %s is no officer",
                        proposal->number, quoted);
-    buf_init(&message, STATEMENT_MAX);
+    buf_init(&message, STATEMENT_SIZE_MAX);
     enum err err = statement_put(&proposal->statement, &message);
     if (err == ERR_OK)
         err = statement_check(bytes_of(key, sizeof key), buf_bytes(&message),
@@ -223,7 +222,7 @@ static enum err send_verdict(struct call *call, const struct proposal *proposal,
     struct buf message;
     uint8_t signature[STATEMENT_SIGNATURE_SIZE];
     struct bytes digest = bytes_of(proposal->digest, STATEMENT_DIGEST_SIZE);
-    buf_init(&message, STATEMENT_MAX);
+    buf_init(&message, STATEMENT_SIZE_MAX);
     enum err err = statement_put_verdict(is_approval, proposal->statement.instance,
                                          proposal->number, digest, &message);
     if (err != ERR_OK)

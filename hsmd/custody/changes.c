@@ -9,7 +9,6 @@
 
 #include "hsmd/custody/reads.h"
 
-#define STATEMENT_MAX (ACT_SIZE_MAX + 512)
 #define LAPSE_BATCH 32
 
 static enum err check_signature(struct call *call, const struct buf *message,
@@ -43,7 +42,7 @@ static enum err check_statement(struct call *call, struct statement *statement)
                        "a proposal with a PIN or a private key may wait %d seconds at most: it "
                        "waits in memory",
                        STATEMENT_LAPSE_ATTACHMENT_MAX);
-    buf_init(&message, STATEMENT_MAX);
+    buf_init(&message, STATEMENT_SIZE_MAX);
     enum err err = statement_put(statement, &message);
     if (err == ERR_OK)
         err = check_signature(call, &message, call->request.propose.signature);
@@ -233,7 +232,7 @@ static enum err check_verdict(struct call *call, bool is_approval, const struct 
                        "proposal %" PRIu64 " is another one than what was signed: it was changed, "
                        "look at it again",
                        number);
-    buf_init(&message, STATEMENT_MAX);
+    buf_init(&message, STATEMENT_SIZE_MAX);
     enum err err = statement_put_verdict(is_approval, proposal->row.statement.instance, number,
                                          call->request.verdict.digest, &message);
     if (err == ERR_OK)

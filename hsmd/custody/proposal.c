@@ -6,8 +6,7 @@
 
 #include <jansson.h>
 
-#define STATEMENT_MAX (ACT_SIZE_MAX + 512)
-#define ROOM_MAX (STATEMENT_MAX + ((size_t)1 << 20)) // with a result
+#define ROOM_MAX (STATEMENT_SIZE_MAX + ((size_t)1 << 20)) // with a result
 
 static enum err see_officer(void *context, const struct store_officer *officer)
 {
@@ -182,7 +181,7 @@ enum err proposal_count(struct store *store, const struct proposal *proposal,
     const struct store_officer *proposer =
         officers_find(officers, proposal->row.statement.proposer);
     memset(tally, 0, sizeof *tally);
-    buf_init(&counting.message, STATEMENT_MAX);
+    buf_init(&counting.message, STATEMENT_SIZE_MAX);
     // Of one that ended and whose act is kept no more, nobody can tell what its proposer signed.
     bool is_kept = proposal->row.state == PROPOSAL_PENDING || proposal->row.statement.act.len;
     enum err err = is_kept ? statement_put(&proposal->row.statement, &counting.message) : ERR_OK;

@@ -13,14 +13,16 @@
 #include "hsmd/base/buf.h"
 #include "hsmd/base/err.h"
 #include "hsmd/base/text.h"
+#include "hsmd/officers/act.h"
 
 #define STATEMENT_INSTANCE_SIZE 16
 #define STATEMENT_NONCE_SIZE 16
 #define STATEMENT_DIGEST_SIZE 32
 #define STATEMENT_SIGNATURE_SIZE 64
-#define STATEMENT_PUBLIC_KEY_SIZE 32     // OFFICER_SIGNING_KEY_SIZE
-#define STATEMENT_LAPSE_MIN 60           // seconds
-#define STATEMENT_LAPSE_MAX (30 * 86400) // seconds
+#define STATEMENT_PUBLIC_KEY_SIZE 32            // OFFICER_SIGNING_KEY_SIZE
+#define STATEMENT_SIZE_MAX (ACT_SIZE_MAX + 512) // bytes of what is signed
+#define STATEMENT_LAPSE_MIN 60                  // seconds
+#define STATEMENT_LAPSE_MAX (30 * 86400)        // seconds
 #define STATEMENT_LAPSE_DEFAULT (7 * 86400)
 #define STATEMENT_LAPSE_ATTACHMENT_MAX 3600 // of a proposal with a PIN or a private key
 
@@ -33,7 +35,7 @@ struct statement {
     struct bytes act;      // encoding
 };
 
-// What is signed by who proposes. Appends to out, cap ACT_SIZE_MAX + 512 at least. ERR_PERM: a
+// What is signed by who proposes. Appends to out, cap STATEMENT_SIZE_MAX at least. ERR_PERM: a
 // field is not of its size, no name, or lapse out of bounds; ERR_TEMP: out of memory.
 enum err statement_put(const struct statement *statement, struct buf *out);
 enum err statement_digest(const struct statement *statement, uint8_t digest[STATEMENT_DIGEST_SIZE]);
