@@ -6,7 +6,6 @@
 // and reads another.
 #pragma once
 
-#include <jansson.h>
 #include <stdint.h>
 
 #include "hsmd/base/buf.h"
@@ -123,10 +122,6 @@ enum err act_explain(const struct act *act, struct buf *out);
 // Long texts are cut; a cap of ACT_SUMMARY_MAX will do.
 #define ACT_SUMMARY_MAX 1024
 enum err act_summary(const struct act *act, struct buf *out);
-// {"kind":"key-generate","name":"signing",...} with the fields of the kind; sets and lists as
-// arrays of names, binaries as hex; "type":"rsa:3072" says the bits too; no restriction and no
-// limit: null. NULL: out of memory.
-json_t *act_json(const struct act *act);
 
 // "rsa:3072", "ec:p256", "ed25519". False: no such type, or not one that a token is asked to
 // generate.

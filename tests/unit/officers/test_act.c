@@ -10,6 +10,7 @@
 
 #include "hsmd/base/alloc.h"
 #include "hsmd/registry/registry.h"
+#include "tests/support/act_json.h"
 #include "tests/support/officers_samples.h"
 
 static void encode(const struct act *act, struct buf *out)

@@ -15,6 +15,7 @@
 
 #include "hsmd/base/file.h"
 #include "hsmd/custody/issue.h"
+#include "tests/support/act_json.h"
 #include "tests/support/pki.h"
 #include "tools/hsmctl.h"
 
