@@ -53,6 +53,9 @@ static inline const void *act_field_get(const struct act_field *field, const str
 // "key", "client", "officer" or "token": what an act's name is of. NULL: no name (quorum).
 const char *act_kind_subject(enum act_kind kind);
 
+// "generate key": what a summary begins with. NULL: no such kind.
+const char *act_kind_verb(enum act_kind kind);
+
 #define ACT_QUORUM_MAX 99
 #define ACT_PLACES_MAX 8 // STORE_PLACES_MAX
 #define ACT_LABEL_MAX 128
