@@ -104,7 +104,10 @@ static enum err check_call(const struct call *call, struct detail *detail)
 {
     const struct command *command = call->command;
     char quoted[TEXT_QUOTED_SIZE];
+    unsigned min = 0;
+    unsigned max = 0;
     uint64_t allowed = command_options(command);
+    command_arguments(command, &min, &max);
     for (unsigned i = 0; i < OPTION_COUNT; i++) {
         const char *name = option_at((enum option_index)i)->name;
         bool is_given = call->option[i] != NULL;
@@ -113,11 +116,11 @@ static enum err check_call(const struct call *call, struct detail *detail)
         if (!is_given && command->needed & OPTION_SET(i))
             return err_set(detail, ERR_PERM, "%s needs --%s", command->words, name);
     }
-    if (call->arguments < command->min)
+    if (call->arguments < min)
         return err_set(detail, ERR_PERM, "%s needs %s", command->words, command->arguments);
-    if (call->arguments > command->max)
+    if (call->arguments > max)
         return err_set(detail, ERR_PERM, "%s: \"%s\" is too much", command->words,
-                       quote(call->argument[command->max], quoted));
+                       quote(call->argument[max], quoted));
     return ERR_OK;
 }
 

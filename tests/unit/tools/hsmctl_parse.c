@@ -323,16 +323,46 @@ static void test_lapse(void **state)
     }
 }
 
+// What the usage line has is what the command takes.
+static void test_arguments(void **state)
+{
+    static const struct {
+        const char *words;
+        unsigned min, max;
+    } rows[] = {{"status", 0, 0},          {"proposals", 0, 1}, {"approve", 1, 1},
+                {"key certificate", 2, 2}, {"grant", 3, 3},     {"unlock", 0, 1},
+                {"audit verify", 0, 0}};
+    size_t seen = 0;
+    const struct command *command = NULL;
+    (void)state;
+    for (size_t i = 0; (command = command_at(i)); i++) {
+        for (size_t r = 0; r < sizeof rows / sizeof *rows; r++) {
+            unsigned min = 99;
+            unsigned max = 99;
+            if (strcmp(rows[r].words, command->words) != 0)
+                continue;
+            command_arguments(command, &min, &max);
+            assert_int_equal(min, rows[r].min);
+            assert_int_equal(max, rows[r].max);
+            seen++;
+        }
+    }
+    assert_int_equal(seen, sizeof rows / sizeof *rows);
+}
+
 // No command's options are given to it twice, and every option is taken by some command.
 static void test_table(void **state)
 {
     (void)state;
     uint64_t used = OPTION_SET(OPTION_VERSION);
+    unsigned min = 0;
+    unsigned max = 0;
     const struct command *command = NULL;
     assert_true(OPTION_COUNT <= 64);
     for (size_t i = 0; (command = command_at(i)); i++) {
         assert_true((command->run != NULL) + (command->kind != 0) + (command->raw != NULL) == 1);
-        assert_true(command->max <= CALL_ARGUMENTS_MAX && command->min <= command->max);
+        command_arguments(command, &min, &max);
+        assert_true(max <= CALL_ARGUMENTS_MAX && min <= max);
         assert_int_equal(command->needed & command->allowed, 0);
         assert_true(!command->kind || act_kind_name(command->kind));
         used |= command_options(command);
@@ -406,9 +436,9 @@ static int tear_down(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_acts),   cmocka_unit_test(test_mistakes),
-        cmocka_unit_test(test_import), cmocka_unit_test(test_lapse),
-        cmocka_unit_test(test_table),
+        cmocka_unit_test(test_acts),      cmocka_unit_test(test_mistakes),
+        cmocka_unit_test(test_import),    cmocka_unit_test(test_lapse),
+        cmocka_unit_test(test_arguments), cmocka_unit_test(test_table),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
