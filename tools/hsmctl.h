@@ -126,6 +126,8 @@ struct call {
 enum err call_parse(struct call *call, int argc, char **argv, struct detail *detail);
 void call_clear(struct call *call);
 bool call_has(const struct call *call, enum option_index index);
+// A decimal number up to max, nothing but its digits. False: it is none.
+bool number_get(const char *text, uint64_t max, uint64_t *number);
 // Number of an option: 0 if not given. ERR_PERM: none, or over max.
 enum err call_number(const struct call *call, enum option_index index, uint64_t max,
                      uint64_t *number, struct detail *detail);

@@ -152,17 +152,6 @@ static void print_text(const struct audit_report *report, bool has_key)
     printf("last: seq %" PRIu64 ", hash %s\n", report->last.seq, hex_of(report->last.hash, hash));
 }
 
-static bool parse_seq(const char *text, uint64_t *seq)
-{
-    char *end = NULL;
-    errno = 0;
-    unsigned long long value = strtoull(text, &end, 10);
-    if (errno || *end || *text < '1' || *text > '9')
-        return false;
-    *seq = value;
-    return true;
-}
-
 static enum err take_head(const json_t *status, struct audit_expected *expected,
                           struct detail *detail)
 {
@@ -256,7 +245,8 @@ int hsmctl_audit_verify(int argc, char **argv)
             options.config = optarg;
         else if (c == 'p')
             options.passphrase_fd = optarg;
-        else if (c == 's' && !parse_seq(optarg, &options.expected.seq))
+        else if (c == 's' &&
+                 (*optarg == '0' || !number_get(optarg, UINT64_MAX, &options.expected.seq)))
             return hsmctl_usage_error("--expect-seq: \"%s\" is no number of a line", optarg);
         else if (c == 'h' && !text_get_hex_exact(optarg, options.expected.hash, AUDIT_HASH_SIZE))
             return hsmctl_usage_error("--expect-hash: \"%s\" is no SHA-256 in hex", optarg);

@@ -4,9 +4,7 @@
 // and the proposer's signature is verified.
 #include "tools/hsmctl.h"
 
-#include <errno.h>
 #include <inttypes.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include <openssl/evp.h>
@@ -123,11 +121,8 @@ void proposal_clear(struct proposal *proposal)
 
 static enum err take_number(struct call *call, struct detail *detail)
 {
-    char *end = NULL;
-    const char *text = call->argument[0];
-    errno = 0;
-    unsigned long long number = strtoull(text, &end, 10);
-    if (errno || *text < '1' || *text > '9' || *end || number > INT64_MAX)
+    uint64_t number = 0;
+    if (*call->argument[0] == '0' || !number_get(call->argument[0], INT64_MAX, &number))
         return err_set(detail, ERR_PERM, "%s: not the number of a proposal", call->command->words);
     return ERR_OK;
 }

@@ -323,6 +323,36 @@ static void test_lapse(void **state)
     }
 }
 
+static void test_number(void **state)
+{
+    static const struct {
+        const char *text;
+        uint64_t max;
+        bool is_good;
+        uint64_t number;
+    } rows[] = {
+        {"0", 0, true, 0},
+        {"007", 7, true, 7},
+        {"1000", 1000, true, 1000},
+        {"1001", 1000, false, 0},
+        {"18446744073709551615", UINT64_MAX, true, UINT64_MAX},
+        {"18446744073709551616", UINT64_MAX, false, 0},
+        {"", 9, false, 0},
+        {"-1", UINT64_MAX, false, 0},
+        {"+1", 9, false, 0},
+        {" 1", 9, false, 0},
+        {"1 ", 9, false, 0},
+        {"0x1", 9, false, 0},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        uint64_t number = 0;
+        if (number_get(rows[i].text, rows[i].max, &number) != rows[i].is_good ||
+            number != rows[i].number)
+            fail_msg("\"%s\": %ju", rows[i].text, (uintmax_t)number);
+    }
+}
+
 // What the usage line has is what the command takes.
 static void test_arguments(void **state)
 {
@@ -436,9 +466,10 @@ static int tear_down(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_acts),      cmocka_unit_test(test_mistakes),
-        cmocka_unit_test(test_import),    cmocka_unit_test(test_lapse),
-        cmocka_unit_test(test_arguments), cmocka_unit_test(test_table),
+        cmocka_unit_test(test_acts),   cmocka_unit_test(test_mistakes),
+        cmocka_unit_test(test_import), cmocka_unit_test(test_lapse),
+        cmocka_unit_test(test_number), cmocka_unit_test(test_arguments),
+        cmocka_unit_test(test_table),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
