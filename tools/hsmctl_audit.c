@@ -213,6 +213,20 @@ static int verify_files(const struct options *options, char **files)
     return err == ERR_OK ? status : hsmctl_trouble(&detail);
 }
 
+// What is wrong with them together. NULL: nothing.
+static const char *check_options(const struct options *options, bool has_files)
+{
+    if (!options->key_count == !options->has_no_key)
+        return "either --key or --no-key must be given";
+    if (!has_files)
+        return "no file given";
+    if (options->is_live && (options->expected.seq || options->expected.has_hash))
+        return "either --live or --expect-seq, --expect-hash";
+    if (!options->is_live && (options->config || options->passphrase_fd))
+        return "--config and --passphrase-fd go with --live";
+    return NULL;
+}
+
 int hsmctl_audit_verify(int argc, char **argv)
 {
     static const struct option long_options[] = {
@@ -254,14 +268,9 @@ int hsmctl_audit_verify(int argc, char **argv)
             return hsmctl_usage_error("wrong option");
         options.expected.has_hash = options.expected.has_hash || c == 'h';
     }
-    if (!options.key_count == !options.has_no_key)
-        return hsmctl_usage_error("either --key or --no-key must be given");
-    if (optind == argc)
-        return hsmctl_usage_error("no file given");
-    if (options.is_live && (options.expected.seq || options.expected.has_hash))
-        return hsmctl_usage_error("either --live or --expect-seq, --expect-hash");
-    if (!options.is_live && (options.config || options.passphrase_fd))
-        return hsmctl_usage_error("--config and --passphrase-fd go with --live");
+    const char *wrong = check_options(&options, optind < argc);
+    if (wrong)
+        return hsmctl_usage_error("%s", wrong);
     int failure = HSMCTL_EXIT_TROUBLE;
     struct detail detail = {0};
     if (options.is_live && ask_hsmd(&options, &options.expected, &failure, &detail) != ERR_OK) {
