@@ -9,33 +9,12 @@
 #include "hsmd/attributes.h"
 #include "hsmd/base/log.h"
 #include "hsmd/base/text.h"
-#include "hsmd/registry/budget.h"
+#include "hsmd/core_call.h"
 #include "hsmd/core_check.h"
 #include "hsmd/kdf.h"
 #include "hsmd/key_type.h"
 
 #define STRANGER "(stranger)" // in refusals: no name of a client
-#define GRANTS_MAX 16 // of one client for the same use that are looked at for a budget with room
-
-// A request on its way.
-struct call {
-    const struct core *core;
-    struct core_worker *worker;
-    deadline_t deadline;
-    const struct registry *registry; // taken once: what is looked up fits together
-    const struct registry_client *client;
-    const struct registry_key *key; // NULL until found
-    struct wire_request request;
-    struct wire_reply reply;
-    struct audit_record record;
-    uint8_t hashed[HASH_SIZE_MAX]; // what record.ciphertext or .message_digest points to
-    struct budget *budgets[2];     // what it was taken from
-    bool is_over_budget;           // logged where that began, not once a request
-    bool is_used;                  // the key was asked to do it
-    bool is_untold;                // refused, and only counted
-    uint64_t began;                // that, on clock_us
-    struct detail detail;
-};
 
 enum err core_worker_init(struct core_worker *worker, struct detail *detail)
 {
@@ -56,7 +35,7 @@ void core_worker_clear(struct core_worker *worker)
 
 // The key by name, if the client has a grant for what it asks. That there is no such key is told
 // to nobody who has no business with it.
-static enum err find_key(struct call *call, struct bytes name, enum wire_algorithm algorithm)
+static enum err find_key(struct core_call *call, struct bytes name, enum wire_algorithm algorithm)
 {
     const struct registry *registry = call->registry;
     call->record.key = name;
@@ -74,50 +53,13 @@ static enum err find_key(struct call *call, struct bytes name, enum wire_algorit
     return ERR_OK;
 }
 
-// One use from the key's budget and from one of the grants'.
-static enum err take_budget(struct call *call, enum wire_algorithm algorithm)
-{
-    struct budget *grants[GRANTS_MAX] = {NULL};
-    enum wire_operation operation = call->request.operation;
-    unsigned count = registry_budgets(call->registry, call->client, call->key, operation, algorithm,
-                                      grants, GRANTS_MAX);
-    deadline_t now = clock_ms();
-    enum err err = ERR_DENIED;
-    for (unsigned i = 0; i == 0 || (i < count && err == ERR_DENIED); i++) {
-        struct budget *both[2] = {grants[i], call->key->budget};
-        err = budget_take(both, 2, operation != WIRE_SIGN, now, &call->detail);
-        if (err == ERR_OK)
-            memcpy(call->budgets, both, sizeof both);
-    }
-    call->is_over_budget = err == ERR_DENIED;
-    return err;
-}
-
-// From here to end_use the token is at work.
-static enum err begin_use(struct call *call, enum wire_algorithm algorithm)
-{
-    enum err err = take_budget(call, algorithm);
-    call->is_used = err == ERR_OK;
-    call->began = clock_us();
-    return err;
-}
-
-// An unwrapping of PKCS#1 v1.5 that fails looks like one that does not, here too.
-static void end_use(const struct call *call, enum err err)
-{
-    enum wire_operation operation = call->request.operation;
-    metrics_token_time(call->core->metrics, operation, clock_us() - call->began);
-    for (unsigned i = 0; i < 2 && err == ERR_PERM && operation != WIRE_SIGN; i++)
-        budget_add_failure(call->budgets[i], clock_ms());
-}
-
-static const struct token_key_info *key_info(const struct call *call)
+static const struct token_key_info *key_info(const struct core_call *call)
 {
     return call->core->keystore->describe(call->key->store);
 }
 
 // A message is known in the log by its SHA-512, as attributes are that are signed with Ed25519.
-static enum err message_to_sign(struct call *call, struct bytes message, struct bytes *input)
+static enum err message_to_sign(struct core_call *call, struct bytes message, struct bytes *input)
 {
     enum err err = hash_digest(HASH_SHA512, message, call->hashed);
     if (err != ERR_OK)
@@ -130,8 +72,8 @@ static enum err message_to_sign(struct call *call, struct bytes message, struct 
 
 // What goes into the signature: the message or digest given, or the digest of the attributes, once
 // they are seen to be attributes. Ed25519 takes the attributes as they are.
-static enum err input_to_sign(struct call *call, const struct wire_sign *request, uint8_t *room,
-                              struct bytes *input)
+static enum err input_to_sign(struct core_call *call, const struct wire_sign *request,
+                              uint8_t *room, struct bytes *input)
 {
     if (request->form == WIRE_MESSAGE)
         return message_to_sign(call, request->data, input);
@@ -156,7 +98,7 @@ static enum err input_to_sign(struct call *call, const struct wire_sign *request
     return ERR_OK;
 }
 
-static enum err handle_sign(struct call *call)
+static enum err handle_sign(struct core_call *call)
 {
     const struct wire_sign *request = &call->request.sign;
     uint8_t hashed[HASH_SIZE_MAX];
@@ -170,19 +112,19 @@ static enum err handle_sign(struct call *call)
     if (err == ERR_OK)
         err = input_to_sign(call, request, hashed, &input);
     if (err == ERR_OK)
-        err = begin_use(call, request->algorithm);
+        err = core_call_begin_use(call, request->algorithm);
     if (err != ERR_OK)
         return err;
     err = call->core->keystore->sign(call->key->store, call->worker->token,
                                      core_scheme(request->algorithm),
                                      is_pure ? HASH_NONE : request->hash, request->salt, input,
                                      call->deadline, call->worker->signature, &len, &call->detail);
-    end_use(call, err);
+    core_call_end_use(call, err);
     call->reply.signature = bytes_of(call->worker->signature, len);
     return err;
 }
 
-static enum err handle_unwrap(struct call *call)
+static enum err handle_unwrap(struct core_call *call)
 {
     const struct wire_unwrap *request = &call->request.unwrap;
     const struct token_padding padding = {.oaep = request->algorithm == WIRE_RSAES_OAEP,
@@ -198,13 +140,13 @@ static enum err handle_unwrap(struct call *call)
     if (err != ERR_OK)
         return err;
     call->record.ciphertext = bytes_of(call->hashed, hash_size(HASH_SHA256));
-    err = begin_use(call, request->algorithm);
+    err = core_call_begin_use(call, request->algorithm);
     if (err != ERR_OK)
         return err;
     err = call->core->keystore->unwrap(call->key->store, call->worker->token, &padding,
                                        request->ciphertext, call->deadline, &call->worker->secret,
                                        &call->detail);
-    end_use(call, err);
+    core_call_end_use(call, err);
     // As long for bad padding as for good, and for a short secret as for a long one.
     call->reply.unwrapped = (struct wire_unwrapped){
         .secret = bytes_of(call->worker->secret.data, call->worker->secret.len),
@@ -213,7 +155,7 @@ static enum err handle_unwrap(struct call *call)
     return err;
 }
 
-static enum err handle_agree(struct call *call)
+static enum err handle_agree(struct core_call *call)
 {
     const struct wire_agree *request = &call->request.agree;
     struct core_worker *worker = call->worker;
@@ -222,12 +164,12 @@ static enum err handle_agree(struct call *call)
     if (err == ERR_OK)
         err = core_check_agree(call->key, key_info(call), request, &call->detail);
     if (err == ERR_OK)
-        err = begin_use(call, request->algorithm);
+        err = core_call_begin_use(call, request->algorithm);
     if (err != ERR_OK)
         return err;
     err = call->core->keystore->agree(call->key->store, call->worker->token, request->peer,
                                       request->cofactor, call->deadline, &worker->z, &call->detail);
-    end_use(call, err);
+    core_call_end_use(call, err);
     if (err == ERR_OK) {
         err = kdf_x963(request->hash, bytes_of(worker->z.data, worker->z.len), request->info,
                        request->length, &worker->secret);
@@ -239,14 +181,14 @@ static enum err handle_agree(struct call *call)
     return err;
 }
 
-static enum err handle_list(struct call *call)
+static enum err handle_list(struct core_call *call)
 {
     call->reply.list.count = registry_list(call->registry, call->client, call->request.list.after,
                                            call->reply.list.names, WIRE_LIST_MAX);
     return ERR_OK;
 }
 
-static enum err handle_describe(struct call *call)
+static enum err handle_describe(struct core_call *call)
 {
     enum err err = find_key(call, call->request.describe.key, (enum wire_algorithm)0);
     if (err != ERR_OK)
@@ -264,7 +206,7 @@ static enum err handle_describe(struct call *call)
     return ERR_OK;
 }
 
-static enum err dispatch(struct call *call)
+static enum err dispatch(struct core_call *call)
 {
     switch (call->request.operation) {
     case WIRE_SIGN:
@@ -282,67 +224,8 @@ static enum err dispatch(struct call *call)
                    (int)call->request.operation);
 }
 
-// Every use and every refusal is written down, a flood of refusals by its number; that a client has
-// looked at the list is not.
-static enum err write_down(struct call *call, enum err err)
-{
-    struct detail detail;
-    if (err == ERR_OK && !call->is_used)
-        return ERR_OK;
-    if (!call->is_used && !refusals_admit(call->core->refusals, call->client->name, clock_ms())) {
-        call->is_untold = true;
-        return err;
-    }
-    call->record.event = call->is_used ? AUDIT_USE : AUDIT_REFUSE;
-    call->record.client = call->client->name;
-    call->record.operation = wire_operation_name(call->request.operation);
-    call->record.has_id = true;
-    call->record.id = call->request.id;
-    call->record.result = err_name(err);
-    call->record.reason = err == ERR_OK ? NULL : call->detail.text;
-    uint64_t began = clock_us();
-    bool is_written = audit_write(call->core->audit, &call->record, &detail) == ERR_OK;
-    metrics_audit_time(call->core->metrics, clock_us() - began, is_written);
-    if (is_written)
-        return err;
-    call->detail = detail;
-    return ERR_TEMP;
-}
-
-// A request that cannot be read has no operation to be counted by.
-static void count_call(const struct call *call, bool is_readable, enum err err)
-{
-    struct metrics *metrics = call->core->metrics;
-    const struct registry_key *key = registry_key_by_name(call->registry, call->record.key);
-    if (is_readable)
-        metrics_request(metrics, call->client->name, key ? key->name : "", call->request.operation,
-                        err);
-    else
-        metrics_refused(metrics, METRICS_MALFORMED);
-}
-
-static void log_call(const struct call *call, enum err err)
-{
-    if (call->is_over_budget && err == ERR_DENIED)
-        return;
-    enum log_level level = err == ERR_OK ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING;
-    if (!log_is_on(level))
-        return;
-    const char *operation = wire_operation_name(call->request.operation);
-    char id[24];
-    char key[WIRE_NAME_MAX + 1];
-    char reason[sizeof call->detail.text + 8];
-    snprintf(id, sizeof id, "%" PRIu64, call->request.id);
-    snprintf(key, sizeof key, "%.*s", (int)call->record.key.len,
-             call->record.key.len ? (const char *)call->record.key.data : "");
-    snprintf(reason, sizeof reason, "%s: %s", err_name(err), call->detail.text);
-    log_event(level, operation ? operation : "request", "key", *key ? key : NULL, "peer",
-              call->client->name, "algorithm", call->record.algorithm, "id", id, "err",
-              err == ERR_OK ? NULL : reason, NULL);
-}
-
 // Encodes the answer; what cannot be encoded is our bug, and is answered as such.
-static void answer(struct call *call, enum err class, struct buf *reply)
+static void answer(struct core_call *call, enum err class, struct buf *reply)
 {
     call->reply.class = class;
     call->reply.id = call->request.id;
@@ -444,16 +327,16 @@ void core_tell_stranger(const struct core *core, const char *public_key)
 }
 
 // A known client's request.
-static void serve(struct call *call, struct bytes frame, struct buf *reply)
+static void serve(struct core_call *call, struct bytes frame, struct buf *reply)
 {
     enum err err = wire_decode_request(frame, &call->request, &call->detail);
     bool is_readable = err == ERR_OK;
     if (err == ERR_OK)
         err = dispatch(call);
-    err = write_down(call, err);
-    count_call(call, is_readable, err);
+    err = core_call_write_down(call, err);
+    core_call_count(call, is_readable, err);
     if (!call->is_untold)
-        log_call(call, err);
+        core_call_log(call, err);
     answer(call, err, reply);
     secret_wipe(&call->worker->secret);
 }
@@ -461,7 +344,7 @@ static void serve(struct call *call, struct bytes frame, struct buf *reply)
 bool core_handle(const struct core *core, struct core_worker *worker, const char *peer,
                  struct bytes frame, deadline_t deadline, struct buf *reply)
 {
-    struct call call = {
+    struct core_call call = {
         .core = core, .worker = worker, .deadline = deadline, .registry = live_take(core->live)};
     call.client = peer ? registry_client_by_public_key(call.registry, peer) : NULL;
     bool is_known = call.client != NULL;
@@ -487,14 +370,14 @@ void core_log_refusal(const struct core *core, const char *peer, struct bytes fr
                       const char *reason)
 {
     enum wire_algorithm algorithm;
-    struct call call = {.core = core, .registry = live_take(core->live)};
+    struct core_call call = {.core = core, .registry = live_take(core->live)};
     call.client = registry_client_by_public_key(call.registry, peer);
     if (call.client) {
         // What cannot be decoded leaves the operation at none; its id may be known all the same.
         (void)wire_decode_request(frame, &call.request, NULL);
         call.record.key = key_of(&call.request, &algorithm);
         call.record.algorithm = wire_algorithm_name(algorithm);
-        log_call(&call, err_set(&call.detail, class, "%s", reason));
+        core_call_log(&call, err_set(&call.detail, class, "%s", reason));
     }
     live_give(core->live, call.registry);
 }

@@ -30,7 +30,7 @@
 #define OFFICERS_SOCKET_MODE 0660 // CURVE decides; the directory may be narrower
 #define BUDGETS_FILE "budgets"    // in the state directory
 #define BUDGETS_TICK_MS 2000
-#define KEYSTORE_TICK_MS 1000
+#define KEYSTORE_TICK_MS 500 // a key that is there again is seen within a second
 #define CUSTODY_TICK_MS 2000
 #define TICKER_STOP_MS 5000 // for the file of budgets to be written
 

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include <openssl/evp.h>
+#include <openssl/x509.h>
 
 #include "hsmd/base/alloc.h"
 #include "hsmd/base/text.h"
@@ -23,7 +24,7 @@ static enum err find(struct token_session *session, const struct token_key *key,
     template_put(&match, CKA_CLASS, &class, sizeof class);
     if (by_id && key->id_len > 0)
         template_put(&match, CKA_ID, key->id, key->id_len);
-    if (by_label || key->id_len == 0)
+    if ((by_label && *key->label) || key->id_len == 0)
         template_put(&match, CKA_LABEL, key->label, strlen(key->label));
     return object_find(session, match.items, match.count, objects, max, count, detail);
 }
@@ -91,17 +92,29 @@ static enum err list_companions(struct token_session *session, const struct toke
     return err;
 }
 
+struct job {
+    const struct token_key *key;
+    bool is_rest;   // the private object is gone already
+    bool has_begun; // some objects are destroyed, perhaps all
+};
+
 static enum err destroy(struct token_session *session, void *arg, struct detail *detail)
 {
-    struct token_key *key = arg;
+    struct job *job = arg;
+    const struct token_key *key = job->key;
     struct list list = {.count = 0};
     enum err err = list_private(session, key, &list, detail);
+    if (!err && job->is_rest && !job->has_begun && list.count > 0)
+        err = err_set(detail, ERR_PERM, "its private key is there; nothing was destroyed");
     if (!err)
         err = list_companions(session, key, CKO_PUBLIC_KEY, &list, detail);
     if (!err)
         err = list_companions(session, key, CKO_CERTIFICATE, &list, detail);
+    if (!err && job->is_rest && !job->has_begun && list.count == 0)
+        err = err_set(detail, ERR_PERM, "nothing of it is there");
     for (CK_ULONG i = 0; i < list.count && !err; i++) {
         CK_RV rv = session->token->fn->C_DestroyObject(session->handle, list.objects[i]);
+        job->has_begun = true;
         if (rv != CKR_OK)
             err = session_fail(session, rv, "C_DestroyObject", detail);
     }
@@ -119,13 +132,38 @@ enum err token_key_destroy(struct token *token, struct token_key *key, deadline_
                            struct detail *detail)
 {
     char quoted[TEXT_QUOTED_SIZE];
+    struct job job = {.key = key};
     if (key->token != token)
         return err_set(detail, ERR_BUG, "a key of another token");
-    enum err err = admin_run(token, deadline, destroy, key, detail);
+    enum err err = admin_run(token, deadline, destroy, &job, detail);
     pthread_mutex_lock(&key->lock);
     key->is_found = false;
     pthread_mutex_unlock(&key->lock);
     return err ? err_prefix(detail, err, "key \"%s\"",
                             text_quote(key->label, strlen(key->label), quoted, sizeof quoted))
                : ERR_OK;
+}
+
+enum err token_key_destroy_rest(struct token *token, const char *label, struct bytes id,
+                                struct bytes public_key, deadline_t deadline, struct detail *detail)
+{
+    struct token_key *key = NULL;
+    const uint8_t *at = public_key.data;
+    EVP_PKEY *pkey = d2i_PUBKEY(NULL, &at, (long)public_key.len);
+    enum err err = pkey ? key_new(token, label, id.len, &key, detail)
+                        : err_openssl(detail, ERR_PERM, "its public key cannot be read");
+    if (!err) {
+        struct job job = {.key = key, .is_rest = true};
+        key->info.type = EVP_PKEY_is_a(pkey, "RSA")  ? TOKEN_KEY_RSA
+                         : EVP_PKEY_is_a(pkey, "EC") ? TOKEN_KEY_EC
+                                                     : TOKEN_KEY_ED25519;
+        key->info.public_key = public_key;
+        key->id_len = id.len;
+        if (id.len)
+            memcpy(key->id, id.data, id.len);
+        err = admin_run(token, deadline, destroy, &job, detail);
+    }
+    token_key_close(key);
+    EVP_PKEY_free(pkey);
+    return err;
 }

@@ -303,11 +303,13 @@ static enum err import(struct token_session *session, void *arg, struct detail *
         return err;
     job->has_begun = true;
     job->is_wrapped = false;
-    err = put_wrapped(session, job, &job->is_wrapped, detail);
+    // The public half first: whenever this is cut short, a private key that is left can be opened,
+    // and so be adopted and destroyed.
+    err = put_public(session, job, detail);
+    if (!err)
+        err = put_wrapped(session, job, &job->is_wrapped, detail);
     if (!err && !job->is_wrapped)
         err = put_plain(session, job, detail);
-    if (!err)
-        err = put_public(session, job, detail);
     return err ? err : wish_verify(session, job->wish, false, job->spki, detail);
 }
 

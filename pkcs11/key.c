@@ -25,12 +25,13 @@ static enum err find_private(struct token_session *session, const struct token_k
     CK_OBJECT_CLASS class = CKO_PRIVATE_KEY;
     CK_OBJECT_HANDLE found[2];
     CK_ULONG count = 0;
-    CK_ATTRIBUTE match[] = {
-        {CKA_CLASS, &class, sizeof class},
-        {CKA_LABEL, key->label, strlen(key->label)},
-        {CKA_ID, (void *)key->id, key->id_len},
-    };
-    enum err err = object_find(session, match, key->id_len ? 3 : 2, found, 2, &count, detail);
+    struct template match = {.count = 0};
+    template_put(&match, CKA_CLASS, &class, sizeof class);
+    if (key->id_len)
+        template_put(&match, CKA_ID, key->id, key->id_len);
+    if (*key->label || !key->id_len) // the CKA_ID alone may say which
+        template_put(&match, CKA_LABEL, key->label, strlen(key->label));
+    enum err err = object_find(session, match.items, match.count, found, 2, &count, detail);
     if (err)
         return err;
     if (count == 0)

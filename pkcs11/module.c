@@ -143,8 +143,9 @@ void module_put(struct module *module)
         return;
     pthread_mutex_lock(&module->lock);
     if (--module->users == 0 && module->is_ours) {
-        module->functions->C_Finalize(NULL);
-        module->is_ours = false;
+        CK_RV rv = module->functions->C_Finalize(NULL);
+        // One that fails is still initialised, and still ours to finalise the next time.
+        module->is_ours = rv != CKR_OK && rv != CKR_CRYPTOKI_NOT_INITIALIZED;
     }
     pthread_mutex_unlock(&module->lock);
 }

@@ -73,10 +73,11 @@ const struct token_info *token_describe(const struct token *token);
 // the PIN is kept, and token_session_get tries again.
 enum err token_login(struct token *token, const struct secret *pin, struct detail *detail);
 
-// Finds the private key by label and, if id.len, CKA_ID; exactly one must match. Reads its public
-// half and attributes; an attribute the token does not show counts as the worse value. Proves by
-// using the key once that both halves belong together. ERR_PERM: none, several, of an unsupported
-// type, it wants the PIN for every use, or the public half is that of another key.
+// Finds the private key by label and, if id.len, CKA_ID (by that alone if the label is ""); exactly
+// one must match. Reads its public half and attributes; an attribute the token does not show counts
+// as the worse value. Proves by using the key once that both halves belong together. ERR_PERM:
+// none, several, of an unsupported type, it wants the PIN for every use, or the public half is that
+// of another key.
 enum err token_key_open(struct token *token, const char *label, struct bytes id,
                         struct token_key **key, struct detail *detail);
 // The same, with a limit for the wait for a session.

@@ -80,6 +80,13 @@ enum err token_key_import(struct token *token, const struct token_key_wish *wish
 enum err token_key_destroy(struct token *token, struct token_key *key, deadline_t deadline,
                            struct detail *detail);
 
+// Destroys what such an act left when it failed half way: the public key objects and certificates
+// of a key (SubjectPublicKeyInfo) whose private object is gone. ERR_PERM, and nothing is destroyed:
+// the private object is there, nothing of the key is, or one of these objects is of another key.
+enum err token_key_destroy_rest(struct token *token, const char *label, struct bytes id,
+                                struct bytes public_key, deadline_t deadline,
+                                struct detail *detail);
+
 struct token_key_item {
     const char *label;  // as the token has it, 0 bytes cut it
     struct bytes id;    // may be empty

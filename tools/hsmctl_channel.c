@@ -4,15 +4,12 @@
 #include <stdatomic.h>
 #include <string.h>
 
-#include <zmq.h>
-
 #include "hsmd/base/alloc.h"
 #include "hsmd/base/clock.h"
 #include "hsmd/client/link.h"
 #include "hsmd/officers/message.h"
 
 struct channel {
-    void *context;
     struct link *link;
     char *endpoint;
     unsigned timeout_ms;
@@ -24,20 +21,15 @@ enum err channel_open(const struct channel_conf *conf, struct channel **channel,
     struct channel *opened = mem_calloc(1, sizeof *opened);
     if (opened) {
         opened->endpoint = mem_strdup(conf->endpoint);
-        opened->context = zmq_ctx_new();
         opened->timeout_ms = conf->timeout_ms;
     }
-    if (!opened || !opened->endpoint || !opened->context) {
+    if (!opened || !opened->endpoint) {
         channel_close(opened);
         return err_set(detail, ERR_TEMP, "out of memory");
     }
     const struct link_conf link_conf = {
-        .context = opened->context,
         .endpoint = conf->endpoint,
-        .server_key = conf->server_key,
-        .public_key = conf->public_key,
-        .secret_key = (const char *)conf->secret_key->data,
-        .connect_ms = conf->timeout_ms,
+        .keys = {conf->server_key, conf->public_key, (const char *)conf->secret_key->data},
         .frame_max = MESSAGE_REPLY_MAX,
     };
     enum err err = link_open(&link_conf, &opened->link, detail);
@@ -53,8 +45,6 @@ void channel_close(struct channel *channel)
     if (!channel)
         return;
     link_close(channel->link);
-    if (channel->context)
-        zmq_ctx_term(channel->context);
     mem_free(channel->endpoint);
     mem_free(channel);
 }
@@ -115,6 +105,6 @@ enum err channel_ask(struct channel *channel, struct bytes request, struct buf *
         err = link_receive(channel->link, deadline, reply);
     if (err == ERR_OK)
         return ERR_OK;
-    (void)link_is_alive(channel->link); // the newest of the monitor
+    (void)link_is_alive(channel->link); // the newest of the connection
     return explain(channel, fault, detail);
 }

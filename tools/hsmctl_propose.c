@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <openssl/rand.h>
 
@@ -13,6 +14,12 @@
 #include "tools/hsmctl_print.h"
 
 #define QUESTION_MAX (4 * ACT_EXPLANATION_MAX)
+
+static const char *text_of(const json_t *item, const char *name)
+{
+    const char *text = json_string_value(json_object_get(item, name));
+    return text ? text : "";
+}
 
 // What can be left out when there is one token only.
 static enum err fill_token(struct call *call, struct act *act, struct detail *detail)
@@ -48,33 +55,81 @@ enum err proposal_put_summary(const struct act *act, struct buf *out)
     return err == ERR_OK ? buf_put_text(out, "\n") : err;
 }
 
-static enum err put_question(const struct act *act, const struct statement *statement,
-                             struct buf *out)
+// The purpose of a key that hsmd has. 0: it has none of that name, or does not say.
+static enum err find_purpose(struct call *call, struct bytes name, enum wire_purpose *purpose,
+                             struct detail *detail)
+{
+    char text[TEXT_NAME_MAX + 1];
+    json_t *keys = NULL;
+    snprintf(text, sizeof text, "%.*s", (int)name.len, (const char *)name.data);
+    enum err err = session_open(call, detail);
+    if (err == ERR_OK)
+        err = session_read(call, READ_KEYS, text, &keys, detail);
+    *purpose = wire_purpose_by_name(text_of(json_array_get(keys, 0), "purpose"));
+    json_decref(keys);
+    return err;
+}
+
+// What only some recipients mind about the certificates of the act, before it is signed. ERR_PERM:
+// what hsmd would refuse them for.
+static enum err foresee(struct call *call, const struct act *act, struct detail *warning,
+                        struct detail *detail)
+{
+    enum wire_purpose purpose = act->purpose;
+    bool is_import = act->kind == ACT_KEY_IMPORT && act->certificates.len;
+    enum err err = ERR_OK;
+    if (act->kind == ACT_KEY_CERTIFICATE)
+        err = find_purpose(call, act->name, &purpose, detail);
+    else if (!is_import)
+        return ERR_OK;
+    if (err != ERR_OK || !purpose)
+        return err;
+    // Whether it is of that key is for hsmd to say, but of one that is brought along.
+    return issue_check_certificates(act->certificates, act->public_key, purpose, act->any_name,
+                                    warning, detail);
+}
+
+static enum err put_warning(struct bytes warning, struct buf *out)
+{
+    enum err err = warning.len ? buf_put_text(out, "Warning: ") : ERR_OK;
+    if (err == ERR_OK)
+        err = print_clean(out, warning, false);
+    return err == ERR_OK && warning.len ? buf_put_text(out, "\n") : err;
+}
+
+static enum err put_question(const struct act *act, uint64_t replaces, uint64_t wait,
+                             const struct detail *warning, struct buf *out)
 {
     enum err err = act_explain(act, out);
     if (err == ERR_OK && out->len && out->data[out->len - 1] != '\n')
         err = buf_put_text(out, "\n");
-    if (err == ERR_OK && statement->replaces)
+    if (err == ERR_OK)
+        err = put_warning(bytes_of_text(warning->text), out);
+    if (err == ERR_OK && replaces)
         err = buf_printf(
             out, "This takes the place of proposal %" PRIu64 ", which loses its signatures.\n",
-            statement->replaces);
+            replaces);
     if (err == ERR_OK)
         err = buf_put_text(out, "If other officers must agree, they have ");
     if (err == ERR_OK)
-        err = put_duration(out, statement->lapse);
+        err = put_duration(out, wait);
     if (err == ERR_OK)
         err = buf_put_text(out, ".\n");
     return err == ERR_OK ? proposal_put_summary(act, out) : err;
 }
 
 // --yes: shown all the same, but for programs.
-static enum err confirm(struct call *call, const struct act *act, const struct statement *statement,
+static enum err confirm(struct call *call, const struct act *act, uint64_t replaces, uint64_t wait,
                         struct detail *detail)
 {
     struct buf text;
+    struct detail warning = {0};
     bool is_yes = call_has(call, OPTION_YES);
+    enum err err = foresee(call, act, &warning, detail);
+    if (err != ERR_OK)
+        return err;
     buf_init(&text, QUESTION_MAX);
-    enum err err = put_question(act, statement, &text);
+    err = put_question(act, replaces, wait, &warning, &text);
     if (err != ERR_OK)
         err = err_set(detail, err, "cannot explain this act");
     else if (!is_yes)
@@ -124,15 +179,16 @@ static enum err propose(struct call *call, const struct act *act, struct bytes e
     struct buf body;
     uint8_t nonce[STATEMENT_NONCE_SIZE] = {0};
     json_t *item = NULL;
+    uint64_t wait = 0;
     struct statement statement = {.nonce = bytes_of(nonce, sizeof nonce), .act = encoding};
     buf_init(&body, MESSAGE_REPLY_MAX);
-    enum err err = call_lapse(call, act->kind, &statement.lapse, detail);
+    enum err err = call_lapse(call, act->kind, &wait, detail);
     if (err == ERR_OK)
         err = call_number(call, OPTION_AMEND, INT64_MAX, &statement.replaces, detail);
     if (err == ERR_OK && RAND_bytes(nonce, sizeof nonce) != 1)
         err = err_openssl(detail, ERR_TEMP, "no random numbers");
     if (err == ERR_OK)
-        err = confirm(call, act, &statement, detail);
+        err = confirm(call, act, statement.replaces, wait, detail);
     if (err == ERR_OK)
         err = session_know(call, detail);
     if (err == ERR_OK && call->session.is_auditor) {
@@ -140,6 +196,7 @@ static enum err propose(struct call *call, const struct act *act, struct bytes e
         err = err_set(detail, ERR_DENIED, "%s is an auditor: auditors read, and change nothing",
                       call->session.name);
     }
+    statement.lapse = (uint64_t)time(NULL) + wait;
     if (err == ERR_OK)
         err = sign_and_send(call, &statement, &body, detail);
     err = proposal_take(err, &body, &item, detail);
@@ -166,12 +223,6 @@ enum err run_proposal(struct call *call, struct detail *detail)
         err = propose(call, &act, buf_bytes(&encoding), detail);
     buf_clear(&encoding);
     return err;
-}
-
-static const char *text_of(const json_t *item, const char *name)
-{
-    const char *text = json_string_value(json_object_get(item, name));
-    return text ? text : "";
 }
 
 enum err proposal_take(enum err err, const struct buf *body, json_t **item, struct detail *detail)

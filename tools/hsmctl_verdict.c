@@ -198,6 +198,7 @@ static enum err put_proposal(const json_t *item, const struct proposal *proposal
     if (err == ERR_OK && out->data[out->len - 1] != '\n')
         err = buf_put_text(out, "\n");
     static const struct column columns[] = {
+        {"warning", "warning"},
         {"state", "state"},
         {"proposed", "created"},
         {"lapses", "lapses"},
@@ -370,6 +371,18 @@ static enum err show_one(struct call *call, struct detail *detail)
     return err;
 }
 
+static bool has_warning(const json_t *list)
+{
+    const json_t *item = NULL;
+    size_t i = 0;
+    json_array_foreach(list, i, item)
+    {
+        if (*text_of(item, "warning"))
+            return true;
+    }
+    return false;
+}
+
 enum err run_proposals(struct call *call, struct detail *detail)
 {
     static const struct column columns[] = {
@@ -380,8 +393,10 @@ enum err run_proposals(struct call *call, struct detail *detail)
         {"APPROVED BY", "approvals.officer"},
         {"NEEDED", "needed"},
         {"WHAT", "summary"},
+        {"WARNING", "warning"}, // only if there is one
     };
     json_t *list = NULL;
+    size_t count = sizeof columns / sizeof *columns;
     if (call->arguments)
         return show_one(call, detail);
     enum err err =
@@ -389,7 +404,7 @@ enum err run_proposals(struct call *call, struct detail *detail)
     if (err == ERR_OK && call_has(call, OPTION_JSON))
         err = print_json(list, detail);
     else if (err == ERR_OK)
-        err = print_table(stdout, list, columns, sizeof columns / sizeof *columns,
+        err = print_table(stdout, list, columns, has_warning(list) ? count : count - 1,
                           "Nothing waits for signatures.");
     json_decref(list);
     return err;

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash
-# What tools/build, test, sandbox and demo share. Sourced; sets ROOT and BUILD.
+# What tools/build, test, sandbox, demo and the test scripts share. Sourced; sets ROOT and BUILD.
 
 ROOT=$(dirname "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")")
 # The build whose programs are used; the tests point it at their own.
@@ -61,4 +61,41 @@ start_process() { # PIDFILE LOG COMMAND...
     shift 2
     setsid "$@" </dev/null >>"$log" 2>&1 &
     echo $! >"$pidfile"
+}
+
+listens() { # PORT of 127.0.0.1
+    (: <"/dev/tcp/127.0.0.1/$1") 2>/dev/null
+}
+
+softhsm_module() { # prints its path
+    local path
+    for path in "${TEST_SOFTHSM:-}" /usr/lib/softhsm/libsofthsm2.so \
+        /usr/lib/*/softhsm/libsofthsm2.so; do
+        if [[ -f $path ]]; then
+            echo "$path"
+            return
+        fi
+    done
+    die "no SoftHSM2 module found"
+}
+
+# Prints a configuration of OpenSSL with our provider. CLIENT: its key files without .key and .pub.
+provider_conf() { # ENDPOINT SERVER.pub CLIENT
+    cat <<-END
+	openssl_conf = openssl_init
+	[openssl_init]
+	providers = providers
+	[providers]
+	default = default_provider
+	hsmd = hsmd_provider
+	[default_provider]
+	activate = 1
+	[hsmd_provider]
+	module = $BUILD/bin/hsmd.so
+	activate = 1
+	endpoints = $1
+	server-key-file = $2
+	public-key-file = $3.pub
+	secret-key-file = $3.key
+	END
 }

@@ -43,17 +43,6 @@ make_sandbox() {
 
 # ---- token ----
 
-softhsm_module() {
-    local path
-    for path in /usr/lib/softhsm/libsofthsm2.so /usr/lib/*/softhsm/libsofthsm2.so; do
-        if [[ -f $path ]]; then
-            echo "$path"
-            return
-        fi
-    done
-    die "no SoftHSM2 module found"
-}
-
 new_secret_file() { # PATH
     (umask 377 && openssl rand -hex 12 >"$1")
 }
@@ -201,27 +190,12 @@ start_hsmd() {
 # ---- certificates ----
 
 write_openssl_conf() { # FILE KEY: that client's configuration of OpenSSL; KEY without .key and .pub
-    cat >"$1" <<-END
-	# made by tools/sandbox; provider-hsmd(7)
-	openssl_conf = openssl_init
-	[openssl_init]
-	providers = providers
-	[providers]
-	default = default_provider
-	hsmd = hsmd_provider
-	[default_provider]
-	activate = 1
-	[hsmd_provider]
-	module = $BUILD/bin/hsmd.so
-	activate = 1
-	endpoints = ipc://$DIR/hsmd/data.sock
-	server-key-file = $DIR/hsmd/server.pub
-	public-key-file = $DIR/$2.pub
-	secret-key-file = $DIR/$2.key
-	[req]
-	distinguished_name = req_distinguished_name
-	[req_distinguished_name]
-	END
+    {
+        echo '# made by tools/sandbox; provider-hsmd(7)'
+        provider_conf "ipc://$DIR/hsmd/data.sock" "$DIR/hsmd/server.pub" "$DIR/$2"
+        printf '%s\n' '[req]' 'distinguished_name = req_distinguished_name' \
+            '[req_distinguished_name]'
+    } >"$1"
 }
 
 serial() {
@@ -351,10 +325,6 @@ start_sealgated() {
         tail -n 20 "$DIR/gateway/sealgated.log" >&2
         die "sealgated did not start; its log is $DIR/gateway/sealgated.log"
     fi
-}
-
-listens() { # PORT of 127.0.0.1
-    (: <"/dev/tcp/127.0.0.1/$1") 2>/dev/null
 }
 
 write_env() {

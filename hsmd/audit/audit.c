@@ -86,10 +86,8 @@ static bool sync_again(struct audit *audit)
     pthread_mutex_lock(&audit->lock);
     bool is_unsafe = audit->is_unsafe;
     pthread_mutex_unlock(&audit->lock);
-    if (!is_unsafe)
-        return true;
-    if (fdatasync(audit->fd) != 0)
-        return false;
+    if (!is_unsafe || fdatasync(audit->fd) != 0)
+        return !is_unsafe;
     pthread_mutex_lock(&audit->lock);
     audit->is_unsafe = false;
     pthread_mutex_unlock(&audit->lock);
@@ -296,11 +294,14 @@ static void sync_once(struct audit *audit)
     audit->is_syncing = true;
     pthread_mutex_unlock(&audit->lock);
     bool ok = fdatasync(audit->fd) == 0;
-    if (!ok)
-        log_error("audit", "state", "cannot sync: no request is served until it works", "err",
-                  strerror(errno));
+    int error = errno;
     pthread_mutex_lock(&audit->lock);
     audit->is_unsafe = audit->is_unsafe || !ok;
+    pthread_mutex_unlock(&audit->lock); // first it is so, then it is said
+    if (!ok)
+        log_error("audit", "state", "cannot sync: no request is served until it works", "err",
+                  strerror(error));
+    pthread_mutex_lock(&audit->lock);
     audit->is_syncing = false;
     if (ok) {
         audit->synced = seq;
@@ -435,8 +436,7 @@ void audit_close(struct audit *audit)
 // The file under the path is the one we have.
 static bool is_same_file(const struct audit *audit)
 {
-    struct stat mine;
-    struct stat named;
+    struct stat mine, named;
     return fstat(audit->fd, &mine) == 0 && stat(audit->path, &named) == 0 &&
            mine.st_dev == named.st_dev && mine.st_ino == named.st_ino;
 }

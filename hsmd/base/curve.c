@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "hsmd/base/curve.h"
 
-#include <stdint.h>
 #include <string.h>
 
 #include "hsmd/base/file.h"
@@ -9,13 +8,13 @@
 #define GROUP 5 // characters for 4 bytes
 #define FILE_MAX 4096
 
-bool curve_is_key(const char *text)
+bool curve_decode(const char *text, uint8_t raw[CURVE_KEY_SIZE])
 {
     static const char digits[] = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
                                  ".-:+=^!/*?&<>()[]{}@%$#";
     if (strlen(text) != CURVE_TEXT_SIZE - 1)
         return false;
-    for (; *text; text += GROUP) {
+    for (; *text; text += GROUP, raw += 4) {
         uint64_t value = 0;
         for (unsigned i = 0; i < GROUP; i++) {
             const char *digit = strchr(digits, text[i]);
@@ -25,8 +24,18 @@ bool curve_is_key(const char *text)
         }
         if (value > UINT32_MAX)
             return false;
+        for (unsigned i = 0; i < 4; i++)
+            raw[i] = (uint8_t)(value >> (24 - 8 * i));
     }
     return true;
+}
+
+bool curve_is_key(const char *text)
+{
+    uint8_t raw[CURVE_KEY_SIZE];
+    bool is_key = curve_decode(text, raw);
+    explicit_bzero(raw, sizeof raw); // it may be a secret one
+    return is_key;
 }
 
 enum err curve_read_public(const char *path, char key[CURVE_TEXT_SIZE], struct detail *detail)

@@ -10,8 +10,6 @@
 #include <string.h>
 #include <time.h>
 
-#include <zmq.h>
-
 #include "hsmd/base/alloc.h"
 #include "hsmd/base/curve.h"
 #include "hsmd/base/file.h"
@@ -112,7 +110,6 @@ static enum err read_secret(const char *path, struct secret *key, struct detail 
 static enum err read_keys(struct client *client, const struct client_conf *conf,
                           struct detail *detail)
 {
-    char derived[CLIENT_KEY_SIZE];
     if (!conf->server_key_file || !conf->public_key_file || !conf->secret_key_file)
         return err_set(detail, ERR_PERM, "no %s key file is set",
                        !conf->server_key_file   ? "server"
@@ -125,8 +122,7 @@ static enum err read_keys(struct client *client, const struct client_conf *conf,
         err = read_secret(conf->secret_key_file, &client->secret_key, detail);
     if (err != ERR_OK)
         return err;
-    if (zmq_curve_public(derived, (const char *)client->secret_key.data) != 0 ||
-        strcmp(derived, client->public_key) != 0)
+    if (!zmtp_is_pair(client->public_key, (const char *)client->secret_key.data))
         return err_set(detail, ERR_PERM, "%s is not the public key of %s", conf->public_key_file,
                        conf->secret_key_file);
     return ERR_OK;
@@ -237,12 +233,9 @@ static enum outcome ask_endpoint(struct call *call, unsigned index, deadline_t d
 {
     struct client *client = call->client;
     struct link *link = NULL;
-    struct link_conf conf = {
+    const struct link_conf conf = {
         .endpoint = client->endpoints[index],
-        .server_key = client->server_key,
-        .public_key = client->public_key,
-        .secret_key = (const char *)client->secret_key.data,
-        .connect_ms = (unsigned)deadline_left(deadline) + 1,
+        .keys = {client->server_key, client->public_key, (const char *)client->secret_key.data},
     };
     enum err err = pool_take(call->pool, &conf, index, &link, call->detail);
     if (err != ERR_OK)

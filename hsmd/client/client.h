@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Calls to hsmd: one pool of sockets a process, a deadline on every call, healing by itself.
 //
-// Thread-safe. Nothing connects before the first call. After fork the child makes itself a new
-// context on its next call and leaves the inherited one alone. A socket that missed a deadline is
+// Thread-safe. Nothing connects before the first call. After fork the child makes itself
+// connections of its own and leaves the inherited ones alone. A socket that missed a deadline is
 // thrown away, so a late reply can never answer the next request. Requests are idempotent: a call
 // that meets a dead endpoint goes on to the next one of the list while its deadline lasts.
 #pragma once

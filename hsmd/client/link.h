@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// One connection to hsmd: a ZeroMQ socket that connects once, and its monitor.
+// One connection to hsmd: a socket that connects once, and speaks ZMTP in its caller's thread.
 #pragma once
 
 #include "hsmd/base/buf.h"
 #include "hsmd/base/clock.h"
 #include "hsmd/base/err.h"
+#include "hsmd/client/zmtp.h"
 
-// What the monitor has told so far. The last five are final.
+// The last five are final.
 enum link_state {
     LINK_CONNECTING,
     LINK_CONNECTED, // the handshake is not over
     LINK_READY,
-    LINK_UNREACHABLE, // nobody listens there
+    LINK_UNREACHABLE, // nobody listens there, or the name of the host is not found
     LINK_UNTRUSTED,   // the handshake failed: not the key we were told, or no hsmd
     LINK_REFUSED,     // hsmd does not admit our key
     LINK_LOST,        // the connection ended
@@ -19,39 +20,32 @@ enum link_state {
 };
 
 struct link_conf {
-    void *context; // of ZeroMQ; borrowed
-    const char *endpoint;
-    const char *server_key; // Z85
-    const char *public_key;
-    const char *secret_key;
-    unsigned number;     // unique in the context
-    unsigned connect_ms; // a connection attempt is given up after that
-    size_t frame_max;    // bytes of a frame that is received; 0: WIRE_FRAME_MAX
+    const char *endpoint; // ipc://PATH, tcp://HOST:PORT or tcp://[IPv6]:PORT
+    struct zmtp_keys keys;
+    size_t frame_max; // bytes of a frame that is received; 0: WIRE_FRAME_MAX
 };
 
 struct link {
     struct link *next; // in the pool
     unsigned endpoint; // index in the client's list
     enum link_state state;
-    deadline_t trusted_until; // a reply came so lately that the monitor need not be asked
-    void *socket;
-    void *monitor;
+    int fd;
+    struct zmtp *zmtp;
 };
 
-// Begins to connect and does not wait for it. ERR_PERM: an endpoint ZeroMQ does not take;
-// ERR_TEMP: out of sockets or memory.
+// Begins to connect and does not wait for it; but the name of a host is looked up here, as the
+// system's resolver does it. ERR_PERM: no endpoint, or no keys; ERR_TEMP: out of sockets or memory.
 enum err link_open(const struct link_conf *conf, struct link **link, struct detail *detail);
-void link_close(struct link *link);
-// Frees the memory and leaves the sockets alone: for a forked child.
+void link_close(struct link *link); // NULL is fine
+// The same, but the connection goes on for those who have it too: for a forked child.
 void link_abandon(struct link *link);
 
-// Reads what the monitor has to tell. Whether the connection may still be used.
+// Takes what has come, and does not wait. Whether the connection may still be used; one that ends
+// after that is noticed by link_send or link_receive.
 bool link_is_alive(struct link *link);
-// The same, but asks only if the last reply came some time ago. A connection that ended since is
-// noticed by link_send or link_receive.
-bool link_is_usable(struct link *link);
 
-// ERR_TEMP: the link is dead, its state says why.
+// Sends one frame, or keeps it until the handshake is over or there is room, which link_receive
+// sees to. ERR_TEMP: the link is dead, its state says why; or out of memory.
 enum err link_send(struct link *link, struct bytes frame);
 // Waits for the next frame and puts it into out, replacing what is there. ERR_TEMP: the deadline is
 // past or the link is dead (its state says which), or out of memory.

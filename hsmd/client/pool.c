@@ -8,21 +8,12 @@
 #include <time.h>
 #include <unistd.h>
 
-#include <zmq.h>
-
 #include "hsmd/base/alloc.h"
-
-// ZeroMQ's count of a link: the socket, our end of the monitor and its own; and closed ones, which
-// its reaper takes away a moment later.
-#define SOCKETS_PER_LINK 3
-#define SOCKETS_SPARE 256
 
 struct pool {
     pid_t pid;
-    void *context;
     unsigned links_max;
     atomic_ullong next_id;
-    atomic_uint next_number;
     struct pool *inherited;
 
     pthread_mutex_t lock; // guards what follows
@@ -32,21 +23,6 @@ struct pool {
     unsigned idle_count;
 };
 
-static enum err open_context(unsigned links_max, void **context, struct detail *detail)
-{
-    void *opened = zmq_ctx_new();
-    int sockets = (int)links_max * SOCKETS_PER_LINK + SOCKETS_SPARE;
-    if (!opened || zmq_ctx_set(opened, ZMQ_MAX_SOCKETS, sockets) != 0) {
-        (void)err_set(detail, ERR_TEMP, "cannot make a ZeroMQ context: %s",
-                      zmq_strerror(zmq_errno()));
-        if (opened)
-            zmq_ctx_term(opened);
-        return ERR_TEMP;
-    }
-    *context = opened;
-    return ERR_OK;
-}
-
 enum err pool_new(unsigned links_max, struct pool **pool, struct detail *detail)
 {
     uint64_t seed = 0;
@@ -54,14 +30,9 @@ enum err pool_new(unsigned links_max, struct pool **pool, struct detail *detail)
     struct pool *made = mem_calloc(1, sizeof *made);
     if (!made)
         return err_set(detail, ERR_TEMP, "out of memory");
-    enum err err = open_context(links_max, &made->context, detail);
-    if (err == ERR_OK && getrandom(&seed, sizeof seed, 0) != (ssize_t)sizeof seed) {
-        err = err_errno(detail, ERR_TEMP, "no random numbers");
-        zmq_ctx_term(made->context);
-    }
-    if (err != ERR_OK) {
+    if (getrandom(&seed, sizeof seed, 0) != (ssize_t)sizeof seed) {
         mem_free(made);
-        return err;
+        return err_errno(detail, ERR_TEMP, "no random numbers");
     }
     made->pid = getpid();
     made->links_max = links_max;
@@ -88,8 +59,6 @@ void pool_free(struct pool *pool)
                 link_abandon(link);
         }
         if (ours) {
-            while (zmq_ctx_term(pool->context) != 0 && zmq_errno() == EINTR)
-                ;
             pthread_cond_destroy(&pool->left);
             pthread_mutex_destroy(&pool->lock);
         }
@@ -158,18 +127,16 @@ static struct link *take_idle(struct pool *pool, unsigned index)
     return link;
 }
 
-enum err pool_take(struct pool *pool, struct link_conf *conf, unsigned index, struct link **link,
-                   struct detail *detail)
+enum err pool_take(struct pool *pool, const struct link_conf *conf, unsigned index,
+                   struct link **link, struct detail *detail)
 {
     for (struct link *idle; (idle = take_idle(pool, index)) != NULL;) {
-        if (idle->endpoint == index && link_is_usable(idle)) {
+        if (idle->endpoint == index && link_is_alive(idle)) {
             *link = idle;
             return ERR_OK;
         }
         link_close(idle);
     }
-    conf->context = pool->context;
-    conf->number = atomic_fetch_add(&pool->next_number, 1);
     enum err err = link_open(conf, link, detail);
     if (err == ERR_OK)
         (*link)->endpoint = index;

@@ -11,10 +11,9 @@
 
 struct pool;
 
-// ERR_TEMP: out of memory or descriptors.
+// ERR_TEMP: out of memory.
 enum err pool_new(unsigned links_max, struct pool **pool, struct detail *detail);
-// Closes the links and ends the context; in a forked child frees the memory only. No call may be
-// under way.
+// Closes the links; in a forked child the parent's go on. No call may be under way.
 void pool_free(struct pool *pool);
 bool pool_is_ours(const struct pool *pool); // made by this process
 
@@ -27,8 +26,8 @@ uint64_t pool_next_id(struct pool *pool); // of a request; never 0
 enum err pool_enter(struct pool *pool, deadline_t deadline, struct detail *detail);
 void pool_leave(struct pool *pool);
 
-// An idle link to conf->endpoint (the index-th), or a new one; context and number in conf are
-// filled in here. The caller gives it back if it may be used again, else closes it.
-enum err pool_take(struct pool *pool, struct link_conf *conf, unsigned index, struct link **link,
-                   struct detail *detail);
+// An idle link to conf->endpoint (the index-th), or a new one. The caller gives it back if it may
+// be used again, else closes it.
+enum err pool_take(struct pool *pool, const struct link_conf *conf, unsigned index,
+                   struct link **link, struct detail *detail);
 void pool_give(struct pool *pool, struct link *link);

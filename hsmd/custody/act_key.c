@@ -101,6 +101,31 @@ static enum err change_limit(struct act_run *run)
 const struct act_steps act_steps_limit = {
     .check = check_limit, .change = change_limit, .is_registry_changed = true};
 
+enum err act_warning(struct store *store, const struct act *act, struct detail *warning,
+                     struct detail *detail)
+{
+    struct key_copy key = {0};
+    struct detail refused = {0};
+    char name[TEXT_NAME_MAX + 1];
+    bool is_known = act->kind == ACT_KEY_IMPORT && act->certificates.len;
+    struct bytes public_key = act->public_key;
+    enum wire_purpose purpose = act->purpose;
+    enum err err = ERR_OK;
+    *warning = (struct detail){0};
+    if (act->kind == ACT_KEY_CERTIFICATE) {
+        act_name(act->name, name);
+        err = key_copy_get(store, name, &key, &is_known, detail);
+        public_key = key.key.public_key;
+        purpose = key.key.purpose;
+    }
+    if (err == ERR_OK && is_known &&
+        issue_check_certificates(act->certificates, public_key, purpose, act->any_name, warning,
+                                 &refused) != ERR_OK)
+        (void)err_set(warning, ERR_PERM, "it would be refused now: %.400s", refused.text);
+    key_copy_clear(&key);
+    return err;
+}
+
 static enum err check_certificate(struct act_run *run)
 {
     struct detail warning = {0};

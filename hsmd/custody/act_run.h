@@ -71,6 +71,11 @@ void key_copy_clear(struct key_copy *copy);
 enum err act_find_key_again(struct act_run *run, struct key_copy *now);
 // In the transaction: run->made's places for the key of that name, the rest as it is now.
 enum err act_set_places(struct act_run *run);
+// Under the lock of the store, of an act that waits: what only some recipients mind about the
+// certificates it brings (or what it would be refused for by now), for those who are to agree.
+// Empty: nothing, or it brings none.
+enum err act_warning(struct store *store, const struct act *act, struct detail *warning,
+                     struct detail *detail);
 void act_name(struct bytes text, char name[TEXT_NAME_MAX + 1]);
 // The key the act is about, into run->key. ERR_PERM: none, or destroyed.
 enum err act_find_key(struct act_run *run, struct bytes name);

@@ -25,25 +25,40 @@ static enum err check_signature(struct call *call, const struct buf *message,
     return err;
 }
 
+// That nobody waits for it longer than this hsmd, or its memory, will have it.
+static enum err check_lapse(struct call *call, uint64_t lapse)
+{
+    uint64_t most = call->custody->conf.config->proposal_lapse;
+    uint64_t now = (uint64_t)call->custody->now();
+    bool is_secret = call->request.propose.attachment.len > 0;
+    if (lapse <= now)
+        return err_set(&call->detail, ERR_PERM,
+                       "the proposal's time is over already: look at the clocks");
+    if (lapse - now > most + STATEMENT_SKEW_MAX)
+        return err_set(&call->detail, ERR_PERM,
+                       "a proposal may wait %" PRIu64
+                       " seconds at most: ask for less, or look at the clocks",
+                       most);
+    if (is_secret && lapse - now > STATEMENT_LAPSE_ATTACHMENT_MAX + STATEMENT_SKEW_MAX)
+        return err_set(&call->detail, ERR_PERM,
+                       "a proposal with a PIN or a private key may wait %d seconds at most: it "
+                       "waits in memory",
+                       STATEMENT_LAPSE_ATTACHMENT_MAX);
+    return ERR_OK;
+}
+
 // The statement of a request is signed by whose connection it is, for this hsmd: neither name is in
 // the request.
 static enum err check_statement(struct call *call, struct statement *statement)
 {
     struct buf message;
-    const struct config *config = call->custody->conf.config;
     statement->instance =
         bytes_of(store_instance(call->custody->conf.store), STATEMENT_INSTANCE_SIZE);
     statement->proposer = bytes_of_text(call->officer.name);
-    if (statement->lapse < STATEMENT_LAPSE_MIN || statement->lapse > config->proposal_lapse)
-        return err_set(&call->detail, ERR_PERM, "a proposal may wait from %d to %u seconds",
-                       STATEMENT_LAPSE_MIN, config->proposal_lapse);
-    if (call->request.propose.attachment.len && statement->lapse > STATEMENT_LAPSE_ATTACHMENT_MAX)
-        return err_set(&call->detail, ERR_PERM,
-                       "a proposal with a PIN or a private key may wait %d seconds at most: it "
-                       "waits in memory",
-                       STATEMENT_LAPSE_ATTACHMENT_MAX);
     buf_init(&message, STATEMENT_SIZE_MAX);
-    enum err err = statement_put(statement, &message);
+    enum err err = check_lapse(call, statement->lapse);
+    if (err == ERR_OK)
+        err = statement_put(statement, &message);
     if (err == ERR_OK)
         err = check_signature(call, &message, call->request.propose.signature);
     buf_clear(&message);
@@ -107,7 +122,7 @@ static enum err put_proposal(struct call *call, uint64_t *number)
                                  .state = PROPOSAL_PENDING,
                                  .statement = *statement,
                                  .signature = call->request.propose.signature,
-                                 .lapses = custody->now() + (int64_t)statement->lapse};
+                                 .lapses = (int64_t)statement->lapse};
     enum err err = store_each_proposal(store, 0, true, count_pending, &pending, &call->detail);
     if (err == ERR_OK && !row.number && pending.count >= CUSTODY_PENDING_MAX)
         err =

@@ -76,19 +76,20 @@ static void look_at_subject(struct look *look, bool any_name)
         certificate_add_flaw(&look->doubts, "its subject has no %s", missing.text);
 }
 
-static void look_at_alternative_names(struct look *look, bool any_name)
+// F17 is of certificates that sign; all users of a domain are written to with its name alone (F23).
+static void look_at_alternative_names(struct look *look, bool is_signer, bool any_name)
 {
     int critical = 0;
-    bool has_any = false;
+    bool has_domain = false;
+    bool has_address = false;
     GENERAL_NAMES *names = X509_get_ext_d2i(look->chain[0], NID_subject_alt_name, &critical, NULL);
     if (!names && critical != -1)
         certificate_add_flaw(&look->flaws, "its subjectAltName cannot be read");
     for (int i = 0; i < sk_GENERAL_NAME_num(names); i++) {
         const GENERAL_NAME *entry = sk_GENERAL_NAME_value(names, i);
-        if (entry->type != GEN_DNS && entry->type != GEN_EMAIL)
-            continue;
-        has_any = true;
-        if (entry->type == GEN_EMAIL || any_name)
+        has_domain = has_domain || entry->type == GEN_DNS;
+        has_address = has_address || entry->type == GEN_EMAIL;
+        if (entry->type != GEN_DNS || !is_signer || any_name)
             continue;
         struct bytes name = string_bytes(entry->d.dNSName);
         const char *flaw = issue_domain_flaw(name, ISSUE_WILDCARD);
@@ -96,9 +97,12 @@ static void look_at_alternative_names(struct look *look, bool any_name)
             add_name_flaw(look, "domain", name, flaw);
     }
     GENERAL_NAMES_free(names);
-    if (!has_any)
+    if (is_signer && !has_domain && !has_address)
         certificate_add_flaw(&look->doubts, "it has neither a domain nor an address in its "
                                             "subjectAltName, so it fits no sender");
+    if (!is_signer && !has_domain)
+        certificate_add_flaw(&look->doubts, "it has no domain in its subjectAltName, so it is not "
+                                            "for writing to all users of a domain");
 }
 
 static void look_at_first(struct look *look, struct bytes public_key, enum wire_purpose purpose,
@@ -113,10 +117,10 @@ static void look_at_first(struct look *look, struct bytes public_key, enum wire_
         certificate_add_flaw(&look->flaws, "its public key cannot be read");
     else if (EVP_PKEY_is_a(key, "RSA") && EVP_PKEY_get_bits(key) < RSA_BITS_MIN)
         certificate_add_flaw(&look->doubts, "its key has less than %u bits", RSA_BITS_MIN);
-    if (purpose == WIRE_SMIME_SIGN) {
+    if (purpose == WIRE_SMIME_SIGN)
         look_at_subject(look, any_name);
-        look_at_alternative_names(look, any_name);
-    }
+    if (purpose == WIRE_SMIME_SIGN || purpose == WIRE_SMIME_DECRYPT)
+        look_at_alternative_names(look, purpose == WIRE_SMIME_SIGN, any_name);
 }
 
 // Why certificate was not issued by issuer; NULL if it was. Names, key identifiers, the issuer's

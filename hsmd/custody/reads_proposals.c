@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Officers and proposals.
+#include "hsmd/custody/act_run.h"
 #include "hsmd/custody/reads.h"
 
 #include <stdlib.h>
@@ -46,6 +47,19 @@ static void put_act(struct reading *reading, json_t *item, const struct proposal
     buf_clear(&summary);
 }
 
+// For those who are to agree, as long as they can: afterwards it is in the result.
+static void put_warning(struct reading *reading, json_t *item, const struct proposal *proposal)
+{
+    struct act act = {0};
+    struct detail warning = {0};
+    bool is_waiting = proposal->row.state == PROPOSAL_PENDING;
+    if (is_waiting && act_decode(proposal->row.statement.act, &act, NULL) == ERR_OK &&
+        act_warning(reading->custody->conf.store, &act, &warning, NULL) != ERR_OK)
+        reading->is_short = true;
+    reads_put(reading, item, "warning",
+              warning.text[0] ? reads_text(bytes_of_text(warning.text)) : json_null());
+}
+
 // What was signed, so that who reads it can check it and sign it.
 static void put_statement(struct reading *reading, json_t *item, const struct proposal *proposal)
 {
@@ -77,6 +91,7 @@ static json_t *make_item(struct reading *reading, const struct proposal *proposa
     reads_put(reading, item, "ended", row->ended[0] ? json_string(row->ended) : json_null());
     reads_put(reading, item, "replaced", json_boolean(row->statement.replaces != 0));
     put_act(reading, item, proposal, result);
+    put_warning(reading, item, proposal);
     put_statement(reading, item, proposal);
     reads_put(reading, item, "approvals", people(reading, officers, tally, true));
     reads_put(reading, item, "rejections", people(reading, officers, tally, false));

@@ -2,6 +2,7 @@
 #include "hsmd/keystore/gate.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <time.h>
 
 void gate_init(struct gate *gate)
@@ -30,10 +31,17 @@ static bool wait_changed(struct gate *gate, deadline_t deadline)
 
 bool gate_enter(struct gate *gate, deadline_t deadline)
 {
+    return gate_enter_unless_stuck(gate, deadline, UINT_MAX);
+}
+
+bool gate_enter_unless_stuck(struct gate *gate, deadline_t deadline, unsigned longest_ms)
+{
     bool in_time = true;
     pthread_mutex_lock(&gate->lock);
-    while (gate->is_closed && in_time)
-        in_time = wait_changed(gate, deadline);
+    while (gate->is_closed && in_time) {
+        deadline_t limit = gate->closed_at + longest_ms;
+        in_time = wait_changed(gate, limit < deadline ? limit : deadline);
+    }
     bool entered = !gate->is_closed;
     gate->inside += entered;
     pthread_mutex_unlock(&gate->lock);
@@ -56,8 +64,10 @@ bool gate_close(struct gate *gate, deadline_t deadline)
     while (gate->is_closed && in_time) // another has it alone
         in_time = wait_changed(gate, deadline);
     bool is_mine = !gate->is_closed;
-    if (is_mine)
+    if (is_mine) {
         gate->is_closed = true;
+        gate->closed_at = clock_ms();
+    }
     while (is_mine && gate->inside && in_time)
         in_time = wait_changed(gate, deadline);
     if (is_mine && gate->inside) {

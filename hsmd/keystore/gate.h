@@ -13,6 +13,7 @@ struct gate {
     pthread_cond_t changed;
     unsigned inside;
     bool is_closed; // somebody has it alone, or waits for it
+    deadline_t closed_at;
 };
 
 void gate_init(struct gate *gate);
@@ -20,6 +21,8 @@ void gate_clear(struct gate *gate); // nobody is inside
 
 // With others. False: the deadline is past.
 bool gate_enter(struct gate *gate, deadline_t deadline);
+// The same, but nobody waits for one who has had it alone for longer than that: he hangs.
+bool gate_enter_unless_stuck(struct gate *gate, deadline_t deadline, unsigned longest_ms);
 void gate_leave(struct gate *gate);
 
 // Alone. False: the deadline is past, and it is open again.

@@ -20,9 +20,9 @@
 // A module and all tokens reached through it: they are initialised and finalised together.
 struct keystore_module {
     const char *path;
-    struct gate gate; // entered by each operation, closed while the module is opened anew
+    struct gate gate;         // entered by each operation, closed while the module is opened anew
+    atomic_bool is_reopening; // it is closed for that: the tokens of other modules go first
     _Atomic deadline_t next_try; // not opened anew before that
-    atomic_uint pause_ms;        // between one time and the next
 };
 
 // Where the PIN of the moment comes from.

@@ -13,7 +13,7 @@
 #include "hsmd/base/log.h"
 #include "hsmd/key_type.h"
 
-#define SEEK_EVERY_MS 1000  // at most, for a key that is not there
+#define SEEK_EVERY_MS 400   // at most, for a key that is not there
 #define SEEKER_WAIT_MS 1000 // for one who looks for the same key
 
 enum err keystore_check_key(const struct token_key_info *info, enum wire_purpose purpose,

@@ -113,6 +113,19 @@ enum err keystore_look(struct keystore *keystore, const struct keystore_place *p
     return leave(token, err, detail);
 }
 
+// Of a key that cannot be opened: an earlier try may have got no further than the private object.
+// detail says why it cannot; that stays if there is no rest.
+static enum err destroy_rest(struct token *token, const struct keystore_place *place,
+                             struct bytes public_key, deadline_t deadline, struct detail *detail)
+{
+    struct detail why = {0};
+    enum err err =
+        token_key_destroy_rest(token, place->label, place->id, public_key, deadline, &why);
+    if (err != ERR_OK && err != ERR_PERM && detail)
+        *detail = why;
+    return err;
+}
+
 enum err keystore_destroy(struct keystore *keystore, const struct keystore_place *place,
                           struct bytes public_key, deadline_t deadline, struct detail *detail)
 {
@@ -129,6 +142,8 @@ enum err keystore_destroy(struct keystore *keystore, const struct keystore_place
                       place->label, place->token);
     if (err == ERR_OK)
         err = token_key_destroy(opened, key, deadline, detail);
+    else if (err == ERR_PERM && !key && public_key.len)
+        err = destroy_rest(opened, place, public_key, deadline, detail);
     token_key_close(key);
     return leave(token, err, detail);
 }

@@ -13,7 +13,6 @@
 #define PIN_MAX 256
 // A session is waited for as long as the request has time; this is for what has no deadline.
 #define SESSION_WAIT_MS 30000
-#define REOPEN_PAUSE_MS 1000
 // Modules have been seen to hang in C_Initialize and C_Login. hsmd's start waits for them that long
 // and goes on without their tokens.
 #define OPEN_WAIT_MS 10000
@@ -157,7 +156,6 @@ static struct keystore_module *module_of(struct keystore *keystore, const char *
     struct keystore_module *module = &keystore->modules[keystore->module_count++];
     gate_init(&module->gate);
     module->path = path;
-    atomic_store(&module->pause_ms, REOPEN_PAUSE_MS);
     return module;
 }
 

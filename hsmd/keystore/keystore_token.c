@@ -6,6 +6,7 @@
 #include "hsmd/keystore/keystore_internal.h"
 
 #define HEAL_WAIT_MS 1000 // for a token that has just failed, while its watcher is at it
+#define REOPEN_MS 1000    // a module that takes longer to be opened anew is not waited for
 
 // One operation with its arguments, so that it can be done again.
 struct operation {
@@ -36,7 +37,8 @@ struct operation {
 static bool is_good(const struct place *place)
 {
     return atomic_load(&place->key) && !atomic_load(&place->is_missing) &&
-           atomic_load(&place->token->mood) == MOOD_WELL;
+           atomic_load(&place->token->mood) == MOOD_WELL &&
+           !atomic_load_explicit(&place->token->module->is_reopening, memory_order_relaxed);
 }
 
 // Whoever comes back with an answer shows that token and key are well.
@@ -105,7 +107,7 @@ static enum err run_at(struct place *place, const struct operation *operation, d
 {
     struct keystore_token *token = place->token;
     struct gate *gate = &token->module->gate;
-    if (!gate_enter(gate, deadline))
+    if (!gate_enter_unless_stuck(gate, deadline, REOPEN_MS))
         return err_set(detail, ERR_TEMP, "token %s: being opened anew", token->conf->name);
     enum err err = run_inside(place, operation, deadline, detail);
     gate_leave(gate);

@@ -74,7 +74,8 @@ enum err keystore_import(struct keystore *keystore, const char *token,
 enum err keystore_look(struct keystore *keystore, const struct keystore_place *place,
                        enum wire_purpose purpose, deadline_t deadline, struct buf *public_key,
                        struct detail *detail);
-// Destroys the key's objects in that token.
+// Destroys the key's objects in that token. Can be done again when it failed half way: it then
+// destroys what is left. ERR_PERM: nothing of it is there, or it is another key.
 enum err keystore_destroy(struct keystore *keystore, const struct keystore_place *place,
                           struct bytes public_key, deadline_t deadline, struct detail *detail);
 enum err keystore_list(struct keystore *keystore, const char *token, deadline_t deadline,

@@ -8,7 +8,12 @@
 // lost its bearings while it says all is well, as SoftHSM does when its files were away for a
 // while. So one that requests have failed with must show that it still works, with a key of its
 // own; and one that does not, twice in a row, has its module finalised and initialised. That waits
-// for the operations under way in the module, and gives up at once if one of them hangs.
+// for the operations under way in the module, and is not done while one of them hangs.
+//
+// A token is well again within a second of the end of what ailed it: it is looked at every
+// RETRY_MS, which is also when its circuit breaker lets one try (breaker.c), and its module is
+// opened anew every REOPEN_PAUSE_MS. Only if that takes long and is in vain while others of the
+// module are well, these come first.
 //
 // A key that is gone looks the same at first. If another key of the token works it is that key's
 // own trouble.
@@ -24,8 +29,9 @@
 #define CHECK_MS 1000          // for a session, to look with
 #define HANG_MS 2000           // a call that takes so long hangs
 #define FAILURES_MAX 2         // in a row, before the module is opened anew
-#define REOPEN_PAUSE_MS 1000   // between one time and the next; doubles
-#define REOPEN_PAUSE_MAX 60000 // while it disturbs others and helps nobody
+#define REOPEN_PAUSE_MS 500    // between one time and the next
+#define REOPEN_PAUSE_MAX 60000 // while it disturbs others in vain,
+#define REOPEN_SHARE 10        // who lose so much of their time at most: a tenth
 #define REOPEN_WAIT_MS 200     // for the operations under way
 #define OPEN_ALONE_MS 2000     // at the start, before the next token's turn
 #define STOP_MS 5000
@@ -38,7 +44,8 @@ static bool has_lost_login(struct keystore_token *token)
     return has_lost;
 }
 
-static enum mood mood_of(struct keystore_token *token)
+// failures: looks that found it not well.
+static enum mood mood_of(struct keystore_token *token, unsigned failures)
 {
     struct token_status status;
     struct token *opened = atomic_load(&token->token);
@@ -50,15 +57,14 @@ static enum mood mood_of(struct keystore_token *token)
     if (status.state == TOKEN_LOCKED || atomic_load(&token->is_refused))
         return has_lost_login(token) ? MOOD_LOST : MOOD_LOCKED;
     bool is_hanging = status.longest_call_ms > HANG_MS;
-    return status.state == TOKEN_READY && !status.is_breaking && !is_hanging &&
-                   !atomic_load(&token->failures)
+    return status.state == TOKEN_READY && !status.is_breaking && !is_hanging && !failures
                ? MOOD_WELL
                : MOOD_LOST;
 }
 
 void keystore_note(struct keystore_token *token)
 {
-    atomic_store(&token->mood, mood_of(token));
+    atomic_store(&token->mood, mood_of(token, atomic_load(&token->failures)));
 }
 
 void keystore_tell_changes(struct keystore_token *token, const char *reason)
@@ -195,23 +201,37 @@ static bool has_guest(struct keystore_token *token)
     return found;
 }
 
-// Not all the time, and less and less often if there are others who are well.
+// Does a call of the module hang, or take so long that it would not be waited for?
+static bool is_occupied(const struct keystore_module *module, struct keystore *keystore)
+{
+    bool is_any = false;
+    for (size_t i = 0; i < keystore->token_count; i++) {
+        struct token_status status = {0};
+        struct token *opened = atomic_load(&keystore->tokens[i].token);
+        if (opened && keystore->tokens[i].module == module)
+            token_status(opened, &status);
+        is_any = is_any || status.longest_call_ms > REOPEN_WAIT_MS;
+    }
+    return is_any;
+}
+
 static bool is_time_to_reopen(struct keystore_token *token)
 {
-    bool has_others = false;
-    struct keystore *keystore = token->keystore;
     struct keystore_module *module = token->module;
     deadline_t due = atomic_load(&module->next_try);
     if (clock_ms() < due || has_guest(token))
         return false;
+    return atomic_compare_exchange_strong(&module->next_try, &due, deadline_in(REOPEN_PAUSE_MS));
+}
+
+static bool has_well_one(const struct keystore_module *module, const struct keystore *keystore)
+{
+    bool has_one = false;
     for (size_t i = 0; i < keystore->token_count; i++) {
         if (keystore->tokens[i].module == module)
-            has_others = has_others || atomic_load(&keystore->tokens[i].mood) == MOOD_WELL;
+            has_one = has_one || atomic_load(&keystore->tokens[i].mood) == MOOD_WELL;
     }
-    unsigned pause = atomic_load(&module->pause_ms);
-    unsigned longer = pause < REOPEN_PAUSE_MAX / 2 ? 2 * pause : REOPEN_PAUSE_MAX;
-    atomic_store(&module->pause_ms, has_others ? longer : REOPEN_PAUSE_MS);
-    return atomic_compare_exchange_strong(&module->next_try, &due, deadline_in(pause));
+    return has_one;
 }
 
 // One token of a module that was finalised.
@@ -235,8 +255,11 @@ static void reopen_module(struct keystore_token *token)
     struct keystore *keystore = token->keystore;
     struct keystore_module *module = token->module;
     struct detail detail = {0};
+    bool has_others = has_well_one(module, keystore);
+    deadline_t began = clock_ms();
     if (!gate_close(&module->gate, deadline_in(REOPEN_WAIT_MS)))
         return;
+    atomic_store(&module->is_reopening, true);
     for (size_t i = 0; i < keystore->token_count; i++) {
         if (keystore->tokens[i].module == module)
             keystore_close_token(&keystore->tokens[i]);
@@ -245,13 +268,16 @@ static void reopen_module(struct keystore_token *token)
         if (keystore->tokens[i].module == module)
             take_again(&keystore->tokens[i], &detail);
     }
+    atomic_store(&module->is_reopening, false);
     gate_open(&module->gate);
     for (size_t i = 0; i < keystore->token_count; i++) {
         if (keystore->tokens[i].module == module)
             keystore_tell_changes(&keystore->tokens[i], detail.text);
     }
-    if (atomic_load(&token->mood) == MOOD_WELL)
-        atomic_store(&module->pause_ms, REOPEN_PAUSE_MS);
+    deadline_t pause = REOPEN_SHARE * (clock_ms() - began);
+    if (has_others && atomic_load(&token->mood) != MOOD_WELL && pause > REOPEN_PAUSE_MS)
+        atomic_store(&module->next_try,
+                     deadline_in(pause < REOPEN_PAUSE_MAX ? (unsigned)pause : REOPEN_PAUSE_MAX));
 }
 
 // True: it is to be looked at again soon.
@@ -267,23 +293,26 @@ static bool look_after(struct keystore_token *token)
         err = check(token, opened, &detail);
     else if (!atomic_load(&token->is_refused))
         err = keystore_open_token(token, &detail);
+    // It is well when its keys have been looked for, and not before: that would be told.
+    if (err == ERR_OK && mood_of(token, 0) == MOOD_WELL)
+        err = keystore_seek_all(token, false, &detail);
     if (err == ERR_DENIED)
         keystore_give_up(token, &detail);
     note_result(token, err);
-    if (err == ERR_OK && atomic_load(&token->mood) == MOOD_WELL &&
-        (err = keystore_seek_all(token, false, &detail)) != ERR_OK)
-        note_result(token, err);
     gate_leave(gate);
     keystore_tell_changes(token, detail.text);
     // A PIN that cannot be read now is no fault of the token.
     struct token_status status = {.state = TOKEN_ABSENT};
+    bool is_to_wait = true;
     if (gate_enter(gate, 0)) {
         if ((opened = atomic_load(&token->token)) != NULL)
             token_status(opened, &status);
+        is_to_wait = is_occupied(token->module, token->keystore);
         gate_leave(gate);
     }
     bool is_locked = status.state == TOKEN_LOCKED || atomic_load(&token->is_refused);
-    if (!is_locked && atomic_load(&token->failures) >= FAILURES_MAX && is_time_to_reopen(token))
+    if (!is_locked && !is_to_wait && atomic_load(&token->failures) >= FAILURES_MAX &&
+        is_time_to_reopen(token))
         reopen_module(token);
     return !atomic_load(&token->is_refused) && !is_locked && atomic_load(&token->mood) == MOOD_LOST;
 }

@@ -77,9 +77,8 @@ static enum err check_propose(const struct message_request *request, struct deta
     const struct statement *statement = &request->propose.statement;
     if (statement->replaces > NUMBER_MAX)
         return err_set(detail, ERR_PERM, "replaces: no such number");
-    if (statement->lapse < STATEMENT_LAPSE_MIN || statement->lapse > STATEMENT_LAPSE_MAX)
-        return err_set(detail, ERR_PERM, "lapse: not %d to %d seconds", STATEMENT_LAPSE_MIN,
-                       STATEMENT_LAPSE_MAX);
+    if (statement->lapse < 1 || statement->lapse > STATEMENT_TIME_MAX)
+        return err_set(detail, ERR_PERM, "lapse: no such time");
     enum err err =
         check_size("nonce", statement->nonce, STATEMENT_NONCE_SIZE, STATEMENT_NONCE_SIZE, detail);
     if (err == ERR_OK)

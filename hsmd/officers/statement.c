@@ -32,8 +32,8 @@ enum err statement_put(const struct statement *statement, struct buf *out)
     if (statement->instance.len != STATEMENT_INSTANCE_SIZE ||
         statement->nonce.len != STATEMENT_NONCE_SIZE ||
         !text_is_name((const char *)statement->proposer.data, statement->proposer.len) ||
-        statement->lapse < STATEMENT_LAPSE_MIN || statement->lapse > STATEMENT_LAPSE_MAX ||
-        !statement->act.len || statement->act.len > ACT_SIZE_MAX)
+        statement->lapse < 1 || statement->lapse > STATEMENT_TIME_MAX || !statement->act.len ||
+        statement->act.len > ACT_SIZE_MAX)
         return ERR_PERM;
     return pack_put(pack_statement, statement, STATEMENT_SIZE_MAX, out);
 }

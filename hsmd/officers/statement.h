@@ -5,7 +5,8 @@
 // act]; its digest is the SHA-256 of that. Approvals and rejections are of [tag, instance, number,
 // digest]. instance is the registry's own random number, so nothing signed for one hsmd counts at
 // another; the nonce is one time only, so nothing signed counts twice; a proposal that changes has
-// another digest, so what was signed before does not count for it.
+// another digest, so what was signed before does not count for it; the time of lapse is signed, so
+// nobody who can write the registry can have it wait longer.
 #pragma once
 
 #include <stdint.h>
@@ -21,8 +22,10 @@
 #define STATEMENT_SIGNATURE_SIZE 64
 #define STATEMENT_PUBLIC_KEY_SIZE 32            // OFFICER_SIGNING_KEY_SIZE
 #define STATEMENT_SIZE_MAX (ACT_SIZE_MAX + 512) // bytes of what is signed
-#define STATEMENT_LAPSE_MIN 60                  // seconds
-#define STATEMENT_LAPSE_MAX (30 * 86400)        // seconds
+#define STATEMENT_TIME_MAX 253402300799         // seconds since 1970: the end of the year 9999
+#define STATEMENT_SKEW_MAX 300           // seconds that an officer's clock may be before hsmd's
+#define STATEMENT_LAPSE_MIN 60           // seconds
+#define STATEMENT_LAPSE_MAX (30 * 86400) // seconds
 #define STATEMENT_LAPSE_DEFAULT (7 * 86400)
 #define STATEMENT_LAPSE_ATTACHMENT_MAX 3600 // of a proposal with a PIN or a private key
 
@@ -31,7 +34,7 @@ struct statement {
     struct bytes nonce;    // STATEMENT_NONCE_SIZE
     struct bytes proposer; // the officer's name
     uint64_t replaces;     // number of the proposer's own pending proposal that this one changes; 0
-    uint64_t lapse;        // seconds from its arrival
+    uint64_t lapse;        // seconds since 1970, when it is over
     struct bytes act;      // encoding
 };
 

@@ -12,9 +12,9 @@
 // file is written before the use. A clean stop writes what was really used. After a crash we go on
 // from the ceiling: too much is taken for used, never too little.
 //
-// Failures (an unwrapping whose padding is wrong, an agreement that is refused) are counted when
-// they happen, so those under way when the limit is reached may still come on top of it: as many
-// as there are workers.
+// Failures (an unwrapping of OAEP whose padding is wrong, an agreement that is refused; never an
+// unwrapping of PKCS#1 v1.5, which does not tell) are counted when they happen, so those under way
+// when the limit is reached may still come on top of it: as many as there are workers.
 #pragma once
 
 #include <stdint.h>

@@ -197,14 +197,8 @@ static size_t grant_place(const struct registry *registry, const struct registry
 }
 
 enum err registry_add_grant(struct registry *registry, const char *client, const char *key,
-                            uint64_t operations, uint64_t algorithms, struct detail *detail)
-{
-    return registry_add_budgeted_grant(registry, client, key, operations, algorithms, NULL, detail);
-}
-
-enum err registry_add_budgeted_grant(struct registry *registry, const char *client, const char *key,
-                                     uint64_t operations, uint64_t algorithms,
-                                     struct budget *budget, struct detail *detail)
+                            uint64_t operations, uint64_t algorithms, struct budget *budget,
+                            struct detail *detail)
 {
     struct grant grant = {client_by_name(registry, client),
                           registry_key_by_name(registry, bytes_of_text(key)), operations,
@@ -227,23 +221,6 @@ enum err registry_add_budgeted_grant(struct registry *registry, const char *clie
     return ERR_OK;
 }
 
-static struct registry_key *find_key(const struct registry *registry, struct bytes name)
-{
-    bool found = false;
-    size_t place = index_place(&registry->keys, offsetof(struct registry_key, name), name, &found);
-    return found ? registry->keys.items[place] : NULL;
-}
-
-enum err registry_bind_key(struct registry *registry, const char *key, struct keystore_key *store,
-                           struct detail *detail)
-{
-    struct registry_key *found = find_key(registry, bytes_of_text(key));
-    if (!found)
-        return err_set(detail, ERR_PERM, "there is no key \"%s\"", key);
-    found->store = store;
-    return ERR_OK;
-}
-
 const struct registry_client *registry_client_by_public_key(const struct registry *registry,
                                                             const char *public_key)
 {
@@ -255,7 +232,9 @@ const struct registry_client *registry_client_by_public_key(const struct registr
 
 const struct registry_key *registry_key_by_name(const struct registry *registry, struct bytes name)
 {
-    return find_key(registry, name);
+    bool found = false;
+    size_t place = index_place(&registry->keys, offsetof(struct registry_key, name), name, &found);
+    return found ? registry->keys.items[place] : NULL;
 }
 
 const struct registry_key *registry_audit_key(const struct registry *registry)

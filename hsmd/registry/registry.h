@@ -2,10 +2,10 @@
 // Who may do what with which key: the one seam between the custodian's core and wherever keys,
 // clients and grants are kept.
 //
-// A registry is filled (registry_add_*, registry_bind_key), and from then on only read, by any
-// number of threads. Whoever fills it from a changing store makes a new one and swaps it in: what
-// is looked up in one registry fits together, and lives as long as it does. Deny by default: what
-// no grant allows is refused.
+// A registry is filled (registry_add_*), and from then on only read, by any number of threads.
+// Whoever fills it from a changing store makes a new one and swaps it in: what is looked up in one
+// registry fits together, and lives as long as it does. Deny by default: what no grant allows is
+// refused.
 #pragma once
 
 #include <stddef.h>
@@ -32,7 +32,7 @@ struct registry_key {
     enum wire_state state;
     uint64_t algorithms;        // set; what the purpose and the type rule out stays ruled out
     struct bytes certificates;  // DER one after the other, the key's own first; or empty
-    struct keystore_key *store; // borrowed; NULL until bound
+    struct keystore_key *store; // borrowed; NULL: in no keystore
     struct budget *budget;      // borrowed; NULL: no limits
 };
 
@@ -56,15 +56,10 @@ enum err registry_add_key(struct registry *registry, const struct registry_key *
 enum err registry_add_client(struct registry *registry, const struct registry_client *client,
                              struct detail *detail);
 // Several grants of one client and key add up. ERR_PERM: nobody has a grant for a key of purpose
-// audit.
+// audit. budget: its own, borrowed; NULL: no limits.
 enum err registry_add_grant(struct registry *registry, const char *client, const char *key,
-                            uint64_t operations, uint64_t algorithms, struct detail *detail);
-// The same with a budget (borrowed; NULL: no limits) of its own.
-enum err registry_add_budgeted_grant(struct registry *registry, const char *client, const char *key,
-                                     uint64_t operations, uint64_t algorithms,
-                                     struct budget *budget, struct detail *detail);
-enum err registry_bind_key(struct registry *registry, const char *key, struct keystore_key *store,
-                           struct detail *detail);
+                            uint64_t operations, uint64_t algorithms, struct budget *budget,
+                            struct detail *detail);
 
 // Looking up. NULL: no such one.
 const struct registry_client *registry_client_by_public_key(const struct registry *registry,

@@ -52,9 +52,8 @@ static enum err fill_grant(void *context, const struct store_grant *grant)
                               grant->algorithms, 1, &grant->limits, &budget, filling->detail);
     if (err != ERR_OK)
         return err;
-    return registry_add_budgeted_grant(filling->registry, grant->client, grant->key,
-                                       grant->operations, grant->algorithms, budget,
-                                       filling->detail);
+    return registry_add_grant(filling->registry, grant->client, grant->key, grant->operations,
+                              grant->algorithms, budget, filling->detail);
 }
 
 enum err registry_from_store(struct store *store, struct budgets *budgets, registry_bind_fn bind,

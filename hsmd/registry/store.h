@@ -105,7 +105,7 @@ struct store_proposal {
     enum store_proposal_state state;
     struct statement statement; // as signed
     struct bytes signature;     // the proposer's
-    int64_t lapses;             // seconds since 1970
+    int64_t lapses;             // seconds since 1970; read: no later than was signed
     char created[CLOCK_STAMP_SIZE];
     char ended[CLOCK_STAMP_SIZE]; // "" while pending
     struct bytes result; // JSON text: what came of it ({"pem":"..."}, {"err":"..."}), or empty

@@ -38,6 +38,8 @@ static enum err read_proposal(struct store *store, sqlite3_stmt *statement, char
         !store_column_text(statement, 9, proposal->created, sizeof proposal->created) ||
         !store_column_text(statement, 10, proposal->ended, sizeof proposal->ended))
         return store_damaged(store, "a proposal", detail);
+    if (proposal->lapses > (int64_t)proposal->statement.lapse)
+        proposal->lapses = (int64_t)proposal->statement.lapse; // what was signed is the most
     proposal->statement.proposer = bytes_of_text(proposer);
     return ERR_OK;
 }

@@ -23,6 +23,11 @@ static void copy_file(const char *from, const char *to)
     buf_clear(&buf);
 }
 
+void store_choose(int argc, char **argv)
+{
+    store.is_one_module = argc > 1 && strcmp(argv[1], "slots") == 0;
+}
+
 int store_begin(void **state)
 {
     (void)state;
@@ -39,9 +44,13 @@ int store_begin(void **state)
                        store.single_pkey);
     int len = i2d_PUBKEY(store.pkey, &der);
     store.public_key = bytes_of(der, (size_t)len);
-    // A module of its own, since SoftHSM's state is the module's.
-    snprintf(store.right_module, sizeof store.right_module, "%s/right.so", store.hsm.dir);
-    copy_file(softhsm_module(), store.right_module);
+    if (store.is_one_module) {
+        snprintf(store.right_module, sizeof store.right_module, "%s", SHIM_PATH);
+        shim_only_token("left");
+    } else { // of its own, since SoftHSM's state is the module's
+        snprintf(store.right_module, sizeof store.right_module, "%s/right.so", store.hsm.dir);
+        copy_file(softhsm_module(), store.right_module);
+    }
     snprintf(store.pin_file, sizeof store.pin_file, "%s/pin", store.hsm.dir);
     assert_int_equal(file_write(store.pin_file, BYTES_LITERAL(SOFTHSM_PIN), 0400, NULL), ERR_OK);
     setenv("SHIM_MODULE", softhsm_module(), 1);
@@ -76,8 +85,9 @@ static void count_event(void *context, enum keystore_event event, const char *to
                         const char *reason)
 {
     (void)context;
-    (void)token;
     (void)reason;
+    if (strcmp(token, "left") != 0)
+        return;
     atomic_fetch_add(event == KEYSTORE_TOKEN_LOST ? &store.lost : &store.back, 1);
 }
 
@@ -156,12 +166,18 @@ enum token_state store_state(unsigned token)
     return status.token.state;
 }
 
+// What is picked when none is well does not count.
+static bool is_well(unsigned token)
+{
+    return keystore_key_is_open(store.shared, token) && store_state(token) == TOKEN_READY;
+}
+
 unsigned store_heals(unsigned token)
 {
     deadline_t began = clock_ms();
     unsigned outstanding[2] = {1, 1};
     outstanding[token] = 0;
-    while (keystore_token_ops.pick(store.shared, outstanding) != token) {
+    while (!is_well(token) || keystore_token_ops.pick(store.shared, outstanding) != token) {
         if (clock_ms() - began > RECOVERY_MS) {
             struct keystore_status status;
             assert_true(keystore_get_status(store.keystore, token, &status));

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A keystore with two tokens: "left" behind the shim, "right" behind a module of its own that
-// nothing breaks. An RSA key called "shared" is in both, "single" in the left one alone.
+// nothing breaks, or as a slot of the same module, in which only what concerns "left" or the whole
+// module is broken. An RSA key called "shared" is in both, "single" in the left one alone.
 #pragma once
 
 #include <stdatomic.h>
@@ -11,6 +12,7 @@
 enum { LEFT, RIGHT };
 
 struct store {
+    bool is_one_module;
     struct softhsm hsm;
     EVP_PKEY *pkey, *single_pkey;
     struct bytes public_key; // of shared
@@ -20,11 +22,13 @@ struct store {
     struct keystore *keystore;
     struct keystore_key *shared, *single;
     struct secret pin, wrong_pin;
-    atomic_uint lost, back; // events
+    atomic_uint lost, back; // events of the left token
 };
 
 extern struct store store;
 
+// For main: whether both tokens are slots of one module, "slots" on the command line.
+void store_choose(int argc, char **argv);
 int store_begin(void **state); // makes the tokens
 int store_end(void **state);
 // With the PIN from its file, or given by nobody yet; sessions: of each.

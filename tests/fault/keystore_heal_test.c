@@ -50,7 +50,7 @@ static void test_in_hand(void **state)
         atomic_bool was_reopened = false;
         store_works(store.single, LEFT);
         (void)store_heals(LEFT);
-        fault_rest(1200); // it is opened anew once a second at most
+        fault_rest(700); // it is opened anew twice a second at most
         shim_reset();
         shim_fail("C_Sign", CKR_FUNCTION_FAILED, 1, 0);
         assert_int_equal(pthread_create(&thread, NULL, end_when_reopened, &was_reopened), 0);
@@ -109,7 +109,8 @@ static void test_hang_at_start(void **state)
         assert_true(keystore_get_status(store.keystore, LEFT, &status));
         assert_false(status.is_open);
         assert_int_equal(atomic_load(&store.lost), 1);
-        store_works(store.shared, KEYSTORE_ANY);
+        if (!store.is_one_module || i > 0) // else the right one is not there either
+            store_works(store.shared, KEYSTORE_ANY);
         assert_err(sign_single(), ERR_TEMP);
         shim_reset();
         (void)store_heals(LEFT);
@@ -126,7 +127,7 @@ size_t __sanitizer_get_current_allocated_bytes(void);
 #define in_use() mallinfo2().uordblks
 #endif
 
-static size_t try_to_open(unsigned times)
+static long try_to_open(unsigned times)
 {
     const struct token_conf conf = {
         .name = "left", .module = SHIM_PATH, .label = "left", .sessions = 2, .wait_ms = 100};
@@ -136,7 +137,7 @@ static size_t try_to_open(unsigned times)
         (void)token_open(&conf, &token, NULL);
         token_close(token);
     }
-    return in_use() - before;
+    return (long)(in_use() - before);
 }
 
 // A token that is looked for again and again, and not found, costs no memory.
@@ -161,15 +162,16 @@ static void test_outage(void **state)
         else
             shim_pull(CKR_DEVICE_REMOVED);
         (void)try_to_open(20);
-        size_t more = try_to_open(TIMES);
-        print_message("%s: %zu bytes after %d times\n", rows[i].name, more, TIMES);
-        assert_true(more < (size_t)TIMES * 64); // libp11's was 260; SoftHSM has up to 40 of its own
+        long more = try_to_open(TIMES);
+        print_message("%s: %ld bytes after %d times\n", rows[i].name, more, TIMES);
+        assert_true(more < TIMES * 64L); // libp11's was 260; SoftHSM has up to 40 of its own
         shim_reset();
     }
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    store_choose(argc, argv);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(test_outage, fault_reset),
         cmocka_unit_test_teardown(test_in_hand, end),

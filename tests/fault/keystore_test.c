@@ -3,9 +3,11 @@
 #include "tests/fault/keystore_fixture.h"
 
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include <openssl/x509.h>
 #include <p11-kit/pkcs11.h>
 
 static int end(void **state)
@@ -324,6 +326,101 @@ static void test_officers(void **state)
     buf_clear(&seen);
 }
 
+static void count_public(void *functions, unsigned long session, void *argument)
+{
+    CK_FUNCTION_LIST *fn = functions;
+    CK_OBJECT_CLASS class = CKO_PUBLIC_KEY;
+    CK_ATTRIBUTE match[] = {{CKA_CLASS, &class, sizeof class}, {CKA_LABEL, (void *)"halved", 6}};
+    CK_OBJECT_HANDLE found[4];
+    CK_ULONG count = 99;
+    if (fn->C_FindObjectsInit(session, match, 2) != CKR_OK ||
+        fn->C_FindObjects(session, found, 4, &count) != CKR_OK || count != *(unsigned *)argument) {
+        fprintf(stderr, "%lu public halves\n", count);
+        exit(1);
+    }
+}
+
+static void require_public(unsigned count)
+{
+    softhsm_in_child(&store.hsm, NULL, count_public, &count);
+}
+
+// The token fails when the private half is gone and the public one is not: what is left goes the
+// next time.
+static void test_destroy_again(void **state)
+{
+    (void)state;
+    static const uint8_t id[] = {9, 8, 6};
+    const enum token_key_type types[] = {TOKEN_KEY_RSA, TOKEN_KEY_EC};
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+        const struct token_key_wish wish = {.label = "halved",
+                                            .id = bytes_of(id, sizeof id),
+                                            .type = types[i],
+                                            .bits = types[i] == TOKEN_KEY_RSA ? 2048 : 256,
+                                            .usage = TOKEN_USE_SIGN};
+        const struct keystore_place place = {"left", "halved", wish.id};
+        struct buf made;
+        struct detail detail = {0};
+        buf_init(&made, 8192);
+        store_open(true, true, 2);
+        assert_ok(keystore_generate(store.keystore, "left", &wish, WIRE_SMIME_SIGN,
+                                    deadline_in(20000), &made, &detail),
+                  &detail);
+        // While its private half is there it is another key's, or nobody's.
+        assert_err(
+            keystore_destroy(store.keystore, &place, store.public_key, deadline_in(20000), &detail),
+            ERR_PERM);
+        shim_fail("C_DestroyObject", CKR_FUNCTION_FAILED, 2, 0);
+        for (int n = 0; n < 2; n++) {
+            assert_err(keystore_destroy(store.keystore, &place, buf_bytes(&made),
+                                        deadline_in(20000), &detail),
+                       ERR_TEMP);
+            require_public(1);
+        }
+        shim_reset();
+        assert_err(
+            keystore_destroy(store.keystore, &place, store.public_key, deadline_in(20000), &detail),
+            ERR_PERM);
+        require_public(1);
+        assert_ok(
+            keystore_destroy(store.keystore, &place, buf_bytes(&made), deadline_in(20000), &detail),
+            &detail);
+        require_public(0);
+        assert_err(
+            keystore_destroy(store.keystore, &place, buf_bytes(&made), deadline_in(20000), &detail),
+            ERR_PERM);
+        assert_non_null(strstr(detail.text, "no such private key"));
+        store_close();
+        buf_clear(&made);
+    }
+}
+
+// A private key that is there, and that we cannot open, is no rest: who knows which one it is.
+static void test_destroy_unopened(void **state)
+{
+    (void)state;
+    static const uint8_t id[] = {0x55};
+    const struct softhsm_key key = {
+        .label = "made", .id = id[0], .kind = "RSA-2048", .flags = SOFTHSM_ASK_EVERY_TIME};
+    const struct keystore_place place = {"left", "made", bytes_of(id, sizeof id)};
+    struct detail detail = {0};
+    uint8_t *der = NULL;
+    unsigned count = 0;
+    softhsm_make_key(&store.hsm, &key);
+    EVP_PKEY *pkey = softhsm_public_key(&store.hsm, "made");
+    size_t len = (size_t)i2d_PUBKEY(pkey, &der);
+    store_open(true, true, 2);
+    assert_err(
+        keystore_destroy(store.keystore, &place, bytes_of(der, len), deadline_in(20000), &detail),
+        ERR_PERM);
+    assert_non_null(strstr(detail.text, "PIN anew"));
+    assert_ok(keystore_list(store.keystore, "left", deadline_in(20000), count_key, &count, &detail),
+              &detail);
+    assert_int_equal(count, 1);
+    EVP_PKEY_free(pkey);
+    OPENSSL_free(der);
+}
+
 static atomic_bool is_over;
 static atomic_uint wrong;
 
@@ -370,14 +467,15 @@ static void test_come_and_go(void **state)
     assert_int_equal(atomic_load(&wrong), 0);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    store_choose(argc, argv);
 #define TEST(name) cmocka_unit_test_teardown(name, end)
     const struct CMUnitTest tests[] = {
-        TEST(test_spread),        TEST(test_left_out),  TEST(test_heals_alone),
-        TEST(test_lock),          TEST(test_wrong_pin), TEST(test_kept_pin),
-        TEST(test_forgotten_pin), TEST(test_other_key), TEST(test_officers),
-        TEST(test_come_and_go),
+        TEST(test_spread),        TEST(test_left_out),      TEST(test_heals_alone),
+        TEST(test_lock),          TEST(test_wrong_pin),     TEST(test_kept_pin),
+        TEST(test_forgotten_pin), TEST(test_other_key),     TEST(test_officers),
+        TEST(test_come_and_go),   TEST(test_destroy_again), TEST(test_destroy_unopened),
     };
     return cmocka_run_group_tests(tests, store_begin, store_end);
 }

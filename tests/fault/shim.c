@@ -40,25 +40,25 @@ static CK_FUNCTION_LIST list;
         }                                          \
     } while (0)
 
-#define X(name, parameters, arguments, kind)    \
-    static CK_RV shim_##name parameters         \
-    {                                           \
-        CK_RV rv = shim_enter(AT_##name, kind); \
-        PASS_ON(rv, name arguments);            \
-        return rv;                              \
+#define X(name, parameters, arguments, kind)       \
+    static CK_RV shim_##name parameters            \
+    {                                              \
+        CK_RV rv = shim_enter(AT_##name, kind, a); \
+        PASS_ON(rv, name arguments);               \
+        return rv;                                 \
     }
 FUNCTIONS(X)
 #undef X
 
 static CK_RV shim_C_Initialize(void *args)
 {
-    CK_RV rv = shim_enter(AT_C_Initialize, 'm');
+    CK_RV rv = shim_enter(AT_C_Initialize, 'm', 0);
     return rv ? rv : shim_real->C_Initialize(args);
 }
 
 static CK_RV shim_C_Finalize(void *args)
 {
-    CK_RV rv = shim_enter(AT_C_Finalize, 'm');
+    CK_RV rv = shim_enter(AT_C_Finalize, 'm', 0);
     pthread_mutex_lock(&shim_lock);
     shim_session_count = 0;
     pthread_mutex_unlock(&shim_lock);
@@ -67,28 +67,32 @@ static CK_RV shim_C_Finalize(void *args)
 
 static CK_RV shim_C_GetInfo(CK_INFO *info)
 {
-    CK_RV rv = shim_enter(AT_C_GetInfo, 'm');
+    CK_RV rv = shim_enter(AT_C_GetInfo, 'm', 0);
     return rv ? rv : shim_real->C_GetInfo(info);
 }
 
 static CK_RV shim_C_GetSlotList(CK_BBOOL present, CK_SLOT_ID *slots, CK_ULONG *count)
 {
-    CK_RV rv = shim_enter(AT_C_GetSlotList, 'm');
+    CK_RV rv = shim_enter(AT_C_GetSlotList, 'm', 0);
     if (rv)
         return rv;
+    rv = shim_real->C_GetSlotList(present, slots, count);
+    if (rv || !present || !slots)
+        return rv;
+    CK_ULONG kept = 0;
     pthread_mutex_lock(&shim_lock);
-    bool none = shim_state.is_out && present;
-    pthread_mutex_unlock(&shim_lock);
-    if (none) {
-        *count = 0;
-        return CKR_OK;
+    for (CK_ULONG i = 0; i < *count; i++) {
+        if (!shim_is_out(slots[i]))
+            slots[kept++] = slots[i];
     }
-    return shim_real->C_GetSlotList(present, slots, count);
+    pthread_mutex_unlock(&shim_lock);
+    *count = kept;
+    return CKR_OK;
 }
 
 static CK_RV shim_C_GetTokenInfo(CK_SLOT_ID slot, CK_TOKEN_INFO *info)
 {
-    CK_RV rv = shim_enter(AT_C_GetTokenInfo, 't');
+    CK_RV rv = shim_enter(AT_C_GetTokenInfo, 't', slot);
     if (!rv)
         rv = shim_real->C_GetTokenInfo(slot, info);
     pthread_mutex_lock(&shim_lock);
@@ -100,7 +104,7 @@ static CK_RV shim_C_GetTokenInfo(CK_SLOT_ID slot, CK_TOKEN_INFO *info)
 
 static CK_RV shim_C_GetMechanismList(CK_SLOT_ID slot, CK_MECHANISM_TYPE *types, CK_ULONG *count)
 {
-    CK_RV rv = shim_enter(AT_C_GetMechanismList, 't');
+    CK_RV rv = shim_enter(AT_C_GetMechanismList, 't', slot);
     if (!rv)
         rv = shim_real->C_GetMechanismList(slot, types, count);
     if (rv || !types)
@@ -117,7 +121,7 @@ static CK_RV shim_C_GetMechanismList(CK_SLOT_ID slot, CK_MECHANISM_TYPE *types, 
 static CK_RV shim_C_GetMechanismInfo(CK_SLOT_ID slot, CK_MECHANISM_TYPE type,
                                      CK_MECHANISM_INFO *info)
 {
-    CK_RV rv = shim_enter(AT_C_GetMechanismInfo, 't');
+    CK_RV rv = shim_enter(AT_C_GetMechanismInfo, 't', slot);
     if (!rv && shim_is_hidden(type))
         rv = CKR_MECHANISM_INVALID;
     return rv ? rv : shim_real->C_GetMechanismInfo(slot, type, info);
@@ -126,7 +130,7 @@ static CK_RV shim_C_GetMechanismInfo(CK_SLOT_ID slot, CK_MECHANISM_TYPE type,
 static CK_RV shim_C_OpenSession(CK_SLOT_ID slot, CK_FLAGS flags, void *application,
                                 CK_NOTIFY notify, CK_SESSION_HANDLE *handle)
 {
-    CK_RV rv = shim_enter(AT_C_OpenSession, 't');
+    CK_RV rv = shim_enter(AT_C_OpenSession, 't', slot);
     if (rv)
         return rv;
     pthread_mutex_lock(&shim_lock);
@@ -145,7 +149,7 @@ static CK_RV shim_C_OpenSession(CK_SLOT_ID slot, CK_FLAGS flags, void *applicati
 
 static CK_RV shim_C_CloseSession(CK_SESSION_HANDLE handle)
 {
-    CK_RV rv = shim_enter(AT_C_CloseSession, 's');
+    CK_RV rv = shim_enter(AT_C_CloseSession, 's', handle);
     if (rv)
         return rv;
     pthread_mutex_lock(&shim_lock);
@@ -162,7 +166,7 @@ static CK_RV shim_C_CloseSession(CK_SESSION_HANDLE handle)
 
 static CK_RV shim_C_CloseAllSessions(CK_SLOT_ID slot)
 {
-    CK_RV rv = shim_enter(AT_C_CloseAllSessions, 't');
+    CK_RV rv = shim_enter(AT_C_CloseAllSessions, 't', slot);
     if (rv)
         return rv;
     pthread_mutex_lock(&shim_lock);
@@ -178,7 +182,7 @@ static CK_RV shim_C_CloseAllSessions(CK_SLOT_ID slot)
 static CK_RV shim_C_SignInit(CK_SESSION_HANDLE session, CK_MECHANISM *mechanism,
                              CK_OBJECT_HANDLE key)
 {
-    CK_RV rv = shim_enter(AT_C_SignInit, 's');
+    CK_RV rv = shim_enter(AT_C_SignInit, 's', session);
     if (!rv && shim_is_hidden(mechanism->mechanism))
         rv = CKR_MECHANISM_INVALID;
     PASS_ON(rv, C_SignInit(session, mechanism, key));
@@ -188,7 +192,7 @@ static CK_RV shim_C_SignInit(CK_SESSION_HANDLE session, CK_MECHANISM *mechanism,
 static CK_RV shim_C_DecryptInit(CK_SESSION_HANDLE session, CK_MECHANISM *mechanism,
                                 CK_OBJECT_HANDLE key)
 {
-    CK_RV rv = shim_enter(AT_C_DecryptInit, 's');
+    CK_RV rv = shim_enter(AT_C_DecryptInit, 's', session);
     if (!rv && shim_is_hidden(mechanism->mechanism))
         rv = CKR_MECHANISM_INVALID;
     PASS_ON(rv, C_DecryptInit(session, mechanism, key));
@@ -212,7 +216,7 @@ static CK_RV shim_C_DeriveKey(CK_SESSION_HANDLE session, CK_MECHANISM *mechanism
                               CK_OBJECT_HANDLE base, CK_ATTRIBUTE *template, CK_ULONG count,
                               CK_OBJECT_HANDLE *key)
 {
-    CK_RV rv = shim_enter(AT_C_DeriveKey, 's');
+    CK_RV rv = shim_enter(AT_C_DeriveKey, 's', session);
     if (!rv && shim_is_hidden(mechanism->mechanism))
         rv = CKR_MECHANISM_INVALID;
     if (rv)
@@ -239,7 +243,7 @@ static CK_RV shim_C_GenerateKeyPair(CK_SESSION_HANDLE session, CK_MECHANISM *mec
                                     CK_OBJECT_HANDLE *private_object)
 {
     static CK_BBOOL yes = CK_TRUE;
-    CK_RV rv = shim_enter(AT_C_GenerateKeyPair, 's');
+    CK_RV rv = shim_enter(AT_C_GenerateKeyPair, 's', session);
     pthread_mutex_lock(&shim_lock);
     for (CK_ULONG i = 0; i < private_count; i++) {
         if (shim_state.stubborn && private[i].type == shim_state.stubborn)

@@ -7,6 +7,10 @@
 // Everything as if there was no shim; counters at 0. Threads that hang go on.
 void shim_reset(void);
 
+// From now on, shim_reset or not: what follows, but for counters, concerns this token of the module
+// alone, where a function says which it is about. NULL: all.
+void shim_only_token(const char *label);
+
 // The nth call of function from now (1: the next) returns rv, and the following ones: times in all,
 // 0: until shim_reset. The real function is not called.
 void shim_fail(const char *function, unsigned long rv, unsigned nth, unsigned times);

@@ -94,6 +94,8 @@ extern struct shim_session shim_open_sessions[SHIM_SESSIONS_MAX];
 extern unsigned shim_session_count;
 
 // At the start of each call: what it returns instead of being passed on, or CKR_OK. Without the
-// lock.
-CK_RV shim_enter(enum function at, char kind);
+// lock. id: of the slot or session, by kind.
+CK_RV shim_enter(enum function at, char kind, CK_ULONG id);
+// Is the slot's token out? With the lock.
+bool shim_is_out(CK_SLOT_ID slot);
 bool shim_is_hidden(CK_MECHANISM_TYPE mechanism); // likewise

@@ -40,6 +40,8 @@ static struct fault {
 
 static bool is_counted[FUNCTION_COUNT]; // outside too, and for ever
 
+static char only[sizeof((CK_TOKEN_INFO *)NULL)->label + 1]; // padded with blanks; "": all tokens
+
 static pthread_cond_t undelayed = PTHREAD_COND_INITIALIZER;
 static struct timespec control_time;
 static ino_t control_inode;
@@ -62,12 +64,37 @@ static enum function find(const char *name)
 
 // All of the following with the lock held.
 
+static bool is_concerned(CK_SLOT_ID slot)
+{
+    CK_TOKEN_INFO info;
+    return !*only || (shim_real->C_GetTokenInfo(slot, &info) == CKR_OK &&
+                      memcmp(info.label, only, sizeof info.label) == 0);
+}
+
+// A session that is not known is everybody's.
+static bool is_session_concerned(CK_SESSION_HANDLE handle)
+{
+    for (unsigned i = 0; *only && i < shim_session_count; i++) {
+        if (shim_open_sessions[i].handle == handle)
+            return is_concerned(shim_open_sessions[i].slot);
+    }
+    return true;
+}
+
+bool shim_is_out(CK_SLOT_ID slot)
+{
+    return shim_state.is_out && is_concerned(slot);
+}
+
 static void forget_sessions(void)
 {
     pthread_rwlock_wrlock(&shim_in_calls);
-    for (unsigned i = 0; i < shim_session_count; i++)
+    for (unsigned i = shim_session_count; i-- > 0;) {
+        if (!is_concerned(shim_open_sessions[i].slot))
+            continue;
         shim_real->C_CloseSession(shim_open_sessions[i].handle);
-    shim_session_count = 0;
+        shim_open_sessions[i] = shim_open_sessions[--shim_session_count];
+    }
     pthread_rwlock_unlock(&shim_in_calls);
 }
 
@@ -109,8 +136,10 @@ static void set_pull(CK_RV rv)
 static void log_out(void)
 {
     pthread_rwlock_wrlock(&shim_in_calls);
-    if (shim_session_count > 0)
-        shim_real->C_Logout(shim_open_sessions[0].handle);
+    for (unsigned i = 0; i < shim_session_count; i++) {
+        if (is_concerned(shim_open_sessions[i].slot))
+            shim_real->C_Logout(shim_open_sessions[i].handle); // the first one's does it
+    }
     pthread_rwlock_unlock(&shim_in_calls);
 }
 
@@ -202,7 +231,7 @@ static void delay(struct fault *fault)
 }
 
 // What the call returns instead of being passed on, or CKR_OK.
-CK_RV shim_enter(enum function at, char kind)
+CK_RV shim_enter(enum function at, char kind, CK_ULONG id)
 {
     pthread_mutex_lock(&shim_lock);
     read_control();
@@ -210,6 +239,10 @@ CK_RV shim_enter(enum function at, char kind)
     CK_RV rv = CKR_OK;
     fault->calls++;
     count_outside(at);
+    if ((kind == 't' && !is_concerned(id)) || (kind == 's' && !is_session_concerned(id))) {
+        pthread_mutex_unlock(&shim_lock);
+        return CKR_OK;
+    }
     shim_state.token_flags |= fault->flags_after;
     if (fault->hangs) {
         shim_state.hanging++;
@@ -255,6 +288,15 @@ bool shim_is_hidden(CK_MECHANISM_TYPE mechanism)
 EXPORT void shim_reset(void)
 {
     LOCKED(clear());
+}
+
+EXPORT void shim_only_token(const char *label)
+{
+    pthread_mutex_lock(&shim_lock);
+    *only = 0;
+    if (label)
+        snprintf(only, sizeof only, "%-*s", (int)sizeof only - 1, label);
+    pthread_mutex_unlock(&shim_lock);
 }
 
 EXPORT void shim_fail(const char *function, unsigned long rv, unsigned nth, unsigned times)

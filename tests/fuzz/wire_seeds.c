@@ -48,6 +48,34 @@ static void write_bombs(const char *directory, const char *prefix)
     buf_clear(&data);
 }
 
+// What the samples of the operations have of other algorithms.
+static void write_ed25519(const char *requests, const char *replies)
+{
+    struct wire_request request = sample_request(WIRE_SIGN, SAMPLE_TYPICAL);
+    struct wire_reply reply = sample_reply(WIRE_DESCRIBE, SAMPLE_TYPICAL);
+    uint8_t selector = WIRE_DESCRIBE;
+    struct buf data;
+    buf_init(&data, WIRE_FRAME_MAX + 1);
+    request.sign.algorithm = WIRE_EDDSA;
+    request.sign.salt = 0;
+    request.sign.hash = HASH_SHA512;
+    request.sign.form = WIRE_ATTRIBUTES;
+    must(wire_encode_request(&request, &data), "attributes");
+    write_seed(requests, "sign-ed25519-attributes", buf_bytes(&data));
+    buf_reset(&data);
+    request.sign.hash = HASH_NONE;
+    request.sign.form = WIRE_MESSAGE;
+    must(wire_encode_request(&request, &data), "message");
+    write_seed(requests, "sign-ed25519-message", buf_bytes(&data));
+    buf_reset(&data);
+    reply.description.type = WIRE_KEY_ED25519;
+    reply.description.bits = 256;
+    must(buf_put(&data, &selector, 1), "description");
+    must(wire_encode_reply(WIRE_DESCRIBE, &reply, &data), "description");
+    write_seed(replies, "describe-ed25519", buf_bytes(&data));
+    buf_clear(&data);
+}
+
 static void write_messages(enum wire_operation operation, enum sample_size size,
                            const char *requests, const char *replies)
 {
@@ -78,6 +106,7 @@ int main(int argc, char **argv)
         write_messages(sample_operations[i], SAMPLE_SMALLEST, argv[1], argv[2]);
         write_messages(sample_operations[i], SAMPLE_TYPICAL, argv[1], argv[2]);
     }
+    write_ed25519(argv[1], argv[2]);
     write_bombs(argv[1], "");
     write_bombs(argv[2], "\x04");
     return 0;

@@ -20,9 +20,16 @@ for _ in 1 2 3; do
         fail "cannot sign"
 done
 check "a log that is being written is good" verify "$log"
+show() { # KEY
+    OPENSSL_CONF=$box/openssl.cnf openssl pkey -in "hsmd:$1" -pubout
+}
+check "a client sees a key of its own" show signing
+check_not "no client sees the audit key" show audit
 check "down" "$sandbox" down "$box" --keep
 check "a log after a stop is closed" verify --closed "$log"
-check_not "no client sees the audit key" grep -q '"client":.*"key":"audit' "$log"
+check "the one that asked for it is in the log, as refused" \
+    grep -q '"event":"refuse","client":"gateway","key":"audit"' "$log"
+check_not "... and nothing else of it" grep -q '"event":"use","client":.*"key":"audit' "$log"
 
 verify --json --closed "$log" >"$WORK/report" || fail "verify --json"
 check "--json says good" grep -q '"good": true' "$WORK/report"

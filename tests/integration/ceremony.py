@@ -183,6 +183,9 @@ class Ceremony:
                     # hsmd stays in the foreground; everything else has an end.
                     runs = typed != "hsmd"
                 elif typed == "^C":
+                    if runs:
+                        terminal.finish(allowed)
+                    runs = False
                     terminal = self.of("hsmd")
                     terminal.type(typed)
                     terminal.finish({0, 130})

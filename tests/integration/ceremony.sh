@@ -67,5 +67,8 @@ for year in 2026 2027; do
 done
 check "it verifies with the key that the auditor took" \
     "$WORK/bin/hsmctl" audit verify --key /home/dave/audit.pem "$log"
+for secret in 705188 28461947 practises; do
+    check "$secret is one of the page's" grep -q "$secret" "$page"
+done
 check_not "no passphrase and no PIN is in it" grep -qE '705188|28461947|practises' "$log"
 check_not "... nor in the registry" grep -qaE '705188|28461947|practises' /var/lib/hsmd/registry.db

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <openssl/rand.h>
@@ -12,14 +13,7 @@
 #include <zmq.h>
 
 #include "hsmd/base/file.h"
-
-#define REQUIRE(condition)                                                         \
-    do {                                                                           \
-        if (!(condition)) {                                                        \
-            fprintf(stderr, "%s:%d: %s failed\n", __FILE__, __LINE__, #condition); \
-            exit(1);                                                               \
-        }                                                                          \
-    } while (0)
+#include "tests/support/require.h"
 
 #define WAIT_MS 30000
 #define LAPSE 3600
@@ -38,7 +32,6 @@ void chamber_setup(struct chamber *chamber)
                               chamber->officers_key, NULL) == ERR_OK);
     for (unsigned i = 0; i < MEMBERS; i++)
         REQUIRE(officer_key_generate(&chamber->keys[i], NULL) == ERR_OK);
-    REQUIRE((chamber->zmq = zmq_ctx_new()) != NULL);
 }
 
 void chamber_teardown(struct chamber *chamber)
@@ -47,7 +40,6 @@ void chamber_teardown(struct chamber *chamber)
         chamber_hang_up(chamber, (enum member)i);
         officer_key_clear(&chamber->keys[i]);
     }
-    zmq_ctx_term(chamber->zmq);
     hsmd_teardown(&chamber->hsmd);
 }
 
@@ -72,7 +64,7 @@ void chamber_configure(struct chamber *chamber, unsigned officers, unsigned quor
                            i == DAVE ? "auditor" : "officer") == ERR_OK);
         REQUIRE(text_put_hex(&text, bytes_of(chamber->keys[i].public_signing,
                                              OFFICER_SIGNING_KEY_SIZE)) == ERR_OK);
-        REQUIRE(buf_printf(&text, "\" public-key = \"%s\" }\n", chamber->keys[i].public_curve) ==
+        REQUIRE(buf_printf(&text, "\" public-key = '%s' }\n", chamber->keys[i].public_curve) ==
                 ERR_OK);
     }
     REQUIRE(file_write(hsmd_path(&chamber->hsmd, "hsmd.conf"), buf_bytes(&text), 0600, NULL) ==
@@ -122,13 +114,10 @@ static struct link *link_of(struct chamber *chamber, enum member member)
 {
     char endpoint[128];
     snprintf(endpoint, sizeof endpoint, "ipc://%s/officers.sock", chamber->hsmd.dir);
-    const struct link_conf conf = {.context = chamber->zmq,
-                                   .endpoint = endpoint,
-                                   .server_key = chamber->officers_key,
-                                   .public_key = chamber->keys[member].public_curve,
-                                   .secret_key = (const char *)chamber->keys[member].curve.data,
-                                   .number = (unsigned)++chamber->next_id,
-                                   .connect_ms = WAIT_MS,
+    const struct link_conf conf = {.endpoint = endpoint,
+                                   .keys = {chamber->officers_key,
+                                            chamber->keys[member].public_curve,
+                                            (const char *)chamber->keys[member].curve.data},
                                    .frame_max = MESSAGE_REPLY_MAX};
     if (chamber->links[member] && !link_is_alive(chamber->links[member]))
         chamber_hang_up(chamber, member);
@@ -237,6 +226,7 @@ void chamber_put_proposal(struct chamber *chamber, const struct proposing *propo
     struct buf act, lie, message;
     uint8_t nonce[STATEMENT_NONCE_SIZE], other[STATEMENT_NONCE_SIZE];
     uint8_t signature[STATEMENT_SIGNATURE_SIZE];
+    const uint64_t lapse = (uint64_t)time(NULL) + LAPSE;
     REQUIRE(RAND_bytes(nonce, sizeof nonce) == 1 && RAND_bytes(other, sizeof other) == 1);
     encode_act(&proposing->act, &act);
     encode_act(proposing->signed_act ? proposing->signed_act : &proposing->act, &lie);
@@ -246,21 +236,22 @@ void chamber_put_proposal(struct chamber *chamber, const struct proposing *propo
         .proposer =
             bytes_of_text(proposing->proposer ? proposing->proposer : names[proposing->signer]),
         .replaces = proposing->signed_replaces ? proposing->signed_replaces : proposing->replaces,
-        .lapse = proposing->signed_lapse ? proposing->signed_lapse : LAPSE,
+        .lapse = proposing->signed_lapse ? proposing->signed_lapse : lapse,
         .act = buf_bytes(&lie)};
     buf_init(&message, STATEMENT_SIZE_MAX);
     REQUIRE(statement_put(&statement, &message) == ERR_OK);
     sign(chamber, proposing->signer, &message, signature);
     statement.nonce.data = nonce;
     statement.replaces = proposing->replaces;
-    statement.lapse = LAPSE;
+    statement.lapse = lapse;
     statement.act = buf_bytes(&act);
-    const char *attachment = proposing->attachment ? proposing->attachment : "";
+    struct bytes attachment =
+        proposing->attachment ? bytes_of_text(proposing->attachment) : proposing->attached;
     struct message_request request = {
         .operation = MESSAGE_PROPOSE,
         .propose = {.statement = statement,
                     .signature = bytes_of(signature, sizeof signature),
-                    .attachment = bytes_of_text(attachment)}};
+                    .attachment = attachment}};
     encode(chamber, &request, frame);
     buf_clear(&act);
     buf_clear(&lie);
@@ -366,16 +357,16 @@ static int put_row(void *context, int count, char **values, char **columns)
 }
 
 // hsmd holds SQLite's lock, so a copy is looked at.
-void chamber_dump(struct chamber *chamber, struct buf *out)
+void chamber_dump(struct chamber *chamber, bool has_proposals, struct buf *out)
 {
     static const char *const tables[] = {
         "SELECT hex(instance), quorum FROM custodian",
         "SELECT name, purpose, state, is_destroyed, algorithms, per_minute, per_hour, total, "
         "failures_per_hour, hex(public_key), hex(certificates), created FROM key",
-        "SELECT key, position, token, label, hex(id) FROM place",
-        "SELECT * FROM client",
+        "SELECT key, position, token, label, hex(id) FROM place", "SELECT * FROM client",
         "SELECT * FROM access",
         "SELECT name, role, hex(signing_key), curve_key, created FROM officer",
+        // The last three are about proposals.
         "SELECT number, state, hex(nonce), proposer, replaces, lapse, hex(act), hex(signature), "
         "lapses, created, ended, hex(result) FROM proposal",
         "SELECT number, officer, is_approval, hex(signature), created FROM verdict",
@@ -387,7 +378,7 @@ void chamber_dump(struct chamber *chamber, struct buf *out)
     REQUIRE(file_read(hsmd_path(&chamber->hsmd, "state/registry.db"), &file, NULL) == ERR_OK);
     REQUIRE(file_write(copy, buf_bytes(&file), 0600, NULL) == ERR_OK);
     REQUIRE(sqlite3_open(copy, &db) == SQLITE_OK);
-    for (unsigned i = 0; i < sizeof tables / sizeof *tables; i++)
+    for (unsigned i = 0; i < sizeof tables / sizeof *tables - (has_proposals ? 0 : 3); i++)
         REQUIRE(sqlite3_exec(db, tables[i], put_row, out, NULL) == SQLITE_OK);
     sqlite3_close(db);
     unlink(copy);

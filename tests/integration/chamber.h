@@ -21,7 +21,6 @@ enum member {
 
 struct chamber {
     struct hsmd hsmd;
-    void *zmq;
     struct officer_key keys[MEMBERS];
     struct link *links[MEMBERS]; // opened when first used
     char officers_key[CURVE_TEXT_SIZE];
@@ -63,7 +62,8 @@ void chamber_look(struct chamber *chamber, uint64_t number, char state[16],
 struct proposing {
     enum member signer;
     struct act act;
-    const char *attachment;
+    const char *attachment; // or NULL
+    struct bytes attached;  // in its place
     uint64_t replaces;
     const char *proposer; // as signed; NULL: the signer's own name
     const struct act *signed_act;
@@ -97,8 +97,8 @@ uint64_t chamber_propose(struct chamber *chamber, enum member member, const stru
 void chamber_judge(struct chamber *chamber, enum member member, uint64_t number, bool is_rejection,
                    struct answer *answer);
 
-// All rows of all tables of registry.db, as text; appended.
-void chamber_dump(struct chamber *chamber, struct buf *out);
+// All rows of all tables of registry.db, as text; appended. has_proposals: those about them too.
+void chamber_dump(struct chamber *chamber, bool has_proposals, struct buf *out);
 // While hsmd is stopped.
 void chamber_tamper(struct chamber *chamber, const char *sql);
 // How many lines of the audit log have both texts.

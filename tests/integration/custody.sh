@@ -43,23 +43,7 @@ gateway() { # NAME COMMAND...: openssl with hsmd's keys, as that client
     OPENSSL_CONF=$WORK/$name.cnf openssl "$@"
 }
 write_openssl_conf() { # CLIENT
-    cat >"$WORK/$1.cnf" <<-END
-	openssl_conf = openssl_init
-	[openssl_init]
-	providers = providers
-	[providers]
-	default = default_provider
-	hsmd = hsmd_provider
-	[default_provider]
-	activate = 1
-	[hsmd_provider]
-	module = $BUILD/bin/hsmd.so
-	activate = 1
-	endpoints = ipc://$CUSTODY/data.sock
-	server-key-file = $CUSTODY/server.pub
-	public-key-file = $CUSTODY/$1.pub
-	secret-key-file = $CUSTODY/$1.key
-	END
+    provider_conf "ipc://$CUSTODY/data.sock" "$CUSTODY/server.pub" "$CUSTODY/$1" >"$WORK/$1.cnf"
 }
 signs() { # CLIENT KEY
     gateway "$1" cms -sign -in "$WORK/m.txt" -signer "$WORK/$2.pem" -inkey "hsmd:$2" \
@@ -100,7 +84,7 @@ check "half of it is" shows '[.tokens[].state] | sort | unique | length == 2' st
 check "spare is unlocked" unlocked spare
 check "all is ready" shows '.state == "ready" and .quorum == 2' status
 check "tokens" shows 'length == 2' token list
-check "a key in each of two tokens needs its token said" says 'token' as alice key generate x \
+check "a key in each of two tokens needs its token said" says 'say which one' as alice key generate x \
     --type ec:p256 --purpose general
 
 # ---- keys are made, brought, found ----
@@ -138,7 +122,7 @@ check "a key that was there is adopted" agreed key adopt found --token main --la
     --id 77 --purpose general
 check "... and it is known" shows '[.[] | select(.label == "found")][0].known_as == "found"' \
     token show main
-check "no copy of it is in spare" says 'no' agreed key place found --token spare --label found
+check "no copy of it is in spare" says 'no such private key' agreed key place found --token spare --label found
 
 # One key that somebody had put into both.
 plain genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out "$WORK/twin.key" 2>/dev/null
@@ -173,7 +157,22 @@ check "the CA certifies the opener" certified opener keyEncipherment
 check "the certificate of another key is refused" refused_json key certificate office \
     "$WORK/opener.pem"
 check "its own is not" agreed key certificate office "$WORK/office.pem"
-check "... nor the other" agreed key certificate opener "$WORK/opener.pem"
+
+# F23: it has no domain. Who proposes and who approves know before it is done.
+as alice key certificate opener "$WORK/opener.pem" >"$WORK/first" 2>"$WORK/explained"
+number=$(sed -n 's/.*hsmctl approve \([0-9]*\)$/\1/p' "$WORK/first")
+check "who proposes the other is warned" grep -q '^Warning: it has no domain' "$WORK/explained"
+check "... in the list, too" says 'it has no domain' as dave proposals
+check "... and of that one" says 'warning: it has no domain' as dave proposals "$number"
+check "... before it is done" shows \
+    '(if type == "array" then .[0] else . end) | .state == "pending" and (.warning | test("no domain"))' \
+    proposals "$number"
+as bob approve "$number" >"$WORK/second" 2>"$WORK/explained"
+check "who approves is warned" grep -q 'warning: it has no domain' "$WORK/explained"
+check "... and it is done" grep -q '^Done' "$WORK/second"
+check_not "nobody is warned of what is in order" grep -qi warning <(as dave proposals)
+check "one that would be refused is not even asked about" says 'keyUsage' as alice \
+    key certificate opener "$WORK/office.pem"
 check "self-signed" agreed key self-sign found --common-name found.a.example --days 3
 
 # ---- a gateway ----
@@ -201,6 +200,31 @@ check "retired" agreed key retire found
 check_not "... it does not" gateway gw1 pkeyutl -sign -inkey hsmd:found \
     -in <(head -c 32 /dev/zero) -pkeyopt digest:sha256 -out "$WORK/sig2"
 
+# ---- a key in two tokens of one module, of which one is locked ----
+
+twin_signs() {
+    rm -f "$WORK/sig"
+    gateway gw1 dgst -sha256 -sign hsmd:twin -out "$WORK/sig" "$WORK/m.txt" &&
+        plain dgst -sha256 -verify <(plain pkey -pubin -inform DER -in "$WORK/twin.pub") \
+            -signature "$WORK/sig" "$WORK/m.txt"
+}
+token_is() { # TOKEN STATE
+    shows ".tokens[] | select(.name == \"$1\") | .state == \"$2\"" status
+}
+check "the twin is granted" agreed grant gw1 twin sign
+check "... and enabled" agreed key enable twin
+check "it signs" twin_signs
+for pair in 'main spare' 'spare main'; do
+    read -r out in <<<"$pair"
+    check "$out is locked" agreed lock "$out"
+    check "... it is" token_is "$out" locked
+    for _ in 1 2 3; do # wherever it would begin
+        check "... the twin signs in $in" twin_signs
+    done
+    check "$out is unlocked" unlocked "$out"
+    check "... it is" token_is "$out" ready
+done
+
 # ---- limits ----
 
 check "limited" agreed key limit opener --per-hour 3
@@ -219,6 +243,10 @@ check "disabled" agreed key disable office
 check_not "it signs no more" signs gw1 office
 check "enabled again" agreed key enable office
 check "it signs" signs gw1 office
+check "... for gw2, too" signs gw2 office
+check "revoked" agreed client revoke gw2
+check_not "gw2 gets nothing" signs gw2 office
+check "... and gw1 all the same" signs gw1 office
 check "retired" agreed key retire opener
 check "it still opens old mail" decrypts gw1 opener "$WORK/old.eml"
 encrypt_to opener "$WORK/new.eml"
@@ -227,8 +255,6 @@ check "it is disabled" agreed key disable office
 check_not "... and signs no more" signs gw1 office
 check "ungrant" agreed ungrant gw1 opener
 check_not "what is not granted any more" decrypts gw1 opener "$WORK/old.eml"
-check "revoked" agreed client revoke gw2
-check_not "gw2 gets nothing" signs gw2 office
 check "gw1 is left" shows '[.[].name] == ["gw1"]' client list
 check_status "destroy asks for the name" 2 as alice key destroy office --name-again offcie
 check "destroyed" agreed key destroy office --name-again office
@@ -262,6 +288,8 @@ check "result" says 'REQUEST' as dave result "$(as dave proposals --all --json |
 
 # ---- locked, logs, secrets ----
 
+check "granted again" agreed grant gw1 opener unwrap
+check "it decrypts" decrypts gw1 opener "$WORK/old.eml"
 check "locked" agreed lock spare
 check "locked" agreed lock main
 check_not "nothing is decrypted" decrypts gw1 opener "$WORK/old.eml"

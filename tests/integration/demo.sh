@@ -39,6 +39,7 @@ for _ in {1..100}; do
     sleep 0.2
 done
 check "... which arrives" got
+check "its processes are seen" pgrep -f "$WORK/demo"
 check "--stop" "$ROOT/tools/demo" --stop "$WORK/demo"
 check_not "nothing is left" test -e "$WORK/demo"
 check_not "no process either" pgrep -f "$WORK/demo"

@@ -28,7 +28,7 @@ check "... and it is ready" says '"state": "ready"' as dave status --json
 
 as alice key generate signing --type ec:p256 --purpose smime-sign >"$WORK/out"
 check "one alone only proposes" grep -q 'waits for 1 more signature' "$WORK/out"
-check_not "... and nothing is there" as dave key show signing
+check "... and nothing is there" says 'no key "signing"' as dave key show signing
 check_status "she cannot approve it herself" 1 as alice approve 2
 check_status "an auditor cannot approve" 1 as dave approve 2
 check "another sees what it is" says 'ec:p256' as bob proposals 2
@@ -53,7 +53,8 @@ check "it is put beside the key" agreed key certificate signing "$WORK/own.pem"
 check "... where all see it" says 'BEGIN CERTIFICATE' as dave key show signing --pem
 check "enabled" agreed key enable signing
 check "... it is" is_key signing enabled
-check_status "an enabled key is not destroyed" 1 agreed key destroy signing --name-again signing
+check "an enabled key is not destroyed" says 'is enabled: disable it before' as alice \
+    key destroy signing --name-again signing
 check_status "not without its name" 2 as alice key destroy signing --name-again singing
 check "limited" agreed key limit signing --per-hour 100
 
@@ -70,7 +71,7 @@ number=$("$HSMCTL" -c "$CUSTODY/alice.conf" key import old --pkcs12 "$WORK/old.p
     --purpose smime-sign --yes --json --import-passphrase-fd 3 --passphrase-fd 3 \
     3< <(echo old && passphrase_of alice) | json_number)
 check "a key from a PKCS#12 file" as bob approve "$number"
-check "... is in the token" says old as dave token show main
+check "... is in the token" says '"label": "old"' as dave token show main --json
 
 as alice client add gw2 --public-key-file "$CUSTODY/gw1.pub" --json >"$WORK/json"
 number=$(json_number <"$WORK/json")

@@ -147,12 +147,6 @@ static void configure(const char *sync)
     hsmd_configure(&hsmd, "log-level = info", text, NULL);
 }
 
-static void start(void)
-{
-    if (!hsmd_start(&hsmd, NULL))
-        assert_true(hsmd_said(&hsmd, "READY"));
-}
-
 static void read_log(const char *name, struct buf *text)
 {
     buf_init(text, LOG_MAX);
@@ -230,7 +224,7 @@ static void test_killed(void **state)
     for (unsigned s = 0; s < 3; s++) {
         configure(syncs[s]);
         for (unsigned round = 0; round < 3; round++) {
-            start();
+            hsmd_serve(&hsmd);
             begin_load();
             wait_for_answers(60 + 37 * round);
             assert_int_equal(hsmd_stop(&hsmd, SIGKILL), 1000 + SIGKILL);
@@ -238,7 +232,7 @@ static void test_killed(void **state)
             nothing_is_missing();
             (void)verify(false, "state/audit.log", NULL);
         }
-        start();
+        hsmd_serve(&hsmd);
         assert_int_equal(hsmd_stop(&hsmd, SIGTERM), 0);
         struct audit_report report = verify(true, "state/audit.log", NULL);
         assert_int_equal(report.unclean, 3);
@@ -259,7 +253,7 @@ static void test_rotated(void **state)
 {
     (void)state;
     configure("batch");
-    start();
+    hsmd_serve(&hsmd);
     begin_load();
     wait_for_answers(50);
     assert_int_equal(rename(hsmd_path(&hsmd, "state/audit.log"), hsmd_path(&hsmd, "state/old")), 0);
@@ -304,7 +298,7 @@ static void test_full(void **state)
     (void)state;
     struct stat st;
     configure("always");
-    start();
+    hsmd_serve(&hsmd);
     begin_load();
     for (unsigned i = 0; i < 3; i++) {
         wait_for_answers(30);
@@ -331,7 +325,7 @@ static void test_audit_key(void **state)
     assert_int_equal(status, 78);
     assert_true(hsmd_said(&hsmd, "key audit: it is the same key in the token as key ec-signing"));
     configure("batch");
-    start();
+    hsmd_serve(&hsmd);
     struct load *load = &loads[0];
     load->client = hsmd_client(&hsmd, "gw", 4000);
     static const char *const names[] = {"audit", "audit-key"};
@@ -347,7 +341,7 @@ static void test_audit_key(void **state)
     assert_null(strstr(buf_text(&said), "no enabled key of purpose audit"));
     buf_clear(&said);
     hsmd_configure(&hsmd, NULL);
-    start();
+    hsmd_serve(&hsmd);
     bool is_said = false;
     for (unsigned i = 0; i < 1000 && !is_said; i++, usleep(10000)) {
         read_log("stderr", &said);

@@ -65,8 +65,7 @@ static int begin(void **state)
     hsmd_use_shim(&hsmd);
     hsmd_configure(&hsmd, "client gateway {", more, "grant { client = gateway key = signing ",
                    more_grants, "MODULE", SHIM_PATH, NULL);
-    if (!hsmd_start(&hsmd, NULL))
-        assert_true(hsmd_said(&hsmd, "READY"));
+    hsmd_serve(&hsmd);
     client = hsmd_client(&hsmd, "gw", 0);
     return 0;
 }
@@ -82,18 +81,7 @@ static int end(void **state)
 
 static enum err sign(const char *key, enum wire_algorithm algorithm)
 {
-    struct buf frame;
-    struct wire_reply reply;
-    struct wire_request request = {.operation = WIRE_SIGN,
-                                   .sign = {.key = bytes_of_text(key),
-                                            .algorithm = algorithm,
-                                            .hash = HASH_SHA256,
-                                            .form = WIRE_ATTRIBUTES,
-                                            .data = buf_bytes(&attributes)}};
-    buf_init(&frame, WIRE_FRAME_MAX);
-    enum err err = client_call(client, &request, &frame, &reply, NULL);
-    buf_clear(&frame);
-    return err;
+    return hsmd_sign(client, key, algorithm, buf_bytes(&attributes), NULL);
 }
 
 static void require_healed(const char *key)

@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -293,32 +292,6 @@ static void test_rotation(void **state)
     client_close(client);
 }
 
-static void set_file_limit(rlim_t limit)
-{
-    struct rlimit both = {limit, RLIM_INFINITY};
-    assert_int_equal(prlimit(hsmd.pid, RLIMIT_FSIZE, &both, NULL), 0);
-}
-
-// No room for the log: no answer but "temp"; and service again when there is room.
-static void test_full_disk(void **state)
-{
-    (void)state;
-    struct stat st;
-    start();
-    struct client *client = hsmd_client(&hsmd, "gw", 0);
-    assert_int_equal(sign(client), ERR_OK);
-    assert_int_equal(stat(hsmd_path(&hsmd, "state/audit.log"), &st), 0);
-    set_file_limit((rlim_t)st.st_size + 20);
-    for (int i = 0; i < 3; i++)
-        assert_int_equal(sign(client), ERR_TEMP);
-    set_file_limit(RLIM_INFINITY);
-    assert_int_equal(sign(client), ERR_OK);
-    assert_int_equal(hsmd_stop(&hsmd, SIGTERM), 0);
-    assert_int_equal(count_lines("\n"), 4); // start, two uses, stop
-    assert_int_equal(count_lines("\"prev\""), 4);
-    client_close(client);
-}
-
 // The token's files go away and come back.
 static void test_token_lost(void **state)
 {
@@ -360,7 +333,6 @@ int main(void)
         TEST(test_list_describe),
         TEST(test_stranger_and_stop),
         TEST(test_rotation),
-        TEST(test_full_disk),
         TEST(test_token_lost),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -16,6 +16,7 @@
 
 #include "hsmd/base/file.h"
 #include "tests/integration/hsmd_process.h"
+#include "tests/support/audit_log.h"
 #include "tests/support/custodian.h"
 
 #define HEALED_MS 5000
@@ -228,6 +229,54 @@ static void test_hang_at_start(void **state)
     hsmd_shim(&hsmd, "");
 }
 
+// How many lines of the audit log have both texts.
+static unsigned lines(const char *text, const char *other)
+{
+    struct buf log;
+    unsigned count = 0;
+    buf_init(&log, 64u << 20);
+    assert_int_equal(file_read(hsmd_path(&hsmd, "state/audit.log"), &log, NULL), ERR_OK);
+    char *rest = (char *)log.data;
+    for (char *line; (line = strsep(&rest, "\n")) != NULL;)
+        count += strstr(line, text) && strstr(line, other);
+    buf_clear(&log);
+    return count;
+}
+
+// The log tells once that the token was lost, why, and that it is back, however many requests meet
+// it meanwhile; and again the next time.
+static void test_lines(void **state)
+{
+    static const char lost[] = "\"event\":\"token-lost\",\"token\":\"main\"";
+    static const char back[] = "\"event\":\"token-back\",\"token\":\"main\"";
+    (void)state;
+    unsigned lost_before = lines(lost, ""), back_before = lines(back, "");
+    assert_int_equal(sign(), ERR_OK);
+    for (unsigned n = 1; n <= 2; n++) {
+        hsmd_shim(&hsmd, "pull 0xe0\n");
+        deadline_t until = deadline_in(HEALED_MS);
+        while (lines(lost, "") < lost_before + n && !deadline_is_past(until)) {
+            assert_int_equal(sign(), ERR_TEMP);
+            usleep(50000);
+        }
+        for (unsigned i = 0; i < 15; i++, usleep(100000)) // some looks of its own thread
+            assert_int_equal(sign(), ERR_TEMP);
+        assert_int_equal(lines(lost, ""), lost_before + n);
+        assert_int_equal(lines(back, ""), back_before + n - 1);
+        hsmd_shim(&hsmd, "");
+        require_healed("pull");
+        until = deadline_in(HEALED_MS);
+        while (lines(back, "") < back_before + n && !deadline_is_past(until))
+            usleep(50000);
+        sleep(1);
+        assert_int_equal(lines(lost, "no token with the label"), lost_before + n);
+        assert_int_equal(lines(back, ""), back_before + n);
+        assert_int_equal(lines(back, "\"reason\""), 0);
+    }
+    assert_int_equal(hsmd_stop(&hsmd, SIGTERM), 0);
+    assert_true(audit_log_verify(hsmd_path(&hsmd, "state/audit.log")) > 4);
+}
+
 #define CALLERS 8
 
 static atomic_bool is_over;
@@ -282,7 +331,7 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
     const struct CMUnitTest tests[] = {
-        TEST(test_once),       TEST(test_lasting),     TEST(test_hang),
+        TEST(test_once),       TEST(test_lines),       TEST(test_lasting),       TEST(test_hang),
         TEST(test_under_load), TEST(test_pin_changed), TEST(test_hang_at_start),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -16,34 +16,18 @@
 
 #include <arpa/inet.h>
 #include <cmocka.h>
-#include <curl/curl.h>
 #include <netinet/in.h>
 
 #include "hsmd/base/clock.h"
 #include "hsmd/base/file.h"
 #include "hsmd/watch/http.h"
 #include "tests/integration/hsmd_process.h"
+#include "tests/integration/hsmd_web.h"
 #include "tests/support/custodian.h"
-#include "tests/unit/hsmd/exposition_parse.h"
-
-#define P "sealgate_hsmd_"
 
 static struct hsmd hsmd;
-static struct buf body;
 static struct buf frame;
 static struct buf attributes;
-static uint16_t port;
-
-static void find_port(void)
-{
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t len = sizeof address;
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-    assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof address), 0);
-    assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &len), 0);
-    port = ntohs(address.sin_port);
-    close(fd);
-}
 
 static void configure(const char *more)
 {
@@ -62,13 +46,11 @@ static void start(void)
 static int setup(void **state)
 {
     (void)state;
-    curl_global_init(CURL_GLOBAL_ALL);
     hsmd_setup(&hsmd);
-    buf_init(&body, 16 << 20);
     buf_init(&frame, WIRE_FRAME_MAX);
     buf_init(&attributes, 4096);
     custodian_attributes(HASH_SHA256, &attributes);
-    find_port();
+    web_open();
     return 0;
 }
 
@@ -76,10 +58,9 @@ static int teardown(void **state)
 {
     (void)state;
     hsmd_teardown(&hsmd);
-    buf_clear(&body);
     buf_clear(&frame);
     buf_clear(&attributes);
-    curl_global_cleanup();
+    web_close();
     return 0;
 }
 
@@ -91,52 +72,6 @@ static int begin(void **state)
     unlink(hsmd_path(&hsmd, "state/audit.log"));
     configure("");
     return 0;
-}
-
-static size_t take(char *data, size_t size, size_t count, void *context)
-{
-    (void)context;
-    return buf_put(&body, data, size * count) == ERR_OK ? count : 0;
-}
-
-// GET, or another method; the status, 0: no answer. The body is in body.
-static long fetch(const char *method, const char *path, const char *header)
-{
-    char *url = NULL;
-    long status = 0;
-    assert_true(asprintf(&url, "http://127.0.0.1:%u%s", port, path) > 0);
-    CURL *curl = curl_easy_init();
-    struct curl_slist *headers = header ? curl_slist_append(NULL, header) : NULL;
-    buf_reset(&body);
-    curl_easy_setopt(curl, CURLOPT_URL, url);
-    curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, take);
-    curl_easy_setopt(curl, CURLOPT_TIMEOUT, 30L);
-    curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
-    curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, method);
-    curl_easy_setopt(curl, CURLOPT_NOBODY, strcmp(method, "HEAD") == 0 ? 1L : 0L);
-    if (strcmp(method, "POST") == 0)
-        curl_easy_setopt(curl, CURLOPT_POSTFIELDS, "a=b");
-    curl_easy_perform(curl);
-    curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
-    curl_slist_free_all(headers);
-    curl_easy_cleanup(curl);
-    free(url);
-    return status;
-}
-
-static double value_of(const char *sample)
-{
-    double value = -1;
-    if (!exposition_find(buf_text(&body), sample, &value))
-        print_error("no sample %s\n", sample);
-    return value;
-}
-
-static void fetch_metrics(void)
-{
-    assert_int_equal(fetch("GET", "/metrics", NULL), 200);
-    const char *error = exposition_parse(buf_text(&body));
-    assert_string_equal(error ? error : "", "");
 }
 
 static enum err sign(struct client *client)
@@ -281,16 +216,6 @@ static void test_slow_and_many(void **state)
         close(fds[i]);
     client_close(client);
     assert_int_equal(hsmd_stop(&hsmd, SIGTERM), 0);
-}
-
-static long wait_health(long wanted)
-{
-    long status = 0;
-    for (int i = 0; i < 200 && status != wanted; i++) {
-        status = fetch("GET", "/healthz", NULL);
-        usleep(100000);
-    }
-    return status;
 }
 
 // hsmd starts though a token is away or refuses its PIN, or a key is not good enough; and says so.

@@ -50,12 +50,6 @@ static void configure(const char *sync)
     hsmd_configure(&hsmd, "log-level = info", text, "sessions = 2", "sessions = 4", NULL);
 }
 
-static void start(void)
-{
-    if (!hsmd_start(&hsmd, NULL))
-        assert_true(hsmd_said(&hsmd, "READY"));
-}
-
 static struct audit_report verify(struct buf *log, bool is_closed)
 {
     const struct audit_expected expected = {.is_closed = is_closed};
@@ -79,7 +73,7 @@ static void test_killed(void **state)
     unsigned answered = 0;
     configure(sync);
     for (unsigned round = 0; round < ROUNDS; round++) {
-        start();
+        hsmd_serve(&hsmd);
         load_begin(&loads[round], &hsmd, TIMEOUT_MS, 2 * TIMEOUT_MS);
         assert_true(load_wait(&loads[round], 150 + 61 * round, 60000));
         assert_int_equal(hsmd_stop(&hsmd, SIGKILL), 1000 + SIGKILL);
@@ -92,7 +86,7 @@ static void test_killed(void **state)
         assert_int_equal(loads[round].other, 0);
         answered += loads[round].answered;
     }
-    start();
+    hsmd_serve(&hsmd);
     assert_int_equal(hsmd_stop(&hsmd, SIGTERM), 0);
     struct audit_report report = verify(&log, true);
     assert_int_equal(report.unclean, ROUNDS);

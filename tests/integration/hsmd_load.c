@@ -11,14 +11,7 @@
 
 #include "hsmd/audit/audit_parse.h"
 #include "tests/support/custodian.h"
-
-#define REQUIRE(condition)                                                         \
-    do {                                                                           \
-        if (!(condition)) {                                                        \
-            fprintf(stderr, "%s:%d: %s failed\n", __FILE__, __LINE__, #condition); \
-            exit(1);                                                               \
-        }                                                                          \
-    } while (0)
+#include "tests/support/require.h"
 
 #define DIGEST_SIZE 32
 #define SECRET_SIZE 24

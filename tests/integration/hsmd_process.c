@@ -12,14 +12,7 @@
 #include <unistd.h>
 
 #include "hsmd/base/file.h"
-
-#define REQUIRE(condition)                                                         \
-    do {                                                                           \
-        if (!(condition)) {                                                        \
-            fprintf(stderr, "%s:%d: %s failed\n", __FILE__, __LINE__, #condition); \
-            exit(1);                                                               \
-        }                                                                          \
-    } while (0)
+#include "tests/support/require.h"
 
 #define ARGS_MAX 16
 
@@ -190,6 +183,12 @@ bool hsmd_start(struct hsmd *hsmd, int *status)
     return false;
 }
 
+void hsmd_serve(struct hsmd *hsmd)
+{
+    if (!hsmd_start(hsmd, NULL))
+        REQUIRE(hsmd_said(hsmd, "READY")); // prints what it said instead
+}
+
 int hsmd_stop(struct hsmd *hsmd, int signal)
 {
     pid_t pid = hsmd->pid;
@@ -248,6 +247,25 @@ struct client *hsmd_client(struct hsmd *hsmd, const char *name, unsigned timeout
         exit(1);
     }
     return client;
+}
+
+enum err hsmd_sign(struct client *client, const char *key, enum wire_algorithm algorithm,
+                   struct bytes attributes, struct buf *signature)
+{
+    struct buf frame;
+    struct wire_reply reply;
+    struct wire_request request = {.operation = WIRE_SIGN,
+                                   .sign = {.key = bytes_of_text(key),
+                                            .algorithm = algorithm,
+                                            .hash = HASH_SHA256,
+                                            .form = WIRE_ATTRIBUTES,
+                                            .data = attributes}};
+    buf_init(&frame, WIRE_FRAME_MAX);
+    enum err err = client_call(client, &request, &frame, &reply, NULL);
+    if (err == ERR_OK && signature)
+        REQUIRE(buf_put_bytes(signature, reply.signature) == ERR_OK);
+    buf_clear(&frame);
+    return err;
 }
 
 void hsmd_setup(struct hsmd *hsmd)

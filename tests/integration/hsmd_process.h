@@ -39,6 +39,8 @@ int hsmd_migrate(struct hsmd *hsmd);
 // Migrates if hsmd.conf is new. Starts hsmd; true when it says it is ready, false when it ended
 // instead (status: its exit status, or that of `hsmd migrate`).
 bool hsmd_start(struct hsmd *hsmd, int *status);
+// The same where it must start: else the test ends with what hsmd said.
+void hsmd_serve(struct hsmd *hsmd);
 // Sends the signal and waits; the exit status, or 1000 + the signal that ended it.
 int hsmd_stop(struct hsmd *hsmd, int signal);
 
@@ -57,3 +59,7 @@ bool hsmd_said(const struct hsmd *hsmd, const char *text);
 
 // A client with the key pair NAME.key, NAME.pub.
 struct client *hsmd_client(struct hsmd *hsmd, const char *name, unsigned timeout_ms);
+
+// Has signed attributes of SHA-256 signed; signature: gets it if the answer is ok, or NULL.
+enum err hsmd_sign(struct client *client, const char *key, enum wire_algorithm algorithm,
+                   struct bytes attributes, struct buf *signature);

@@ -8,9 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <netinet/in.h>
+#include <linux/capability.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -379,6 +382,69 @@ static void test_command_line(void **state)
     assert_non_null(strstr(output, "chmod 0400"));
 }
 
+// Does the kernel let a process of the same user, without the right to look into every other, look
+// into this one? What it asks itself is the same for its memory, for a debugger and for this link.
+static bool is_open_to_others(pid_t pid)
+{
+    char command[80];
+    snprintf(command, sizeof command, "readlink /proc/%d/exe >/dev/null", (int)pid);
+    return system(command) == 0;
+}
+
+// No core dump has a key or a PIN in it, and nobody attaches a debugger: the running hsmd, not only
+// the function that sees to it.
+static void test_hardened(void **state)
+{
+    (void)state;
+    char limits[4000];
+    char path[40];
+    (void)prctl(PR_CAPBSET_DROP, CAP_SYS_PTRACE, 0, 0, 0); // root's; others have not got it
+    start();
+    snprintf(path, sizeof path, "/proc/%d/limits", (int)hsmd.pid);
+    FILE *file = fopen(path, "re");
+    assert_non_null(file);
+    limits[fread(limits, 1, sizeof limits - 1, file)] = 0;
+    fclose(file);
+    const char *core = strstr(limits, "Max core file size");
+    unsigned long soft = 1;
+    unsigned long hard = 1;
+    assert_non_null(core);
+    assert_int_equal(sscanf(core, "Max core file size %lu %lu", &soft, &hard), 2);
+    assert_true(soft == 0 && hard == 0);
+    pid_t other = fork();
+    if (other == 0)
+        execlp("sleep", "sleep", "600", NULL);
+    bool is_other_open = false;
+    for (int i = 0; i < 500 && !is_other_open; i++, usleep(10000))
+        is_other_open = is_open_to_others(other);
+    kill(other, SIGKILL);
+    waitpid(other, NULL, 0);
+    assert_true(is_other_open); // or this test says nothing
+    assert_false(is_open_to_others(hsmd.pid));
+    assert_int_equal(hsmd_stop(&hsmd, SIGTERM), 0);
+}
+
+// Nobody but hsmd looks into the directory that hsmd migrate or hsmd makes, whatever the umask.
+static void test_state_directory(void **state)
+{
+    (void)state;
+    struct stat st;
+    mode_t before = umask(0);
+    hsmd_configure(&hsmd, "\"state\"", "\"state-3\"", NULL);
+    for (unsigned i = 0; i < 2; i++) {
+        int status = 0;
+        bool is_started = hsmd_start(&hsmd, &status);
+        assert_int_equal(is_started, i == 0); // a new directory has no registry to serve from
+        assert_int_equal(stat(hsmd_path(&hsmd, "state-3"), &st), 0);
+        assert_int_equal(st.st_mode & 07777, 0700);
+        if (is_started)
+            assert_int_equal(hsmd_stop(&hsmd, SIGTERM), 0);
+        assert_int_equal(
+            rename(hsmd_path(&hsmd, "state-3"), hsmd_path(&hsmd, i ? "by-hsmd" : "by-migrate")), 0);
+    }
+    umask(before);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup(name, begin)
@@ -386,7 +452,7 @@ int main(void)
         TEST(test_failing_starts), TEST(test_crippled_starts), TEST(test_former_sections),
         TEST(test_second),         TEST(test_same_socket),     TEST(test_tcp),
         TEST(test_credential),     TEST(test_openssl_conf),    TEST(test_check),
-        TEST(test_command_line),
+        TEST(test_command_line),   TEST(test_state_directory), TEST(test_hardened),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -5,7 +5,6 @@
 #include <stdarg.h>
 #include <setjmp.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/socket.h>
@@ -16,18 +15,11 @@
 #include <libmilter/mfdef.h>
 
 #include "hsmd/base/alloc.h"
+#include "tests/support/require.h"
 
 #define PACKET_MAX (1 << 17)
 #define BODY_CHUNK 65535
 #define ACTIONS 0x1ffU
-
-#define REQUIRE(condition)                                                  \
-    do {                                                                    \
-        if (!(condition)) {                                                 \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition); \
-            abort();                                                        \
-        }                                                                   \
-    } while (0)
 
 static void put_packet(struct milter_client *client, char command, const void *data, size_t len)
 {

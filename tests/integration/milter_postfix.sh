@@ -4,34 +4,14 @@
 # split for recipients with and without certificates, its copy handed back; large and odd messages
 # there and back.
 . "$(dirname "$0")/common.sh"
-[[ $(id -u) -eq 0 ]] || {
-    echo "SKIPPED: Postfix is started by root only"
-    rm -rf "$WORK"
-    trap - EXIT
-    exit 77
-}
-# shellcheck source=tools/demo-postfix.sh
-. "$ROOT/tools/demo-postfix.sh"
-# shellcheck source=tools/lib.sh
-. "$ROOT/tools/lib.sh"
-box=$WORK/box
-postfix=$WORK/postfix
+# shellcheck source=tests/integration/postfix.sh
+. "$(dirname "$0")/postfix.sh"
 tear_down() {
-    stop_postfix "$postfix"
-    stop_process "$WORK/sink.pid" smtp-sink
     stop_process "$WORK/sealgated.pid" sealgated
-    "$ROOT/tools/sandbox" down "$box"
+    postfix_down
 }
-
-listens() {
-    (: <"/dev/tcp/127.0.0.1/$1") 2>/dev/null
-}
-first=$((26000 + $$ % 4000))
-for ((port = first; port < first + 6; port++)); do
-    listens $port && give_up "port $port is taken"
-done
-submission=$first inbound=$((first + 1)) reinject=$((first + 2)) milter=$((first + 3))
-sink=$((first + 4)) nobody=$((first + 5))
+take_ports 26000 6
+nobody=$((first + 5))
 
 "$ROOT/tools/sandbox" up "$box" >"$WORK/up.log" 2>&1 || give_up "$(cat "$WORK/up.log")"
 start_sealgated() { # PORT to hand copies back to
@@ -51,12 +31,8 @@ start_sealgated "$reinject"
     cat "$box/gateway/sealgate.conf"
     echo 'inbound { signature = remove }'
 } >"$box/gateway/bare.conf"
-mkdir -m 777 "$WORK/sunk"
-start_process "$WORK/sink.pid" "$WORK/sink.log" \
-    /usr/sbin/smtp-sink -u nobody -d "$WORK/sunk/%M." "127.0.0.1:$sink" 10
-make_postfix "$postfix" a.example bob "$submission" "$inbound" "$reinject" "$milter" \
-    "{ b.example = smtp:[127.0.0.1]:$sink }, { c.example = smtp:[127.0.0.1]:$sink }"
-start_postfix "$postfix" || give_up "no Postfix"
+start_sink %M
+start_postfix_before b.example c.example
 
 send() { # FILE RECIPIENT...: prints what the server said at last
     local file=$1 rcpt=()
@@ -65,8 +41,7 @@ send() { # FILE RECIPIENT...: prints what the server said at last
         rcpt+=(--mail-rcpt "$r")
     done
     curl -sS -v "smtp://127.0.0.1:$submission/test" --mail-from bob@a.example "${rcpt[@]}" \
-        -T "$file" 2>&1 | sed -n 's/\r$//; s/^< \([245][0-9][0-9]\)/\1/p' | grep -v '^221' |
-        tail -n 1
+        -T "$file" 2>&1 | last_reply
 }
 sunk() { # N: so many have arrived, and in full
     [[ $(find "$WORK/sunk" -type f | wc -l) -eq $1 && -z $(postqueue -c "$postfix/etc" -j) ]]

@@ -2,21 +2,18 @@
 // The real sealgated behind its milter socket: messages given as an MTA gives them, edits carried
 // out as an MTA does, copies caught where they are handed back.
 #include "tests/integration/milter_client.h"
+#include "tests/integration/sealgated_process.h"
 #include "tests/integration/smtp_sink.h"
 #include "tests/unit/gateway/flow_support.h"
 
-#include <fcntl.h>
-#include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 #include <libmilter/mfdef.h>
@@ -25,9 +22,6 @@
 #include "hsmd/base/file.h"
 
 #define STEPS 0x1fffffU // all of protocol 6
-#define START_LIMIT 60000
-
-extern char **environ;
 
 static struct organisation organisation; // its gateway checks in this process what came out
 static struct smtp_sink sink;
@@ -39,46 +33,6 @@ static char socket_path[100];
     "Subject: noon\r\nX-Order: 1\r\nX-Order: 2\r\nMIME-Version: 1.0\r\n"          \
     "Content-Type: text/plain;\r\n charset=us-ascii\r\n"
 #define BODY "\r\nWe meet at noon.\r\n.\r\n.. and\r\n"
-
-static pid_t spawn_daemon(const char *conf_path, int *ready)
-{
-    int ends[2];
-    char number[12];
-    char program[] = TEST_BUILD "/bin/sealgated";
-    posix_spawn_file_actions_t actions;
-    pid_t pid;
-    assert_int_equal(pipe(ends), 0);
-    snprintf(number, sizeof number, "%d", ends[1]);
-    char *args[] = {program, "-c", (char *)conf_path, "--ready-fd", number, NULL};
-    posix_spawn_file_actions_init(&actions);
-    posix_spawn_file_actions_addclose(&actions, ends[0]);
-    posix_spawn_file_actions_addopen(&actions, 2, organisation_path(&organisation, "daemon.log"),
-                                     O_WRONLY | O_CREAT | O_APPEND, 0600);
-    assert_int_equal(posix_spawn(&pid, program, &actions, NULL, args, environ), 0);
-    posix_spawn_file_actions_destroy(&actions);
-    close(ends[1]);
-    *ready = ends[0];
-    return pid;
-}
-
-static void start_daemon(const char *conf_path)
-{
-    char line[16];
-    int ready;
-    daemon_pid = spawn_daemon(conf_path, &ready);
-    struct pollfd wait = {.fd = ready, .events = POLLIN};
-    assert_int_equal(poll(&wait, 1, START_LIMIT), 1);
-    assert_true(read(ready, line, sizeof line) > 0);
-    close(ready);
-}
-
-static int stop_daemon(void)
-{
-    int status = -1;
-    kill(daemon_pid, SIGTERM);
-    waitpid(daemon_pid, &status, 0);
-    return status;
-}
 
 static struct milter_message make(const char *profile, const char *head, const char *body)
 {
@@ -455,7 +409,7 @@ static void test_many_at_once(void **state)
 static void test_end(void **state)
 {
     (void)state;
-    int status = stop_daemon();
+    int status = sealgated_stop(daemon_pid);
     assert_true(WIFEXITED(status));
     assert_int_equal(WEXITSTATUS(status), 0);
     daemon_pid = 0;
@@ -479,7 +433,8 @@ static int setup(void **state)
              "inbound { signature = remove }\n",
              socket_path, sink.port);
     organisation_open_like(&served, &organisation, more);
-    start_daemon(organisation_path(&served, served.conf_file));
+    daemon_pid = sealgated_start(organisation_path(&served, served.conf_file),
+                                 organisation_path(&organisation, "daemon.log"));
     organisation_close(&served);
     return 0;
 }
@@ -488,7 +443,7 @@ static int teardown(void **state)
 {
     (void)state;
     if (daemon_pid)
-        stop_daemon();
+        sealgated_stop(daemon_pid);
     organisation_close(&organisation);
     smtp_sink_close(&sink);
     return 0;

@@ -23,17 +23,6 @@ AUDIT_LOG=$CUSTODY/state/audit.log
 OFFICERS=(alice bob carol dave)
 TOKENS=(main) # with one PIN
 
-softhsm_module() {
-    local path
-    for path in /usr/lib/softhsm/libsofthsm2.so /usr/lib/*/softhsm/libsofthsm2.so; do
-        if [[ -f $path ]]; then
-            echo "$path"
-            return
-        fi
-    done
-    give_up "no SoftHSM2 module found"
-}
-
 passphrase_of() { # OFFICER
     echo "the passphrase of $1"
 }

@@ -49,7 +49,7 @@ static void fresh_key(char key[CURVE_TEXT_SIZE])
 static void begin_attempt(void)
 {
     buf_reset(&before);
-    chamber_dump(&chamber, &before);
+    chamber_dump(&chamber, true, &before);
     refused_before = chamber_lines(&chamber, REFUSED, "");
 }
 
@@ -57,7 +57,7 @@ static void require_untouched(const char *what)
 {
     struct buf after;
     buf_init(&after, before.max);
-    chamber_dump(&chamber, &after);
+    chamber_dump(&chamber, true, &after);
     if (!bytes_equal(buf_bytes(&before), buf_bytes(&after)))
         fail_msg("%s: the registry was\n%s\nand is\n%s", what, buf_text(&before), buf_text(&after));
     buf_clear(&after);
@@ -270,13 +270,7 @@ static void turned_away(const char *what, const char *endpoint, const char *serv
     char path[128];
     unsigned lines = chamber_lines(&chamber, line, public_key);
     snprintf(path, sizeof path, "ipc://%s/%s", chamber.hsmd.dir, endpoint);
-    const struct link_conf conf = {.context = chamber.zmq,
-                                   .endpoint = path,
-                                   .server_key = server_key,
-                                   .public_key = public_key,
-                                   .secret_key = secret_key,
-                                   .number = 1 + attempts,
-                                   .connect_ms = 10000};
+    const struct link_conf conf = {.endpoint = path, .keys = {server_key, public_key, secret_key}};
     begin_attempt();
     buf_init(&reply, MESSAGE_REPLY_MAX);
     assert_int_equal(link_open(&conf, &link, NULL), ERR_OK);

@@ -9,25 +9,45 @@ tear_down() {
     "$ROOT/tools/sandbox" down "$box"
 }
 
-# Programs and libraries
+# Programs and libraries. What a tool says of a program is kept before it is searched: a tool that
+# is missing, or cannot read the program, is no proof that there is nothing to find.
 pkcs11='p11|pkcs11|softhsm|cryptoki'
+cryptoki=' (U|T|t) (C_GetFunctionList|C_Initialize|PKCS11_|token_login)'
+ours=' [Tt] (client_call|wire_encode)'
 
-for name in sealgated sealgate hsmctl hsmd.so; do
+for name in sealgated sealgate hsmctl hsmd.so hsmd; do
     check "$name is there" test -f "$BUILD/bin/$name"
+    check "readelf reads $name" sh -c 'readelf -d "$1" >"$2.needed" && grep -q "NEEDED.*libc\.so" "$2.needed"' \
+        - "$BUILD/bin/$name" "$WORK/$name"
+    check "ldd reads $name" sh -c 'ldd "$1" >"$2.ldd" && grep -q "libc\.so" "$2.ldd"' \
+        - "$BUILD/bin/$name" "$WORK/$name"
+    check "nm reads $name" sh -c '{ nm -a "$1" 2>/dev/null; nm -D "$1"; } >"$2.nm" &&
+        grep -q " U .*@GLIBC" "$2.nm"' - "$BUILD/bin/$name" "$WORK/$name"
+done
+for name in sealgated sealgate hsmctl hsmd.so; do
     check_not "$name itself links no PKCS#11 library" \
-        grep -i -E "NEEDED.*($pkcs11)" <(readelf -d "$BUILD/bin/$name")
-    check_not "$name gets none from another library" grep -i -E "$pkcs11" <(ldd "$BUILD/bin/$name")
-    check_not "$name has no Cryptoki in it" \
-        grep -E ' (U|T|t) (C_GetFunctionList|C_Initialize|PKCS11_|token_login)' \
-        <(nm -a "$BUILD/bin/$name" 2>/dev/null && nm -D "$BUILD/bin/$name")
+        grep -i -E "NEEDED.*($pkcs11)" "$WORK/$name.needed"
+    check_not "$name gets none from another library" grep -i -E "$pkcs11" "$WORK/$name.ldd"
+    check_not "$name has no Cryptoki in it" grep -E "$cryptoki" "$WORK/$name.nm"
 done
-check "the test of that can fail: hsmd links libp11" grep -i 'libp11' <(ldd "$BUILD/bin/hsmd")
 for name in sealgated sealgate; do
-    check_not "$name does not link our provider or its client" \
-        grep -E ' [Tt] (client_call|wire_encode)' <(nm -a "$BUILD/bin/$name")
+    check_not "$name does not link our provider or its client" grep -E "$ours" "$WORK/$name.nm"
 done
+check "the tests of that can fail: hsmd links libp11" grep -i -E "NEEDED.*($pkcs11)" "$WORK/hsmd.needed"
+check "... and gets it" grep -i -E "$pkcs11" "$WORK/hsmd.ldd"
+check "... and has Cryptoki in it" grep -E "$cryptoki" "$WORK/hsmd.nm"
+check "... and hsmd.so links our client" grep -E "$ours" "$WORK/hsmd.so.nm"
 check "the provider shows one symbol only" test \
     "$(nm -D --defined-only "$BUILD/bin/hsmd.so" | awk '$2 ~ /[TDBR]/ {print $3}')" = OSSL_provider_init
+
+# The provider lives in other people's processes: no ZeroMQ, whose threads it would bring, and no C++.
+check_not "hsmd.so needs neither ZeroMQ nor C++" \
+    grep -E 'NEEDED.*(libzmq|libstdc\+\+)' <(readelf -d "$BUILD/bin/hsmd.so")
+check_not "... nor does it make a thread" grep -E ' U (pthread_create|thrd_create|clone)' \
+    <(nm -D "$BUILD/bin/hsmd.so")
+check "the test of that can fail: hsmd needs ZeroMQ" \
+    grep -E 'NEEDED.*libzmq' <(readelf -d "$BUILD/bin/hsmd")
+check "... and makes threads" grep -E ' U (pthread_create|thrd_create|clone)' <(nm -D "$BUILD/bin/hsmd")
 
 # A sandbox, watched while it is made: no PIN in any list of arguments or environment
 "$ROOT/tools/sandbox" up "$box" >"$WORK/up.log" 2>&1 &
@@ -69,6 +89,8 @@ check "all of them born there and not extractable" test 6 -eq \
     "$(grep -c 'Access: *sensitive, always sensitive, never extractable, local' "$WORK/objects")"
 
 # Out of the provider comes no private half
-check_not "openssl pkey does not get a private key" env OPENSSL_CONF="$box/openssl.cnf" \
+check "openssl pkey gets a public key" env OPENSSL_CONF="$box/openssl.cnf" \
+    openssl pkey -in hsmd:signing -pubout
+check_not "... and not the private one" env OPENSSL_CONF="$box/openssl.cnf" \
     openssl pkey -in hsmd:signing -out "$WORK/key.pem"
 check_not "... nor half a one" grep -q 'PRIVATE' "$WORK/key.pem"

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash
 # A SoftHSM token with keys of every kind, certificates for them, a hsmd, and the openssl command with
-# our provider (ours) and without (plain), which is the oracle. Sourced by provider_*.sh.
+# our provider (ours) and without (plain), which is the oracle. Sourced by provider_*.sh. With
+# PROVIDER_ENV=sandbox the same keys are those of tools/sandbox, and some that its officer adds.
 . "$(dirname "$0")/common.sh"
+# shellcheck source=tools/lib.sh
+. "$ROOT/tools/lib.sh"
 
 # id name type purpose usages (of pkcs11-tool)
 KEYS=(
@@ -18,18 +21,6 @@ KEYS=(
     "0a ed25519-signing EC:edwards25519 smime-sign --usage-sign"
 )
 HSMD_PID=
-
-softhsm_module() {
-    local path
-    for path in "${TEST_SOFTHSM:-}" /usr/lib/softhsm/libsofthsm2.so \
-        /usr/lib/*/softhsm/libsofthsm2.so; do
-        if [[ -f $path ]]; then
-            echo "$path"
-            return
-        fi
-    done
-    return 1
-}
 
 plain() {
     OPENSSL_CONF=$WORK/plain.cnf openssl "$@"
@@ -101,23 +92,8 @@ write_configuration() {
     } >"$WORK/hsmd.conf"
     "$BUILD/bin/hsmd" migrate -c "$WORK/hsmd.conf" >"$WORK/migrate.log" 2>&1 ||
         give_up "hsmd migrate: $(cat "$WORK/migrate.log")"
-    cat "$WORK/plain.cnf" - >"$WORK/ours.cnf" <<-END
-	[openssl_init]
-	providers = providers
-	[providers]
-	default = default_provider
-	hsmd = hsmd_provider
-	[default_provider]
-	activate = 1
-	[hsmd_provider]
-	module = $BUILD/bin/hsmd.so
-	activate = 1
-	endpoints = ipc://$WORK/sock
-	server-key-file = $WORK/server.pub
-	public-key-file = $WORK/tester.pub
-	secret-key-file = $WORK/tester.key
-	END
-    sed -i '1i openssl_conf = openssl_init' "$WORK/ours.cnf"
+    provider_conf "ipc://$WORK/sock" "$WORK/server.pub" "$WORK/tester" |
+        cat - "$WORK/plain.cnf" >"$WORK/ours.cnf"
 }
 
 start_hsmd() {
@@ -141,8 +117,7 @@ tear_down() {
     [[ $FAILED -eq 0 ]] || { echo "--- hsmd's log:" && tail -n 40 "$WORK/hsmd.log"; }
 }
 
-make_environment() {
-    printf '[req]\ndistinguished_name = dn\n[dn]\n' >"$WORK/plain.cnf"
+make_parts() {
     mkdir -m 700 "$WORK/state"
     : >"$WORK/hsmd.log"
     make_token
@@ -150,9 +125,32 @@ make_environment() {
     "$BUILD/bin/hsmd" keygen "$WORK/server" || give_up "no server key"
     "$BUILD/bin/hsmd" keygen "$WORK/tester" || give_up "no client key"
     write_configuration
+}
+
+if [[ ${PROVIDER_ENV:-} == sandbox ]]; then
+    # shellcheck source=tests/integration/provider_sandbox.sh
+    . "$(dirname "${BASH_SOURCE[0]}")/provider_sandbox.sh"
+fi
+
+make_environment() {
+    printf '[req]\ndistinguished_name = dn\n[dn]\n' >"$WORK/plain.cnf"
+    make_parts
     start_hsmd
     cd "$WORK" || give_up "no $WORK"
     printf 'Content-Type: text/plain\r\n\r\nGr\303\274\303\237e aus dem Kasten.\r\n' >m.txt
+}
+
+# What provider-hsmd(7) shows from the line that FIRST matches to the end of that block.
+shown() { # FIRST
+    sed -n -e "/$1/,/^\.Ed/p" "$ROOT/providers/provider-hsmd.7" | sed -e '/^\.Ed/,$d' -e 's/^\$ //'
+}
+# KEY.hsmd.pem, as that page makes web.key.pem.
+key_file() { # KEY
+    local recipe
+    recipe=$(shown '^\$ { echo ') && [[ $recipe == *hsmd:web*'>web.key.pem' ]] ||
+        give_up "provider-hsmd(7) does not say how a PEM file is made"
+    recipe=${recipe//web.key.pem/$1.hsmd.pem}
+    OPENSSL_CONF=$WORK/plain.cnf bash -c "${recipe//hsmd:web/hsmd:$1}" || give_up "no PEM file of $1"
 }
 
 # The command fails and says TEXT.

@@ -7,13 +7,6 @@
 make_environment
 NGINX_PID=
 
-key_file() { # KEY: as provider-hsmd(7) makes it
-    {
-        echo '-----BEGIN HSMD PROVIDER URI-----'
-        plain asn1parse -genstr "UTF8:hsmd:$1" -noout -out - | base64 -w 64
-        echo '-----END HSMD PROVIDER URI-----'
-    } >"$1.hsmd.pem"
-}
 for key in general ec-general ed25519-general signing nobody; do
     key_file "$key"
 done
@@ -64,12 +57,7 @@ start_nginx() { # KEY...: several, for a client that can do one or the other
     } >nginx.conf
     (OPENSSL_CONF=$WORK/ours.cnf exec "$NGINX" -p "$WORK" -c "$WORK/nginx.conf" >nginx.out 2>&1) &
     NGINX_PID=$!
-    for _ in $(seq 100); do
-        if (: <"/dev/tcp/127.0.0.1/$PORT") 2>/dev/null; then
-            return 0
-        fi
-        sleep 0.1
-    done
+    wait_for 10 listens "$PORT" && return
     cat nginx.out nginx.log
     return 1
 }

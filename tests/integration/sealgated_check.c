@@ -1,41 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // What sealgated -t finds in a configuration.
+#include "tests/integration/sealgated_process.h"
 #include "tests/support/organisation.h"
 
-#include <fcntl.h>
 #include <setjmp.h>
-#include <spawn.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
 #include "hsmd/base/file.h"
 
-extern char **environ;
-
 static struct organisation organisation;
-
-static int run_check(const char *conf_path)
-{
-    int status;
-    pid_t pid;
-    char program[] = TEST_BUILD "/bin/sealgated";
-    char *args[] = {program, "-t", "-c", (char *)conf_path, NULL};
-    posix_spawn_file_actions_t actions;
-    posix_spawn_file_actions_init(&actions);
-    posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", 1, 0);
-    posix_spawn_file_actions_addopen(&actions, 2, organisation_path(&organisation, "check.log"),
-                                     O_WRONLY | O_CREAT | O_TRUNC, 0600);
-    assert_int_equal(posix_spawn(&pid, program, &actions, NULL, args, environ), 0);
-    posix_spawn_file_actions_destroy(&actions);
-    assert_int_equal(waitpid(pid, &status, 0), pid);
-    assert_true(WIFEXITED(status));
-    return WEXITSTATUS(status);
-}
 
 // In what is added to the configuration, ~ is the folder.
 static void test_check(void **state)
@@ -86,6 +63,7 @@ static void test_check(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct buf said;
         const char *path = organisation_path(&organisation, "check.conf");
+        const char *log = organisation_path(&organisation, "check.log");
         FILE *from = fopen(organisation_path(&organisation, "sealgate.conf"), "r");
         FILE *to = fopen(path, "w");
         char line[400];
@@ -105,9 +83,8 @@ static void test_check(void **state)
         fclose(from);
         fclose(to);
         buf_init(&said, 1 << 16);
-        int status = run_check(path);
-        assert_int_equal(file_read(organisation_path(&organisation, "check.log"), &said, NULL),
-                         ERR_OK);
+        int status = sealgated_check(path, log);
+        assert_int_equal(file_read(log, &said, NULL), ERR_OK);
         if (status != cases[i].status || !strstr(buf_text(&said), cases[i].said))
             fail_msg("%s: %d %s", cases[i].name, status, buf_text(&said));
         buf_clear(&said);

@@ -4,21 +4,14 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define KEPT_MAX (1 << 25)
-#define REQUIRE(condition)                                                  \
-    do {                                                                    \
-        if (!(condition)) {                                                 \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition); \
-            abort();                                                        \
-        }                                                                   \
-    } while (0)
+#include "tests/support/require.h"
 
+#define KEPT_MAX (1 << 25)
 static void take_data(struct smtp_sink *sink, FILE *in)
 {
     char line[4000];

@@ -1,23 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/support/audit_log.h"
 
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include <openssl/x509.h>
 
 #include "hsmd/audit/audit_checkpoint.h"
 #include "hsmd/audit/audit_line.h"
+#include "hsmd/audit/audit_verify.h"
+#include "hsmd/base/file.h"
 #include "hsmd/base/hash.h"
-
-#define REQUIRE(condition)                                                         \
-    do {                                                                           \
-        if (!(condition)) {                                                        \
-            fprintf(stderr, "%s:%d: %s failed\n", __FILE__, __LINE__, #condition); \
-            exit(1);                                                               \
-        }                                                                          \
-    } while (0)
+#include "tests/support/require.h"
 
 struct keystore_key *audit_log_key(const char *kind)
 {
@@ -102,4 +95,24 @@ void audit_log_make(const char *path, const char *kind)
     event(audit, AUDIT_STOP);
     audit_log_seal(audit, kind);
     audit_close(audit);
+}
+
+uint64_t audit_log_verify(const char *path)
+{
+    const struct audit_expected expected = {.seq = 1};
+    struct audit_verify *verify = NULL;
+    struct buf text;
+    buf_init(&text, 64u << 20);
+    REQUIRE(file_read(path, &text, NULL) == ERR_OK);
+    REQUIRE(audit_verify_new(NULL, &expected, &verify, NULL) == ERR_OK);
+    audit_verify_file(verify, path);
+    audit_verify_put(verify, buf_bytes(&text));
+    const struct audit_report report = *audit_verify_end(verify);
+    if (report.is_bad || report.has_torn_end)
+        fprintf(stderr, "%s:%llu: %s\n", path, (unsigned long long)report.bad_line,
+                report.is_bad ? report.reason.text : "its last line has no end");
+    REQUIRE(!report.is_bad && !report.has_torn_end);
+    audit_verify_free(verify);
+    buf_clear(&text);
+    return report.lines;
 }

@@ -18,3 +18,7 @@ void audit_log_seal(struct audit *audit, const char *kind);
 // 12 lines: start checkpoint use use use checkpoint use use refuse use stop checkpoint.
 #define AUDIT_LOG_LINES 12
 void audit_log_make(const char *path, const char *kind);
+
+// The lines of the file, which is a whole chain from line 1 on; signatures are not looked at. Exits
+// the test if it is not.
+uint64_t audit_log_verify(const char *path);

@@ -207,16 +207,16 @@ enum err council_propose_as(struct council *council, enum council_member sender,
     struct message_request request = {
         .operation = MESSAGE_PROPOSE,
         .id = 1,
-        .propose = {.statement = {.instance = bytes_of(store_instance(council->store),
-                                                       STATEMENT_INSTANCE_SIZE),
-                                  .nonce = bytes_of(proposal->has_nonce ? proposal->nonce : nonce,
-                                                    sizeof nonce),
-                                  .proposer = bytes_of_text(council_names[signer]),
-                                  .replaces = proposal->replaces,
-                                  .lapse = proposal->lapse ? proposal->lapse : HOUR,
-                                  .act = buf_bytes(&act)},
-                    .signature = bytes_of(signature, sizeof signature),
-                    .attachment = attachment}};
+        .propose = {
+            .statement =
+                {.instance = bytes_of(store_instance(council->store), STATEMENT_INSTANCE_SIZE),
+                 .nonce = bytes_of(proposal->has_nonce ? proposal->nonce : nonce, sizeof nonce),
+                 .proposer = bytes_of_text(council_names[signer]),
+                 .replaces = proposal->replaces,
+                 .lapse = (uint64_t)time(NULL) + (proposal->lapse ? proposal->lapse : HOUR),
+                 .act = buf_bytes(&act)},
+            .signature = bytes_of(signature, sizeof signature),
+            .attachment = attachment}};
     must(statement_put(&request.propose.statement, &message) == ERR_OK, "statement", NULL);
     sign(signer, &message, signature);
     enum err err = council_request(council, sender, &request, body);

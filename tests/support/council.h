@@ -86,7 +86,7 @@ struct council_proposal {
     const char *attachment; // or NULL
     struct bytes attached;  // in its place
     uint64_t replaces;
-    uint64_t lapse; // 0: an hour
+    uint64_t lapse; // seconds from now; 0: an hour
     uint8_t nonce[STATEMENT_NONCE_SIZE];
     bool has_nonce; // else a new one
 };

@@ -9,14 +9,7 @@
 #include <zmq.h>
 
 #include "hsmd/base/log.h"
-
-#define REQUIRE(condition)                                                         \
-    do {                                                                           \
-        if (!(condition)) {                                                        \
-            fprintf(stderr, "%s:%d: %s failed\n", __FILE__, __LINE__, #condition); \
-            exit(1);                                                               \
-        }                                                                          \
-    } while (0)
+#include "tests/support/require.h"
 
 static const char *const type_names[] = {"rsa", "ec", "ed25519"};
 static const char *const client_names[] = {"all", "signer", "opener",  "pss",
@@ -52,7 +45,7 @@ static void grant(struct registry *registry, const struct custodian_change *chan
     REQUIRE(registry_add_grant(registry, client_names[client], key,
                                (rights[client].has_sign && !is_ungranted ? sign : 0) |
                                    (rights[client].has_open ? open : 0),
-                               rights[client].algorithms, NULL) == ERR_OK);
+                               rights[client].algorithms, NULL, NULL) == ERR_OK);
 }
 
 static bool is_client(const struct custodian *custodian, const struct custodian_change *change,
@@ -67,10 +60,10 @@ static void add_key(const struct custodian *custodian, const struct custodian_ch
                     struct registry *registry, struct registry_key *key, unsigned type)
 {
     key->certificates = BYTES_LITERAL("no real certificate");
+    key->store = custodian->stores[type];
     if (change->disabled && strcmp(change->disabled, key->name) == 0)
         key->state = WIRE_DISABLED;
     REQUIRE(registry_add_key(registry, key, NULL) == ERR_OK);
-    REQUIRE(registry_bind_key(registry, key->name, custodian->stores[type], NULL) == ERR_OK);
     for (unsigned client = CUSTODIAN_ALL; client < CUSTODIAN_CLIENTS; client++) {
         if (client != CUSTODIAN_NONE && is_client(custodian, change, client))
             grant(registry, change, (enum custodian_client)client, key->name);

@@ -96,12 +96,12 @@ bool any_sizes(unsigned long mechanism, unsigned long *min, unsigned long *max)
     return true;
 }
 
-unsigned long any_sign_directly(const char *label, bool is_ec)
+unsigned long any_sign_directly(const char *label, unsigned long type)
 {
     CK_OBJECT_CLASS class = CKO_PRIVATE_KEY;
     CK_ATTRIBUTE match[] = {{CKA_CLASS, &class, sizeof class},
                             {CKA_LABEL, (void *)label, strlen(label)}};
-    CK_MECHANISM mechanism = {is_ec ? CKM_ECDSA : CKM_RSA_PKCS, NULL, 0};
+    CK_MECHANISM mechanism = {type, NULL, 0};
     CK_BYTE data[32] = {0}, signature[TOKEN_SIGNATURE_MAX];
     CK_SESSION_HANDLE session;
     CK_OBJECT_HANDLE object;

@@ -15,9 +15,9 @@ bool any_offers(unsigned long mechanism, unsigned long flags);
 // Its sizes of keys; false: it does not offer the mechanism.
 bool any_sizes(unsigned long mechanism, unsigned long *min, unsigned long *max);
 
-// What the token itself answers to a PKCS#1 or ECDSA signature with the key of this label, in a
+// What the token itself answers to a signature by this mechanism with the key of this label, in a
 // session of the test's own: its return value.
-unsigned long any_sign_directly(const char *label, bool is_ec);
+unsigned long any_sign_directly(const char *label, unsigned long mechanism);
 
 // One row of the sheet.
 void sheet_tested(const char *operation);

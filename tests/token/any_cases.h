@@ -9,6 +9,7 @@
 
 #define RSA TOKEN_KEY_RSA
 #define EC TOKEN_KEY_EC
+#define ED25519 TOKEN_KEY_ED25519
 
 struct row {
     const char *operation;
@@ -17,7 +18,8 @@ struct row {
     unsigned bits, usage;
     enum token_scheme scheme;
     enum hash hash;
-    const char *label; // of OAEP
+    const char *label;  // of OAEP
+    enum hash mgf_hash; // of OAEP, if it is another one
 };
 
 // any_keys.c

@@ -11,10 +11,11 @@
 
 struct token_key_wish wish_of(enum token_key_type type, unsigned bits, unsigned usage)
 {
+    static const char *const names[] = {[RSA] = "rsa", [EC] = "ec", [ED25519] = "ed25519"};
     static char labels[16][40];
     static unsigned next;
     char *label = labels[next++ % 16];
-    snprintf(label, sizeof labels[0], "%s-%u-%u", type == RSA ? "rsa" : "ec", bits, usage);
+    snprintf(label, sizeof labels[0], "%s-%u-%u", names[type], bits, usage);
     return officer_wish(label, label, type, bits, usage);
 }
 
@@ -53,7 +54,9 @@ static bool is_made_useless(const struct row *row, const struct token_key_wish *
     if (row->usage != SIGN || !at || useless_count == sizeof useless / sizeof *useless)
         return false;
     assert_ok(token_check(fixture.token, OFFICER_PATIENCE, NULL), detail);
-    if (any_sign_directly(wish->label, row->type == EC) == CKR_OK)
+    static const CK_MECHANISM_TYPE signs[] = {
+        [RSA] = CKM_RSA_PKCS, [EC] = CKM_ECDSA, [ED25519] = CKM_EDDSA};
+    if (any_sign_directly(wish->label, signs[row->type]) == CKR_OK)
         return false;
     snprintf(useless[useless_count++], sizeof useless[0], "%s", wish->label);
     sheet_cannot(row->operation, "it makes one, but %s", at);
@@ -67,6 +70,8 @@ const char *missing_for_usage(unsigned usage, enum token_key_type type)
         return "signing with RSA is not among its mechanisms";
     if ((usage & SIGN) && type == EC && !any_offers(CKM_ECDSA, CKF_SIGN))
         return "ECDSA is not among its mechanisms";
+    if ((usage & SIGN) && type == ED25519 && !any_offers(CKM_EDDSA, CKF_SIGN))
+        return "EdDSA is not among its mechanisms";
     if ((usage & DECRYPT) && !any_offers(CKM_RSA_PKCS, CKF_DECRYPT) &&
         !any_offers(CKM_RSA_X_509, CKF_DECRYPT) && !any_offers(CKM_RSA_PKCS_OAEP, CKF_DECRYPT))
         return "decryption with RSA is not among its mechanisms";
@@ -79,7 +84,10 @@ const char *missing_for_usage(unsigned usage, enum token_key_type type)
 // Why the token says that it cannot generate such a key; false: it does not say so.
 static bool says_it_cannot_generate(const struct row *row, char *reason, size_t size)
 {
-    CK_MECHANISM_TYPE type = row->type == RSA ? CKM_RSA_PKCS_KEY_PAIR_GEN : CKM_EC_KEY_PAIR_GEN;
+    static const CK_MECHANISM_TYPE types[] = {[RSA] = CKM_RSA_PKCS_KEY_PAIR_GEN,
+                                              [EC] = CKM_EC_KEY_PAIR_GEN,
+                                              [ED25519] = CKM_EC_EDWARDS_KEY_PAIR_GEN};
+    CK_MECHANISM_TYPE type = types[row->type];
     unsigned long min = 0, max = 0;
     const char *missing = missing_for_usage(row->usage, row->type);
     if (!any_offers(type, CKF_GENERATE_KEY_PAIR))
@@ -136,9 +144,13 @@ void case_import(const struct row *row)
     struct detail detail = {0};
     struct secret pkcs8 = {0};
     bool is_wrapped = false;
-    EVP_PKEY *pkey = row->type == RSA ? EVP_RSA_gen(row->bits) : EVP_EC_gen("P-256");
+    static const char *const labels[] = {
+        [RSA] = "imported rsa", [EC] = "imported ec", [ED25519] = "imported ed25519"};
+    EVP_PKEY *pkey = row->type == RSA  ? EVP_RSA_gen(row->bits)
+                     : row->type == EC ? EVP_EC_gen("P-256")
+                                       : EVP_PKEY_Q_keygen(NULL, NULL, "ED25519");
     struct token_key_wish wish = wish_of(row->type, row->bits, row->usage);
-    wish.label = row->type == RSA ? "imported rsa" : "imported ec";
+    wish.label = labels[row->type];
     wish.id = bytes_of_text(wish.label);
     officer_pkcs8(pkey, &pkcs8);
     unsigned before = officer_count_keys(fixture.token);
@@ -152,6 +164,9 @@ void case_import(const struct row *row)
     } else if (err == ERR_PERM && !any_offers(CKM_EC_KEY_PAIR_GEN, 0) && row->type == EC) {
         assert_int_equal(officer_count_keys(fixture.token), before);
         sheet_cannot(row->operation, "elliptic curves are not among its mechanisms");
+    } else if (err == ERR_PERM && !any_offers(CKM_EDDSA, 0) && row->type == ED25519) {
+        assert_int_equal(officer_count_keys(fixture.token), before);
+        sheet_cannot(row->operation, "EdDSA is not among its mechanisms");
     } else {
         assert_ok(err, &detail);
         officer_check_use(fixture.token, &wish, pkey);

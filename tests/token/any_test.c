@@ -50,8 +50,8 @@ static void threads(const struct row *row)
     struct worker workers[THREADS];
     struct use signs, decrypts;
     uint8_t wrapped[256];
-    const struct row of_signs = {row->operation, NULL, RSA, 2048, SIGN, 0, 0, NULL};
-    const struct row of_decrypts = {row->operation, NULL, RSA, 2048, DECRYPT, 0, 0, NULL};
+    const struct row of_signs = {row->operation, NULL, RSA, 2048, SIGN, 0, 0, NULL, 0};
+    const struct row of_decrypts = {row->operation, NULL, RSA, 2048, DECRYPT, 0, 0, NULL, 0};
     assert_true(use_begin(&of_signs, &signs));
     assert_true(use_begin(&of_decrypts, &decrypts));
     token_session_put(signs.session);
@@ -85,7 +85,7 @@ static void sign_once(enum err expected)
     struct detail detail = {0};
     uint8_t digest[32] = {0}, signature[TOKEN_SIGNATURE_MAX];
     size_t len = 0;
-    const struct row row = {"", NULL, RSA, 2048, SIGN, 0, 0, NULL};
+    const struct row row = {"", NULL, RSA, 2048, SIGN, 0, 0, NULL, 0};
     assert_true(use_begin(&row, &use));
     token_session_put(use.session);
     use.session = NULL;
@@ -133,45 +133,54 @@ static void wrong_pin(const struct row *row)
 }
 
 static const struct row table[] = {
-    {"generate RSA-2048 to sign", case_generate, RSA, 2048, SIGN, 0, 0, NULL},
-    {"generate RSA-2048 to decrypt", case_generate, RSA, 2048, DECRYPT, 0, 0, NULL},
-    {"generate RSA-2048 for both", case_generate, RSA, 2048, SIGN | DECRYPT, 0, 0, NULL},
-    {"generate RSA-3072", case_generate, RSA, 3072, SIGN | DECRYPT, 0, 0, NULL},
-    {"generate RSA-4096", case_generate, RSA, 4096, SIGN | DECRYPT, 0, 0, NULL},
-    {"generate P-256 to sign", case_generate, EC, 256, SIGN, 0, 0, NULL},
-    {"generate P-384 to sign", case_generate, EC, 384, SIGN, 0, 0, NULL},
-    {"generate P-521 to sign", case_generate, EC, 521, SIGN, 0, 0, NULL},
-    {"generate P-256 to agree", case_generate, EC, 256, DERIVE, 0, 0, NULL},
-    {"generate P-384 to agree", case_generate, EC, 384, DERIVE, 0, 0, NULL},
-    {"generate P-521 to agree", case_generate, EC, 521, DERIVE, 0, 0, NULL},
-    {"generate P-256 for both", case_generate, EC, 256, SIGN | DERIVE, 0, 0, NULL},
-    {"import RSA-2048", case_import, RSA, 2048, SIGN | DECRYPT, 0, 0, NULL},
-    {"import P-256", case_import, EC, 256, SIGN, 0, 0, NULL},
-    {"tell imported keys from generated", case_tell_imported, 0, 0, 0, 0, 0, NULL},
-    {"list keys", case_list, 0, 0, 0, 0, 0, NULL},
-    {"sign PKCS#1 v1.5 SHA-256", case_sign, RSA, 2048, SIGN, TOKEN_RSA_PKCS1, HASH_SHA256, NULL},
-    {"sign PKCS#1 v1.5 SHA-384", case_sign, RSA, 2048, SIGN, TOKEN_RSA_PKCS1, HASH_SHA384, NULL},
-    {"sign PKCS#1 v1.5 SHA-512", case_sign, RSA, 2048, SIGN, TOKEN_RSA_PKCS1, HASH_SHA512, NULL},
-    {"sign PSS SHA-256", case_sign, RSA, 2048, SIGN, TOKEN_RSA_PSS, HASH_SHA256, NULL},
-    {"sign PSS SHA-384", case_sign, RSA, 2048, SIGN, TOKEN_RSA_PSS, HASH_SHA384, NULL},
-    {"sign PSS SHA-512", case_sign, RSA, 2048, SIGN, TOKEN_RSA_PSS, HASH_SHA512, NULL},
-    {"sign ECDSA P-256 SHA-256", case_sign, EC, 256, SIGN, TOKEN_ECDSA, HASH_SHA256, NULL},
-    {"sign ECDSA P-256 SHA-512", case_sign, EC, 256, SIGN, TOKEN_ECDSA, HASH_SHA512, NULL},
-    {"sign ECDSA P-384 SHA-384", case_sign, EC, 384, SIGN, TOKEN_ECDSA, HASH_SHA384, NULL},
-    {"sign ECDSA P-521 SHA-512", case_sign, EC, 521, SIGN, TOKEN_ECDSA, HASH_SHA512, NULL},
-    {"unwrap v1.5", case_unwrap, RSA, 2048, DECRYPT, 0, HASH_NONE, NULL},
-    {"unwrap v1.5, bad padding", case_bad_pkcs1, RSA, 2048, DECRYPT, 0, 0, NULL},
-    {"unwrap OAEP SHA-1", case_unwrap, RSA, 2048, DECRYPT, 0, HASH_SHA1, NULL},
-    {"unwrap OAEP SHA-256", case_unwrap, RSA, 2048, DECRYPT, 0, HASH_SHA256, NULL},
-    {"unwrap OAEP SHA-256, label", case_unwrap, RSA, 2048, DECRYPT, 0, HASH_SHA256, "a label"},
-    {"unwrap OAEP, bad padding", case_bad_oaep, RSA, 2048, DECRYPT, 0, 0, NULL},
-    {"agree P-256", case_agree, EC, 256, DERIVE, 0, 0, NULL},
-    {"agree P-384", case_agree, EC, 384, DERIVE, 0, 0, NULL},
-    {"agree P-521", case_agree, EC, 521, DERIVE, 0, 0, NULL},
-    {"eight threads, four sessions", threads, 0, 0, 0, 0, 0, NULL},
-    {"lock and unlock", locks, 0, 0, 0, 0, 0, NULL},
-    {"a wrong PIN", wrong_pin, 0, 0, 0, 0, 0, NULL},
-    {"destroy keys", case_destroy, 0, 0, 0, 0, 0, NULL},
+    {"generate RSA-2048 to sign", case_generate, RSA, 2048, SIGN, 0, 0, NULL, 0},
+    {"generate RSA-2048 to decrypt", case_generate, RSA, 2048, DECRYPT, 0, 0, NULL, 0},
+    {"generate RSA-2048 for both", case_generate, RSA, 2048, SIGN | DECRYPT, 0, 0, NULL, 0},
+    {"generate RSA-3072", case_generate, RSA, 3072, SIGN | DECRYPT, 0, 0, NULL, 0},
+    {"generate RSA-4096", case_generate, RSA, 4096, SIGN | DECRYPT, 0, 0, NULL, 0},
+    {"generate P-256 to sign", case_generate, EC, 256, SIGN, 0, 0, NULL, 0},
+    {"generate P-384 to sign", case_generate, EC, 384, SIGN, 0, 0, NULL, 0},
+    {"generate P-521 to sign", case_generate, EC, 521, SIGN, 0, 0, NULL, 0},
+    {"generate P-256 to agree", case_generate, EC, 256, DERIVE, 0, 0, NULL, 0},
+    {"generate P-384 to agree", case_generate, EC, 384, DERIVE, 0, 0, NULL, 0},
+    {"generate P-521 to agree", case_generate, EC, 521, DERIVE, 0, 0, NULL, 0},
+    {"generate P-256 for both", case_generate, EC, 256, SIGN | DERIVE, 0, 0, NULL, 0},
+    {"generate Ed25519", case_generate, ED25519, 256, SIGN, 0, 0, NULL, 0},
+    {"import RSA-2048", case_import, RSA, 2048, SIGN | DECRYPT, 0, 0, NULL, 0},
+    {"import P-256", case_import, EC, 256, SIGN, 0, 0, NULL, 0},
+    {"import Ed25519", case_import, ED25519, 256, SIGN, 0, 0, NULL, 0},
+    {"tell imported keys from generated", case_tell_imported, 0, 0, 0, 0, 0, NULL, 0},
+    {"list keys", case_list, 0, 0, 0, 0, 0, NULL, 0},
+    {"sign PKCS#1 v1.5 SHA-256", case_sign, RSA, 2048, SIGN, TOKEN_RSA_PKCS1, HASH_SHA256, NULL, 0},
+    {"sign PKCS#1 v1.5 SHA-384", case_sign, RSA, 2048, SIGN, TOKEN_RSA_PKCS1, HASH_SHA384, NULL, 0},
+    {"sign PKCS#1 v1.5 SHA-512", case_sign, RSA, 2048, SIGN, TOKEN_RSA_PKCS1, HASH_SHA512, NULL, 0},
+    {"sign PSS SHA-256", case_sign, RSA, 2048, SIGN, TOKEN_RSA_PSS, HASH_SHA256, NULL, 0},
+    {"sign PSS SHA-384", case_sign, RSA, 2048, SIGN, TOKEN_RSA_PSS, HASH_SHA384, NULL, 0},
+    {"sign PSS SHA-512", case_sign, RSA, 2048, SIGN, TOKEN_RSA_PSS, HASH_SHA512, NULL, 0},
+    {"sign ECDSA P-256 SHA-256", case_sign, EC, 256, SIGN, TOKEN_ECDSA, HASH_SHA256, NULL, 0},
+    {"sign ECDSA P-256 SHA-512", case_sign, EC, 256, SIGN, TOKEN_ECDSA, HASH_SHA512, NULL, 0},
+    {"sign ECDSA P-384 SHA-384", case_sign, EC, 384, SIGN, TOKEN_ECDSA, HASH_SHA384, NULL, 0},
+    {"sign ECDSA P-521 SHA-512", case_sign, EC, 521, SIGN, TOKEN_ECDSA, HASH_SHA512, NULL, 0},
+    {"sign Ed25519", case_sign, ED25519, 256, SIGN, TOKEN_EDDSA, HASH_NONE, NULL, 0},
+    {"unwrap v1.5", case_unwrap, RSA, 2048, DECRYPT, 0, HASH_NONE, NULL, 0},
+    {"unwrap v1.5, bad padding", case_bad_pkcs1, RSA, 2048, DECRYPT, 0, 0, NULL, 0},
+    {"unwrap OAEP SHA-1", case_unwrap, RSA, 2048, DECRYPT, 0, HASH_SHA1, NULL, 0},
+    {"unwrap OAEP SHA-256", case_unwrap, RSA, 2048, DECRYPT, 0, HASH_SHA256, NULL, 0},
+    {"unwrap OAEP SHA-384", case_unwrap, RSA, 2048, DECRYPT, 0, HASH_SHA384, NULL, 0},
+    {"unwrap OAEP SHA-512", case_unwrap, RSA, 2048, DECRYPT, 0, HASH_SHA512, NULL, 0},
+    {"unwrap OAEP SHA-256, MGF SHA-1", case_unwrap, RSA, 2048, DECRYPT, 0, HASH_SHA256, NULL,
+     HASH_SHA1},
+    {"unwrap OAEP SHA-1, MGF SHA-512", case_unwrap, RSA, 2048, DECRYPT, 0, HASH_SHA1, NULL,
+     HASH_SHA512},
+    {"unwrap OAEP SHA-256, label", case_unwrap, RSA, 2048, DECRYPT, 0, HASH_SHA256, "a label", 0},
+    {"unwrap OAEP, bad padding", case_bad_oaep, RSA, 2048, DECRYPT, 0, 0, NULL, 0},
+    {"agree P-256", case_agree, EC, 256, DERIVE, 0, 0, NULL, 0},
+    {"agree P-384", case_agree, EC, 384, DERIVE, 0, 0, NULL, 0},
+    {"agree P-521", case_agree, EC, 521, DERIVE, 0, 0, NULL, 0},
+    {"eight threads, four sessions", threads, 0, 0, 0, 0, 0, NULL, 0},
+    {"lock and unlock", locks, 0, 0, 0, 0, 0, NULL, 0},
+    {"a wrong PIN", wrong_pin, 0, 0, 0, 0, 0, NULL, 0},
+    {"destroy keys", case_destroy, 0, 0, 0, 0, 0, NULL, 0},
 };
 #define ROWS (sizeof table / sizeof *table)
 

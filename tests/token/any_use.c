@@ -41,7 +41,11 @@ static const char *missing_for_scheme(enum token_scheme scheme)
     bool raw = any_offers(CKM_RSA_X_509, CKF_SIGN);
     if (scheme == TOKEN_RSA_PSS && !raw && !any_offers(CKM_RSA_PKCS_PSS, CKF_SIGN))
         return "neither PSS nor raw RSA is among its mechanisms to sign";
-    return missing_for_usage(SIGN, scheme == TOKEN_ECDSA ? EC : RSA);
+    static const enum token_key_type types[] = {[TOKEN_RSA_PKCS1] = RSA,
+                                                [TOKEN_RSA_PSS] = RSA,
+                                                [TOKEN_ECDSA] = EC,
+                                                [TOKEN_EDDSA] = ED25519};
+    return missing_for_usage(SIGN, types[scheme]);
 }
 
 void case_sign(const struct row *row)
@@ -54,8 +58,10 @@ void case_sign(const struct row *row)
     if (!use_begin(row, &use))
         return;
     const char *missing = missing_for_scheme(row->scheme);
-    assert_ok(hash_digest(row->hash, BYTES_LITERAL("the signed attributes"), digest), &detail);
-    struct bytes input = bytes_of(digest, hash_size(row->hash));
+    // EdDSA takes the message itself: any will do.
+    enum hash hash = row->scheme == TOKEN_EDDSA ? HASH_SHA512 : row->hash;
+    assert_ok(hash_digest(hash, BYTES_LITERAL("the signed attributes"), digest), &detail);
+    struct bytes input = bytes_of(digest, hash_size(hash));
     enum err err = token_sign(use.session, use.key, row->scheme, row->hash, salt, input, signature,
                               &len, &detail);
     if (missing) {
@@ -79,13 +85,13 @@ void case_unwrap(const struct row *row)
     bool oaep = row->hash != HASH_NONE, raw = any_offers(CKM_RSA_X_509, CKF_DECRYPT);
     struct token_padding padding = {.oaep = oaep,
                                     .hash = row->hash,
-                                    .mgf_hash = row->hash,
+                                    .mgf_hash = row->mgf_hash ? row->mgf_hash : row->hash,
                                     .label = bytes_of_text(row->label ? row->label : "")};
     struct use use;
     if (!use_begin(row, &use))
         return;
     RAND_bytes(message, sizeof message);
-    size_t len = fixture_encrypt(use.pkey, row->hash, row->hash, padding.label,
+    size_t len = fixture_encrypt(use.pkey, row->hash, padding.mgf_hash, padding.label,
                                  bytes_of(message, sizeof message), wrapped, sizeof wrapped);
     enum err err =
         token_unwrap(use.session, use.key, &padding, bytes_of(wrapped, len), &fixture.out, &detail);

@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -110,6 +111,24 @@ struct bytes spool_bytes(struct spool *spool)
     struct bytes view;
     assert_int_equal(spool_view(spool, &view, NULL), ERR_OK);
     return view;
+}
+
+struct cms_verification fixture_verify(struct bytes der, struct bytes detached_content,
+                                       const char *from, time_t now, struct spool *out)
+{
+    struct cms_verification v;
+    struct detail detail = {0};
+    if (cms_verify(der, detached_content, fixture.trust, NULL, from, now, out, &v, &detail) !=
+        ERR_OK)
+        fail_msg("%s", detail.text);
+    return v;
+}
+
+void fixture_assert_verdict(const char *name, const struct cms_verification *v,
+                            enum cms_verdict verdict, const char *reason)
+{
+    if (v->verdict != verdict || (*reason ? !strstr(v->reason, reason) : *v->reason))
+        fail_msg("%s: verdict %d, \"%s\"", name, v->verdict, v->reason);
 }
 
 bool corpus_is_there(void)

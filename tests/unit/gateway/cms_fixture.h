@@ -32,6 +32,13 @@ void fixture_write(const char *name, struct bytes content);
 // Runs a command of printf form in the fixture's directory; its exit status.
 int fixture_run(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
+// Against the fixture's trust; a failure that is no verdict fails the test. out may be NULL.
+struct cms_verification fixture_verify(struct bytes der, struct bytes detached_content,
+                                       const char *from, time_t now, struct spool *out);
+// reason: some words of it; "": it has none.
+void fixture_assert_verdict(const char *name, const struct cms_verification *v,
+                            enum cms_verdict verdict, const char *reason);
+
 // A file of the corpus, or NULL if the corpus is not there. The caller's.
 struct spool *corpus_read(const char *name);
 bool corpus_is_there(void);

@@ -30,6 +30,14 @@ void flow_run(struct organisation *o, enum direction direction, const char *prof
         assert_int_equal(outcome->copy_count, 0);
 }
 
+struct message *flow_send(struct organisation *o, const char *text, const char *profile,
+                          const char *recipients, struct outcome *outcome)
+{
+    struct message *message = organisation_message(o, text);
+    flow_run(o, DIRECTION_OUTBOUND, profile, recipients, message, outcome);
+    return message;
+}
+
 const struct outcome_copy *flow_copy_for(const struct outcome *outcome, size_t recipient)
 {
     const struct outcome_copy *found = NULL;

@@ -8,9 +8,16 @@
 
 #define FLOW_RECIPIENTS_MAX 8
 
+#define MESSAGE_FROM(from)                                                              \
+    "From: " from "\r\nTo: dave@b.example, carl@ec.b.example\r\nCc: both@b.example\r\n" \
+    "Subject: noon\r\nMessage-ID: <1@a.example>\r\n\r\nWe meet at noon.\r\n"
+
 // Runs a message; recipients are separated by blanks.
 void flow_run(struct organisation *o, enum direction direction, const char *profile,
               const char *recipients, const struct message *message, struct outcome *outcome);
+// The same outwards with a message of that text, which is the caller's.
+struct message *flow_send(struct organisation *o, const char *text, const char *profile,
+                          const char *recipients, struct outcome *outcome);
 
 // The copy that goes to recipient (its number in the envelope), or NULL.
 const struct outcome_copy *flow_copy_for(const struct outcome *outcome, size_t recipient);

@@ -1,126 +1,52 @@
 // SPDX-License-Identifier: Apache-2.0
 // What each act does to store, tokens and the registry of the moment, and what is left of one that
 // fails half way.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-
-#include <cmocka.h>
 
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 #include <openssl/x509.h>
 
-#include "tests/support/council.h"
-
-#define KEY_1 "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7"
-
-static struct council council;
-static struct registry_key found; // of the registry of the moment
-
-static int setup(void **state)
-{
-    (void)state;
-    council_setup(&council, 2);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    council_teardown(&council);
-    return 0;
-}
-
-static void assert_ok(enum err err)
-{
-    if (err != ERR_OK)
-        fail_msg("%s: %s", err_name(err), council.detail.text);
-}
-
-static void assert_refused(enum err err, enum err wanted, const char *words)
-{
-    if (err != wanted || !strstr(council.detail.text, words))
-        fail_msg("%s: \"%s\" does not say \"%s\"", err_name(err), council.detail.text, words);
-}
-
-static struct act key_act(enum act_kind kind, const char *name)
-{
-    return (struct act){.kind = kind, .name = bytes_of_text(name)};
-}
-
-static struct act generate(const char *name, enum wire_purpose purpose)
-{
-    return (struct act){.kind = ACT_KEY_GENERATE,
-                        .name = bytes_of_text(name),
-                        .tokens = BYTES_LITERAL("main"),
-                        .type = WIRE_KEY_EC,
-                        .bits = 256,
-                        .purpose = purpose,
-                        .algorithms = REGISTRY_ALL};
-}
-
-static const struct registry_key *look_up(const char *name)
-{
-    const struct registry *registry = live_take(council.live);
-    const struct registry_key *key = registry_key_by_name(registry, bytes_of_text(name));
-    if (key)
-        found = *key;
-    live_give(council.live, registry);
-    return key ? &found : NULL;
-}
-
-static void do_ok(struct act act)
-{
-    assert_ok(council_do(&council, &act));
-}
-
-static void do_refused(struct act act, enum err wanted, const char *words)
-{
-    assert_refused(council_do(&council, &act), wanted, words);
-}
+#include "tests/support/council_test.h"
 
 static void test_life(void **state)
 {
     (void)state;
-    struct act make = generate("signing", WIRE_SMIME_SIGN);
+    struct act make = act_generate("signing", WIRE_SMIME_SIGN);
     json_t *result = NULL;
-    assert_ok(council_do_with(&council, &make, NULL, &result));
+    council_ok(council_do_with(&council, &make, NULL, &result));
     const char *pem = json_string_value(json_object_get(result, "public_key_pem"));
     assert_non_null(pem);
     assert_int_equal(strlen(json_string_value(json_object_get(result, "public_key_sha256"))), 64);
     json_decref(result);
-    assert_non_null(look_up("signing"));
+    assert_non_null(council_find_key("signing"));
     assert_int_equal(found.state, WIRE_DISABLED);
     assert_non_null(found.store);
     assert_int_equal(council_objects(&council), 1);
     assert_string_equal(council.tokens.objects[0].label, "signing");
     assert_int_equal(council.tokens.objects[0].id_len, 16);
-    do_refused(make, ERR_PERM, "already");
-    do_ok(key_act(ACT_KEY_ENABLE, "signing"));
-    look_up("signing");
+    council_do_refused(make, ERR_PERM, "already");
+    council_do_ok(act_named(ACT_KEY_ENABLE, "signing"));
+    council_find_key("signing");
     assert_int_equal(found.state, WIRE_ENABLED);
-    do_refused(key_act(ACT_KEY_ENABLE, "signing"), ERR_PERM, "enabled already");
-    do_refused(key_act(ACT_KEY_RETIRE, "signing"), ERR_PERM, "never decrypts");
-    do_refused(key_act(ACT_KEY_DESTROY, "signing"), ERR_PERM, "disable it before");
-    do_ok(key_act(ACT_KEY_DISABLE, "signing"));
-    do_ok(key_act(ACT_KEY_DESTROY, "signing"));
-    assert_null(look_up("signing"));
+    council_do_refused(act_named(ACT_KEY_ENABLE, "signing"), ERR_PERM, "enabled already");
+    council_do_refused(act_named(ACT_KEY_RETIRE, "signing"), ERR_PERM, "never decrypts");
+    council_do_refused(act_named(ACT_KEY_DESTROY, "signing"), ERR_PERM, "disable it before");
+    council_do_ok(act_named(ACT_KEY_DISABLE, "signing"));
+    council_do_ok(act_named(ACT_KEY_DESTROY, "signing"));
+    assert_null(council_find_key("signing"));
     assert_int_equal(council_objects(&council), 0);
-    do_refused(make, ERR_PERM, "not used again");
-    do_refused(key_act(ACT_KEY_ENABLE, "signing"), ERR_PERM, "was destroyed");
-    do_refused(key_act(ACT_KEY_ENABLE, "other"), ERR_PERM, "no key \"other\"");
-    do_ok(generate("opening", WIRE_SMIME_DECRYPT));
-    do_ok(key_act(ACT_KEY_RETIRE, "opening"));
-    look_up("opening");
+    council_do_refused(make, ERR_PERM, "not used again");
+    council_do_refused(act_named(ACT_KEY_ENABLE, "signing"), ERR_PERM, "was destroyed");
+    council_do_refused(act_named(ACT_KEY_ENABLE, "other"), ERR_PERM, "no key \"other\"");
+    council_do_ok(act_generate("opening", WIRE_SMIME_DECRYPT));
+    council_do_ok(act_named(ACT_KEY_RETIRE, "opening"));
+    council_find_key("opening");
     assert_int_equal(found.state, WIRE_RETIRED);
-    struct act nowhere = generate("more", WIRE_GENERAL);
+    struct act nowhere = act_generate("more", WIRE_GENERAL);
     nowhere.tokens = BYTES_LITERAL("attic");
-    do_refused(nowhere, ERR_PERM, "no token \"attic\"");
+    council_do_refused(nowhere, ERR_PERM, "no token \"attic\"");
     // After a restart all is as it was.
     council_restart(&council);
     json_t *keys = council_read(&council, COUNCIL_AUDITOR, READ_KEYS, "");
@@ -137,17 +63,17 @@ static void test_life(void **state)
 static void test_adopted(void **state)
 {
     (void)state;
-    do_ok(generate("first", WIRE_SMIME_SIGN));
+    council_do_ok(act_generate("first", WIRE_SMIME_SIGN));
     struct act adopt = {.kind = ACT_KEY_ADOPT,
                         .name = BYTES_LITERAL("second"),
                         .tokens = BYTES_LITERAL("main"),
                         .label = BYTES_LITERAL("first"),
                         .purpose = WIRE_GENERAL,
                         .algorithms = REGISTRY_ALL};
-    do_refused(adopt, ERR_PERM, "under the name \"first\"");
+    council_do_refused(adopt, ERR_PERM, "under the name \"first\"");
     assert_int_equal(council_objects(&council), 1); // and it is still there
     adopt.label = BYTES_LITERAL("nobody");
-    do_refused(adopt, ERR_PERM, "no such key");
+    council_do_refused(adopt, ERR_PERM, "no such key");
     // A copy in the other token: it gets a place of the same key, another key does not.
     council.tokens.objects[5] = council.tokens.objects[0];
     council.tokens.objects[5].token = 1;
@@ -155,26 +81,26 @@ static void test_adopted(void **state)
                         .name = BYTES_LITERAL("first"),
                         .tokens = BYTES_LITERAL("spare"),
                         .label = BYTES_LITERAL("first")};
-    do_ok(place);
+    council_do_ok(place);
     json_t *keys = council_read(&council, COUNCIL_ALICE, READ_KEYS, "first");
     assert_int_equal(json_array_size(json_object_get(json_array_get(keys, 0), "places")), 2);
     json_decref(keys);
-    do_refused(place, ERR_PERM, "has a place");
-    do_ok(generate("third", WIRE_SMIME_SIGN));
+    council_do_refused(place, ERR_PERM, "has a place");
+    council_do_ok(act_generate("third", WIRE_SMIME_SIGN));
     place.name = BYTES_LITERAL("third");
-    do_refused(place, ERR_PERM, "another key there");
+    council_do_refused(place, ERR_PERM, "another key there");
     // Destroyed in both, once the second token lets it go.
     council.tokens.is_stuck[1] = true;
-    do_refused(key_act(ACT_KEY_DESTROY, "first"), ERR_TEMP, "still in token spare");
+    council_do_refused(act_named(ACT_KEY_DESTROY, "first"), ERR_TEMP, "still in token spare");
     keys = council_read(&council, COUNCIL_ALICE, READ_KEYS, "first");
     json_t *item = json_array_get(keys, 0);
     assert_string_equal(json_string_value(json_object_get(item, "state")), "disabled");
     assert_int_equal(json_array_size(json_object_get(item, "places")), 1);
     json_decref(keys);
-    assert_non_null(look_up("first"));
+    assert_non_null(council_find_key("first"));
     council.tokens.is_stuck[1] = false;
-    do_ok(key_act(ACT_KEY_DESTROY, "first"));
-    assert_null(look_up("first"));
+    council_do_ok(act_named(ACT_KEY_DESTROY, "first"));
+    assert_null(council_find_key("first"));
     assert_int_equal(council_objects(&council), 1);
     council.tokens.objects[5].key = NULL; // it is the first one's
 }
@@ -219,47 +145,71 @@ static void test_imported(void **state)
     struct council_proposal proposal = {.act = &act};
     uint64_t number = 0;
     json_t *body = NULL;
-    assert_refused(council_propose(&council, COUNCIL_ALICE, &act, NULL), ERR_PERM, "missing");
+    council_refused(council_propose(&council, COUNCIL_ALICE, &act, NULL), ERR_PERM, "missing");
     proposal.attached = pkcs8_of(other, room, sizeof room);
-    assert_refused(
+    council_refused(
         council_propose_as(&council, COUNCIL_ALICE, COUNCIL_ALICE, &proposal, NULL, &body),
         ERR_PERM, "not that of the public key");
     json_decref(body);
     proposal.attached = pkcs8_of(pkey, room, sizeof room);
-    assert_ok(
+    council_ok(
         council_propose_as(&council, COUNCIL_ALICE, COUNCIL_ALICE, &proposal, &number, &body));
     json_decref(body);
     // The second token is away: what the first one took is destroyed again.
     council.tokens.is_away[1] = true;
-    assert_refused(council_approve(&council, COUNCIL_BOB, number), ERR_TEMP, "token spare");
+    council_refused(council_approve(&council, COUNCIL_BOB, number), ERR_TEMP, "token spare");
     assert_int_equal(council_objects(&council), 0);
     assert_string_equal(council_state(&council, number), "failed");
     assert_int_equal(council.custody->attachments.items[0].number, 0);
     // And if it cannot be, the answer says where it is.
-    assert_ok(
+    council_ok(
         council_propose_as(&council, COUNCIL_ALICE, COUNCIL_ALICE, &proposal, &number, &body));
     json_decref(body);
     council.tokens.is_stuck[0] = true;
-    assert_refused(council_approve(&council, COUNCIL_BOB, number), ERR_TEMP,
-                   "the key is still in token main");
+    council_refused(council_approve(&council, COUNCIL_BOB, number), ERR_TEMP,
+                    "the key is still in token main");
     assert_int_equal(council_lines(&council, "the key is still in token main"), 1);
     council.tokens.is_stuck[0] = council.tokens.is_away[1] = false;
-    assert_ok(
+    council_ok(
         council_propose_as(&council, COUNCIL_ALICE, COUNCIL_ALICE, &proposal, &number, &body));
     json_decref(body);
-    assert_ok(council_approve(&council, COUNCIL_BOB, number));
+    council_ok(council_approve(&council, COUNCIL_BOB, number));
     assert_int_equal(council_lines(&council, "\"event\":\"begin\""), 3);
     assert_true(is_wrapped(number));
-    assert_non_null(look_up("brought"));
+    assert_non_null(council_find_key("brought"));
     assert_int_equal(council_objects(&council), 3); // with the one that was left
     EVP_PKEY_free(pkey);
     EVP_PKEY_free(other);
 }
 
+// Of a proposal, in the list of those that wait as well as by its number; "": none.
+static const char *warning_of(uint64_t number)
+{
+    static char warning[512];
+    char text[24];
+    const json_t *item = NULL;
+    size_t i = 0;
+    snprintf(text, sizeof text, "%llu", (unsigned long long)number);
+    json_t *one = council_read(&council, COUNCIL_CAROL, READ_PROPOSALS, text);
+    json_t *all = council_read(&council, COUNCIL_CAROL, READ_PROPOSALS, "all");
+    const char *said = json_string_value(json_object_get(json_array_get(one, 0), "warning"));
+    snprintf(warning, sizeof warning, "%s", said ? said : "");
+    json_array_foreach(all, i, item)
+    {
+        if ((uint64_t)json_integer_value(json_object_get(item, "number")) != number)
+            continue;
+        said = json_string_value(json_object_get(item, "warning"));
+        assert_string_equal(warning, said ? said : "");
+    }
+    json_decref(one);
+    json_decref(all);
+    return warning;
+}
+
 static void test_certificates(void **state)
 {
     (void)state;
-    do_ok(generate("signing", WIRE_SMIME_SIGN));
+    council_do_ok(act_generate("signing", WIRE_SMIME_SIGN));
     struct act self = {.kind = ACT_KEY_SELF_SIGN,
                        .name = BYTES_LITERAL("signing"),
                        .common_name = BYTES_LITERAL("mail.example.org"),
@@ -270,7 +220,7 @@ static void test_certificates(void **state)
     json_t *result = NULL;
     request.kind = ACT_KEY_REQUEST;
     request.days = 0;
-    assert_ok(council_do_with(&council, &request, NULL, &result)); // though it is disabled
+    council_ok(council_do_with(&council, &request, NULL, &result)); // though it is disabled
     const char *pem = json_string_value(json_object_get(result, "pem"));
     BIO *bio = BIO_new_mem_buf(pem, -1);
     X509_REQ *csr = PEM_read_bio_X509_REQ(bio, NULL, NULL, NULL);
@@ -280,7 +230,7 @@ static void test_certificates(void **state)
     BIO_free(bio);
     json_decref(result);
     assert_int_equal(council_lines(&council, "\"event\":\"use\",\"officer\":\"bob\""), 1);
-    assert_ok(council_do_with(&council, &self, NULL, &result));
+    council_ok(council_do_with(&council, &self, NULL, &result));
     bio = BIO_new_mem_buf(json_string_value(json_object_get(result, "pem")), -1);
     X509 *certificate = PEM_read_bio_X509(bio, NULL, NULL, NULL);
     assert_non_null(certificate);
@@ -290,20 +240,32 @@ static void test_certificates(void **state)
     uint8_t *at = der;
     int len = i2d_X509(certificate, &at);
     X509_free(certificate);
-    look_up("signing");
+    council_find_key("signing");
     assert_true(bytes_equal(found.certificates, bytes_of(der, (size_t)len)));
     // It is put beside no other key.
-    do_ok(generate("another", WIRE_SMIME_SIGN));
+    council_do_ok(act_generate("another", WIRE_SMIME_SIGN));
     struct act put = {.kind = ACT_KEY_CERTIFICATE,
                       .name = BYTES_LITERAL("another"),
                       .certificates = bytes_of(der, (size_t)len)};
-    do_refused(put, ERR_PERM, "another key");
+    council_do_refused(put, ERR_PERM, "another key");
     put.name = BYTES_LITERAL("signing");
-    do_ok(put);
+    // What only some mind is known to those who are to agree, not afterwards alone.
+    uint64_t number = 0;
+    council_ok(council_propose(&council, COUNCIL_ALICE, &put, &number));
+    assert_string_equal(warning_of(number), "its subject has no organization; unit; city; state; "
+                                            "country");
+    council_ok(council_approve(&council, COUNCIL_BOB, number));
+    assert_string_equal(warning_of(number), "");
     json_t *keys = council_read(&council, COUNCIL_ALICE, READ_KEYS, "signing");
     json_t *item = json_array_get(json_object_get(json_array_get(keys, 0), "certificates"), 0);
     assert_string_equal(json_string_value(json_object_get(item, "subject")), "CN=mail.example.org");
     json_decref(keys);
+    // And what it would be refused for by now.
+    council_ok(council_propose(&council, COUNCIL_ALICE, &put, &number));
+    council_tamper(&council, "UPDATE key SET public_key = (SELECT public_key FROM key WHERE name ="
+                             " 'another') WHERE name = 'signing'");
+    assert_string_equal(warning_of(number),
+                        "it would be refused now: its certificate is of another key");
 }
 
 static size_t grant_count(void)
@@ -317,8 +279,7 @@ static size_t grant_count(void)
 static void test_grants(void **state)
 {
     (void)state;
-    struct act client = {
-        .kind = ACT_CLIENT_ADD, .name = BYTES_LITERAL("gw1"), .curve_key = BYTES_LITERAL(KEY_1)};
+    struct act client = add_client;
     struct act grant = {.kind = ACT_GRANT,
                         .name = BYTES_LITERAL("gw1"),
                         .key = BYTES_LITERAL("signing"),
@@ -327,26 +288,26 @@ static void test_grants(void **state)
                         .per_minute = 7};
     struct act ungrant = {
         .kind = ACT_UNGRANT, .name = BYTES_LITERAL("gw1"), .key = BYTES_LITERAL("signing")};
-    struct act limit = key_act(ACT_KEY_LIMIT, "signing");
+    struct act limit = act_named(ACT_KEY_LIMIT, "signing");
     limit.per_hour = 50;
     limit.total = 1000;
-    do_refused(grant, ERR_PERM, "no client");
-    do_ok(client);
-    do_refused(client, ERR_PERM, "already");
-    do_refused(grant, ERR_PERM, "no key");
-    do_ok(generate("signing", WIRE_SMIME_SIGN));
-    do_ok(generate("seal", WIRE_AUDIT));
-    do_ok(grant);
+    council_do_refused(grant, ERR_PERM, "no client");
+    council_do_ok(client);
+    council_do_refused(client, ERR_PERM, "already");
+    council_do_refused(grant, ERR_PERM, "no key");
+    council_do_ok(act_generate("signing", WIRE_SMIME_SIGN));
+    council_do_ok(act_generate("seal", WIRE_AUDIT));
+    council_do_ok(grant);
     struct act of_audit = grant;
     of_audit.key = BYTES_LITERAL("seal");
-    do_refused(of_audit, ERR_PERM, "nobody can be granted");
+    council_do_refused(of_audit, ERR_PERM, "nobody can be granted");
     const struct registry *registry = live_take(council.live);
     const struct registry_key *key = registry_key_by_name(registry, BYTES_LITERAL("signing"));
     const struct registry_client *gw = registry_client_by_public_key(registry, KEY_1);
     assert_int_equal(registry_authorise(registry, gw, key, WIRE_SIGN, WIRE_ECDSA), ERR_OK);
     live_give(council.live, registry);
-    do_ok(limit);
-    look_up("signing");
+    council_do_ok(limit);
+    council_find_key("signing");
     assert_non_null(found.budget);
     assert_int_equal(budget_get_left(found.budget, clock_ms()).per_hour, 50);
     metrics_request(council.metrics, "gw1", "signing", WIRE_SIGN, ERR_OK);
@@ -371,13 +332,13 @@ static void test_grants(void **state)
                                        .key = "signing",
                                        .operations = REGISTRY_SET(WIRE_SIGN),
                                        .algorithms = REGISTRY_SET(WIRE_ECDSA)};
-    assert_ok(store_put_grant(council.store, &former, &council.detail));
+    council_ok(store_put_grant(council.store, &former, &council.detail));
     grant.operations |= REGISTRY_SET(WIRE_UNWRAP);
-    do_ok(grant);
+    council_do_ok(grant);
     assert_int_equal(grant_count(), 1);
     grant.operations = REGISTRY_SET(WIRE_SIGN);
     grant.per_minute = 5;
-    do_ok(grant);
+    council_do_ok(grant);
     assert_int_equal(grant_count(), 1);
     registry = live_take(council.live);
     key = registry_key_by_name(registry, BYTES_LITERAL("signing"));
@@ -385,23 +346,23 @@ static void test_grants(void **state)
     assert_int_equal(registry_authorise(registry, gw, key, WIRE_UNWRAP, WIRE_RSAES_OAEP),
                      ERR_DENIED);
     live_give(council.live, registry);
-    do_ok(ungrant);
-    do_refused(ungrant, ERR_PERM, "no grant");
-    do_ok(grant);
-    do_ok(key_act(ACT_CLIENT_REVOKE, "gw1"));
-    do_refused(key_act(ACT_CLIENT_REVOKE, "gw1"), ERR_PERM, "no client");
+    council_do_ok(ungrant);
+    council_do_refused(ungrant, ERR_PERM, "no grant");
+    council_do_ok(grant);
+    council_do_ok(act_named(ACT_CLIENT_REVOKE, "gw1"));
+    council_do_refused(act_named(ACT_CLIENT_REVOKE, "gw1"), ERR_PERM, "no client");
     json_t *clients = council_read(&council, COUNCIL_ALICE, READ_CLIENTS, "");
     assert_int_equal(json_array_size(clients), 0);
     json_decref(clients);
     // An officer's CURVE key is no gateway's.
     client.curve_key = bytes_of_text(council_key(COUNCIL_CAROL)->public_curve);
-    do_refused(client, ERR_PERM, "officer \"carol\"");
+    council_do_refused(client, ERR_PERM, "officer \"carol\"");
 }
 
 static void test_objects(void **state)
 {
     (void)state;
-    do_ok(generate("signing", WIRE_SMIME_SIGN));
+    council_do_ok(act_generate("signing", WIRE_SMIME_SIGN));
     json_t *objects = council_read(&council, COUNCIL_AUDITOR, READ_OBJECTS, "main");
     assert_int_equal(json_array_size(objects), 1);
     assert_string_equal(json_string_value(json_object_get(json_array_get(objects, 0), "known_as")),
@@ -420,27 +381,27 @@ static void test_objects(void **state)
 static void test_pinned(void **state)
 {
     (void)state;
-    do_ok(generate("first", WIRE_SMIME_SIGN));
+    council_do_ok(act_generate("first", WIRE_SMIME_SIGN));
     council_tamper(&council, "UPDATE key SET public_key = x''");
     council_restart(&council);
-    do_refused(key_act(ACT_KEY_DESTROY, "first"), ERR_TEMP, "not known");
+    council_do_refused(act_named(ACT_KEY_DESTROY, "first"), ERR_TEMP, "not known");
     custody_tick(council.custody);
     json_t *keys = council_read(&council, COUNCIL_ALICE, READ_KEYS, "first");
     assert_true(json_is_string(json_object_get(json_array_get(keys, 0), "public_key_sha256")));
     json_decref(keys);
-    do_ok(key_act(ACT_KEY_DESTROY, "first"));
+    council_do_ok(act_named(ACT_KEY_DESTROY, "first"));
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_life, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_adopted, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_imported, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_certificates, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_grants, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_objects, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_pinned, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_life, council_begin, council_end),
+        cmocka_unit_test_setup_teardown(test_adopted, council_begin, council_end),
+        cmocka_unit_test_setup_teardown(test_imported, council_begin, council_end),
+        cmocka_unit_test_setup_teardown(test_certificates, council_begin, council_end),
+        cmocka_unit_test_setup_teardown(test_grants, council_begin, council_end),
+        cmocka_unit_test_setup_teardown(test_objects, council_begin, council_end),
+        cmocka_unit_test_setup_teardown(test_pinned, council_begin, council_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

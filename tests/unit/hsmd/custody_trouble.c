@@ -2,88 +2,17 @@
 // Acts in trouble: tokens that hang, an audit log without room, memory that runs out. Whatever
 // comes, token, store and registry agree, or somebody is told.
 #include <pthread.h>
-#include <setjmp.h>
-#include <signal.h>
-#include <stdarg.h>
-#include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <sys/stat.h>
-
-#include <cmocka.h>
 
 #include "hsmd/base/alloc.h"
-#include "tests/support/council.h"
+#include "tests/support/council_test.h"
 #include "tests/support/council_tokens.h"
-
-#define KEY_1 "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7"
-
-static struct council council;
-static struct registry_key found; // of the registry of the moment
-
-static int setup(void **state)
-{
-    (void)state;
-    council_setup(&council, 2);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    council_teardown(&council);
-    return 0;
-}
-
-static void assert_ok(enum err err)
-{
-    if (err != ERR_OK)
-        fail_msg("%s: %s", err_name(err), council.detail.text);
-}
-
-static void assert_refused(enum err err, enum err wanted, const char *words)
-{
-    if (err != wanted || !strstr(council.detail.text, words))
-        fail_msg("%s: \"%s\" does not say \"%s\"", err_name(err), council.detail.text, words);
-}
-
-static struct act key_act(enum act_kind kind, const char *name)
-{
-    return (struct act){.kind = kind, .name = bytes_of_text(name)};
-}
-
-static struct act generate(const char *name, enum wire_purpose purpose)
-{
-    return (struct act){.kind = ACT_KEY_GENERATE,
-                        .name = bytes_of_text(name),
-                        .tokens = BYTES_LITERAL("main"),
-                        .type = WIRE_KEY_EC,
-                        .bits = 256,
-                        .purpose = purpose,
-                        .algorithms = REGISTRY_ALL};
-}
-
-static const struct registry_key *look_up(const char *name)
-{
-    const struct registry *registry = live_take(council.live);
-    const struct registry_key *key = registry_key_by_name(registry, bytes_of_text(name));
-    if (key)
-        found = *key;
-    live_give(council.live, registry);
-    return key ? &found : NULL;
-}
-
-static void do_ok(struct act act)
-{
-    assert_ok(council_do(&council, &act));
-}
 
 static void *make_key(void *context)
 {
     (void)context;
-    struct act act = generate("slow", WIRE_SMIME_SIGN);
+    struct act act = act_generate("slow", WIRE_SMIME_SIGN);
     static enum err err;
     err = council_do(&council, &act);
     return &err;
@@ -97,17 +26,15 @@ static void test_hanging(void **state)
     void *result = NULL;
     uint64_t number = 0;
     struct council_tokens *tokens = &council.tokens;
-    struct act client = {
-        .kind = ACT_CLIENT_ADD, .name = BYTES_LITERAL("gw1"), .curve_key = BYTES_LITERAL(KEY_1)};
     struct act grant = {.kind = ACT_GRANT,
                         .name = BYTES_LITERAL("gw1"),
                         .key = BYTES_LITERAL("signing"),
                         .operations = REGISTRY_SET(WIRE_SIGN),
                         .algorithms = REGISTRY_ALL};
-    struct act other = generate("other", WIRE_SMIME_SIGN);
-    do_ok(generate("signing", WIRE_SMIME_SIGN));
-    do_ok(key_act(ACT_KEY_ENABLE, "signing"));
-    do_ok(client);
+    struct act other = act_generate("other", WIRE_SMIME_SIGN);
+    council_do_ok(act_generate("signing", WIRE_SMIME_SIGN));
+    council_do_ok(act_named(ACT_KEY_ENABLE, "signing"));
+    council_do_ok(add_client);
     tokens->is_hanging = true;
     assert_int_equal(pthread_create(&thread, NULL, make_key, NULL), 0);
     pthread_mutex_lock(&tokens->lock);
@@ -121,19 +48,19 @@ static void test_hanging(void **state)
         assert_non_null(read);
         json_decref(read);
     }
-    do_ok(grant);
-    do_ok(key_act(ACT_KEY_DISABLE, "signing"));
-    do_ok(key_act(ACT_CLIENT_REVOKE, "gw1"));
-    do_ok(key_act(ACT_LOCK, "spare"));
-    do_ok(key_act(ACT_LOCK, "main"));
+    council_do_ok(grant);
+    council_do_ok(act_named(ACT_KEY_DISABLE, "signing"));
+    council_do_ok(act_named(ACT_CLIENT_REVOKE, "gw1"));
+    council_do_ok(act_named(ACT_LOCK, "spare"));
+    council_do_ok(act_named(ACT_LOCK, "main"));
     assert_true(tokens->is_locked[0]);
-    look_up("signing");
+    council_find_key("signing");
     assert_int_equal(found.state, WIRE_DISABLED);
     // The one at work is nobody else's; one more for a token waits, and is not lost.
-    assert_refused(council_reject(&council, COUNCIL_CAROL, 4), ERR_TEMP, "is being carried out");
-    assert_ok(council_propose(&council, COUNCIL_CAROL, &other, &number));
-    assert_refused(council_approve(&council, COUNCIL_BOB, number), ERR_TEMP,
-                   "proposal 4 is at work in a token");
+    council_refused(council_reject(&council, COUNCIL_CAROL, 4), ERR_TEMP, "is being carried out");
+    council_ok(council_propose(&council, COUNCIL_CAROL, &other, &number));
+    council_refused(council_approve(&council, COUNCIL_BOB, number), ERR_TEMP,
+                    "proposal 4 is at work in a token");
     custody_tick(council.custody);
     pthread_mutex_lock(&tokens->lock);
     assert_true(tokens->is_in_call); // all that was answered meanwhile
@@ -142,9 +69,9 @@ static void test_hanging(void **state)
     pthread_mutex_unlock(&tokens->lock);
     pthread_join(thread, &result);
     assert_int_equal(*(enum err *)result, ERR_OK);
-    assert_non_null(look_up("slow"));
-    assert_ok(council_approve(&council, COUNCIL_BOB, number));
-    assert_non_null(look_up("other"));
+    assert_non_null(council_find_key("slow"));
+    council_ok(council_approve(&council, COUNCIL_BOB, number));
+    assert_non_null(council_find_key("other"));
 }
 
 static void *self_sign(void *context)
@@ -180,10 +107,10 @@ static void test_meanwhile(void **state)
     pthread_t thread;
     void *result = NULL;
     struct council_tokens *tokens = &council.tokens;
-    struct act limit = key_act(ACT_KEY_LIMIT, "signing");
+    struct act limit = act_named(ACT_KEY_LIMIT, "signing");
     limit.per_hour = 50;
-    do_ok(generate("signing", WIRE_SMIME_SIGN));
-    do_ok(key_act(ACT_KEY_ENABLE, "signing"));
+    council_do_ok(act_generate("signing", WIRE_SMIME_SIGN));
+    council_do_ok(act_named(ACT_KEY_ENABLE, "signing"));
     slow_keys = *council_token_ops.keys;
     slow_keys.sign = sign_slowly;
     slow_ops = council_token_ops;
@@ -195,15 +122,15 @@ static void test_meanwhile(void **state)
     while (!tokens->is_in_call)
         pthread_cond_wait(&tokens->change, &tokens->lock);
     pthread_mutex_unlock(&tokens->lock);
-    do_ok(key_act(ACT_KEY_DISABLE, "signing"));
-    do_ok(limit);
+    council_do_ok(act_named(ACT_KEY_DISABLE, "signing"));
+    council_do_ok(limit);
     pthread_mutex_lock(&tokens->lock);
     tokens->is_hanging = false;
     pthread_cond_broadcast(&tokens->change);
     pthread_mutex_unlock(&tokens->lock);
     pthread_join(thread, &result);
     assert_int_equal(*(enum err *)result, ERR_OK);
-    look_up("signing");
+    council_find_key("signing");
     assert_int_equal(found.state, WIRE_DISABLED);
     assert_true(found.certificates.len > 0);
     assert_int_equal(budget_get_left(found.budget, clock_ms()).per_hour, 50);
@@ -229,70 +156,44 @@ static void test_half_destroyed(void **state)
                         .name = BYTES_LITERAL("signing"),
                         .tokens = BYTES_LITERAL("spare"),
                         .label = BYTES_LITERAL("signing")};
-    struct act destroy = key_act(ACT_KEY_DESTROY, "signing");
-    do_ok(generate("signing", WIRE_SMIME_SIGN));
+    council_do_ok(act_generate("signing", WIRE_SMIME_SIGN));
     council.tokens.objects[5] = council.tokens.objects[0];
     council.tokens.objects[5].token = 1;
-    do_ok(place);
+    council_do_ok(place);
     slow_ops = council_token_ops;
     slow_ops.add_key = add_key_counted;
     council.custody->conf.tokens = &slow_ops;
     council.tokens.is_stuck[1] = true;
-    assert_refused(council_do(&council, &destroy), ERR_TEMP, "still in token spare");
+    council_do_refused(act_named(ACT_KEY_DESTROY, "signing"), ERR_TEMP, "still in token spare");
     assert_int_equal(bound_places, 1);
     council.tokens.objects[5].key = NULL; // it is the first one's
-}
-
-static void set_file_limit(rlim_t size)
-{
-    struct rlimit limit;
-    assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
-    limit.rlim_cur = size;
-    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
-}
-
-// The audit log has room for so many bytes more.
-static void set_log_room(rlim_t room)
-{
-    struct stat st;
-    assert_int_equal(stat(council.audit_path, &st), 0);
-    set_file_limit((rlim_t)st.st_size + room);
-}
-
-static void fill_log(void)
-{
-    signal(SIGXFSZ, SIG_IGN);
-    for (unsigned i = 0; i < 4000; i++) // longer than the store will be
-        assert_int_equal(
-            audit_write(council.audit, &(struct audit_record){.event = AUDIT_USE}, NULL), ERR_OK);
 }
 
 // No line, no act of a token: not even if enough have signed long ago.
 static void test_full_log(void **state)
 {
     (void)state;
-    struct act one = {.kind = ACT_QUORUM, .number = 1};
-    struct act destroy = key_act(ACT_KEY_DESTROY, "signing");
+    struct act destroy = act_named(ACT_KEY_DESTROY, "signing");
     uint64_t number = 0;
-    fill_log();
-    do_ok(generate("signing", WIRE_SMIME_SIGN));
-    assert_ok(council_propose(&council, COUNCIL_ALICE, &destroy, &number));
-    do_ok(one);
-    set_log_room(0);
+    council_fill_log();
+    council_do_ok(act_generate("signing", WIRE_SMIME_SIGN));
+    council_ok(council_propose(&council, COUNCIL_ALICE, &destroy, &number));
+    council_do_ok(act_quorum(1));
+    council_set_log_room(0);
     enum err err = council_approve(&council, COUNCIL_ALICE, number);
-    set_file_limit(RLIM_INFINITY);
-    assert_refused(err, ERR_TEMP, "nothing was done");
+    council_set_log_room(RLIM_INFINITY);
+    council_refused(err, ERR_TEMP, "nothing was done");
     assert_int_equal(council_objects(&council), 1);
     assert_string_equal(council_state(&council, number), "pending");
     // Room for the line that it begins and for no other: it is done, and somebody knows.
-    set_log_room(400);
+    council_set_log_room(400);
     err = council_approve(&council, COUNCIL_ALICE, number);
-    set_file_limit(RLIM_INFINITY);
-    assert_refused(err, ERR_TEMP, "approve proposal 2 again to have it recorded");
+    council_set_log_room(RLIM_INFINITY);
+    council_refused(err, ERR_TEMP, "approve proposal 2 again to have it recorded");
     assert_int_equal(council_objects(&council), 0);
     assert_int_equal(council_lines(&council, "\"event\":\"begin\",\"officer\":\"alice\""), 1);
-    assert_ok(council_approve(&council, COUNCIL_ALICE, number));
-    assert_null(look_up("signing"));
+    council_ok(council_approve(&council, COUNCIL_ALICE, number));
+    assert_null(council_find_key("signing"));
 }
 
 // Killed after the token made the key, and before that was committed: the next try has the same
@@ -300,12 +201,12 @@ static void test_full_log(void **state)
 static void test_killed(void **state)
 {
     (void)state;
-    struct act act = generate("signing", WIRE_SMIME_SIGN);
+    struct act act = act_generate("signing", WIRE_SMIME_SIGN);
     uint64_t number = 0;
     json_t *read = NULL;
     char before[65];
-    assert_ok(council_propose(&council, COUNCIL_ALICE, &act, &number));
-    assert_ok(council_approve(&council, COUNCIL_BOB, number));
+    council_ok(council_propose(&council, COUNCIL_ALICE, &act, &number));
+    council_ok(council_approve(&council, COUNCIL_BOB, number));
     read = council_read(&council, COUNCIL_ALICE, READ_KEYS, "signing");
     snprintf(before, sizeof before, "%s",
              json_string_value(json_object_get(json_array_get(read, 0), "public_key_sha256")));
@@ -313,9 +214,9 @@ static void test_killed(void **state)
     council_tamper(&council, "UPDATE proposal SET state = 0, result = x'', ended = '';"
                              "DELETE FROM place; DELETE FROM key");
     council_restart(&council);
-    assert_null(look_up("signing"));
+    assert_null(council_find_key("signing"));
     assert_int_equal(council_objects(&council), 1);
-    assert_ok(council_approve(&council, COUNCIL_BOB, number));
+    council_ok(council_approve(&council, COUNCIL_BOB, number));
     assert_int_equal(council_objects(&council), 1);
     read = council_read(&council, COUNCIL_ALICE, READ_KEYS, "signing");
     assert_string_equal(
@@ -327,24 +228,24 @@ static void test_killed(void **state)
 static void test_pin_once(void **state)
 {
     (void)state;
-    struct act unlock = key_act(ACT_UNLOCK, "main");
+    struct act unlock = act_named(ACT_UNLOCK, "main");
     const struct council_proposal proposal = {.act = &unlock, .attachment = "9999"};
     uint64_t number = 0;
     json_t *body = NULL;
-    fill_log();
-    do_ok(key_act(ACT_LOCK, "main"));
-    assert_ok(
+    council_fill_log();
+    council_do_ok(act_named(ACT_LOCK, "main"));
+    council_ok(
         council_propose_as(&council, COUNCIL_ALICE, COUNCIL_ALICE, &proposal, &number, &body));
     json_decref(body);
     // Room for the lines that it is approved and begins.
-    set_log_room(700);
+    council_set_log_room(700);
     enum err err = council_approve(&council, COUNCIL_BOB, number);
-    set_file_limit(RLIM_INFINITY);
-    assert_refused(err, ERR_DENIED, "could not be recorded");
+    council_set_log_room(RLIM_INFINITY);
+    council_refused(err, ERR_DENIED, "could not be recorded");
     assert_int_equal(council.tokens.pins_tried, 1);
     assert_null(attachments_get(&council.custody->attachments, number));
     assert_string_equal(council_state(&council, number), "pending");
-    assert_refused(council_approve(&council, COUNCIL_BOB, number), ERR_PERM, "propose it again");
+    council_refused(council_approve(&council, COUNCIL_BOB, number), ERR_PERM, "propose it again");
     assert_int_equal(council.tokens.pins_tried, 1);
     assert_string_equal(council_state(&council, number), "failed");
 }
@@ -359,10 +260,10 @@ static void test_memory(void **state)
         uint64_t number = 0;
         unsigned before = council_objects(&council);
         snprintf(name, sizeof name, "key-%u", n);
-        struct act act = generate(name, WIRE_SMIME_SIGN);
-        assert_ok(council_propose(&council, COUNCIL_ALICE, &act, &number));
+        struct act act = act_generate(name, WIRE_SMIME_SIGN);
+        council_ok(council_propose(&council, COUNCIL_ALICE, &act, &number));
         struct proposal proposal = {0};
-        assert_ok(proposal_load(council.store, number, &proposal, &council.detail));
+        council_ok(proposal_load(council.store, number, &proposal, &council.detail));
         // The approval as a frame made before, so that memory fails inside custody alone.
         struct buf frame;
         struct buf message;
@@ -390,14 +291,14 @@ static void test_memory(void **state)
                              buf_bytes(&frame), deadline_in(60000), &reply);
         mem_fail_at(0);
         bool is_done = strcmp(council_state(&council, number), "done") == 0;
-        assert_int_equal(look_up(name) != NULL, is_done);
+        assert_int_equal(council_find_key(name) != NULL, is_done);
         assert_int_equal(council_objects(&council), before + is_done);
         failures += !is_done;
         // And so that tokens have room for all rounds.
         if (is_done)
-            do_ok(key_act(ACT_KEY_DESTROY, name));
+            council_do_ok(act_named(ACT_KEY_DESTROY, name));
         else if (strcmp(council_state(&council, number), "pending") == 0)
-            assert_ok(council_reject(&council, COUNCIL_ALICE, number));
+            council_ok(council_reject(&council, COUNCIL_ALICE, number));
         for (unsigned i = 0; i < COUNCIL_OBJECTS; i++)
             assert_false(council.tokens.objects[i].is_there);
         council_tokens_forget(&council);
@@ -414,13 +315,13 @@ static void test_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_hanging, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_meanwhile, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_half_destroyed, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_full_log, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_killed, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_pin_once, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_memory, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_hanging, council_begin, council_end),
+        cmocka_unit_test_setup_teardown(test_meanwhile, council_begin, council_end),
+        cmocka_unit_test_setup_teardown(test_half_destroyed, council_begin, council_end),
+        cmocka_unit_test_setup_teardown(test_full_log, council_begin, council_end),
+        cmocka_unit_test_setup_teardown(test_killed, council_begin, council_end),
+        cmocka_unit_test_setup_teardown(test_pin_once, council_begin, council_end),
+        cmocka_unit_test_setup_teardown(test_memory, council_begin, council_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,137 +1,65 @@
 // SPDX-License-Identifier: Apache-2.0
 // What waits: PINs and proposals, how many and how long; and keys that came with two names.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
-#include <cmocka.h>
-
-#include <openssl/evp.h>
-#include <openssl/pem.h>
-#include <openssl/x509.h>
-
-#include "tests/support/council.h"
-
-#define KEY_1 "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7"
-
-static struct council council;
-static struct registry_key found; // of the registry of the moment
-
-static int setup(void **state)
-{
-    (void)state;
-    council_setup(&council, 2);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    council_teardown(&council);
-    return 0;
-}
-
-static void assert_ok(enum err err)
-{
-    if (err != ERR_OK)
-        fail_msg("%s: %s", err_name(err), council.detail.text);
-}
-
-static void assert_refused(enum err err, enum err wanted, const char *words)
-{
-    if (err != wanted || !strstr(council.detail.text, words))
-        fail_msg("%s: \"%s\" does not say \"%s\"", err_name(err), council.detail.text, words);
-}
-
-static struct act key_act(enum act_kind kind, const char *name)
-{
-    return (struct act){.kind = kind, .name = bytes_of_text(name)};
-}
-
-static struct act generate(const char *name, enum wire_purpose purpose)
-{
-    return (struct act){.kind = ACT_KEY_GENERATE,
-                        .name = bytes_of_text(name),
-                        .tokens = BYTES_LITERAL("main"),
-                        .type = WIRE_KEY_EC,
-                        .bits = 256,
-                        .purpose = purpose,
-                        .algorithms = REGISTRY_ALL};
-}
-
-static const struct registry_key *look_up(const char *name)
-{
-    const struct registry *registry = live_take(council.live);
-    const struct registry_key *key = registry_key_by_name(registry, bytes_of_text(name));
-    if (key)
-        found = *key;
-    live_give(council.live, registry);
-    return key ? &found : NULL;
-}
-
-static void do_ok(struct act act)
-{
-    assert_ok(council_do(&council, &act));
-}
+#include "tests/support/council_test.h"
 
 static void test_locked(void **state)
 {
     (void)state;
-    struct act unlock = key_act(ACT_UNLOCK, "main");
+    struct act unlock = act_named(ACT_UNLOCK, "main");
     struct council_proposal proposal = {.act = &unlock, .attachment = "1234"};
     uint64_t numbers[ATTACHMENTS_OF_ONE] = {0};
     json_t *body = NULL;
-    do_ok(key_act(ACT_LOCK, "main"));
+    council_do_ok(act_named(ACT_LOCK, "main"));
     assert_true(council.tokens.is_locked[0]);
     assert_int_equal(council_lines(&council, "\"event\":\"lock\""), 1);
     // A wrong PIN is tried once, and never again by itself.
-    assert_refused(council_do_with(&council, &unlock, "4321", NULL), ERR_DENIED, "PIN is wrong");
+    council_refused(council_do_with(&council, &unlock, "4321", NULL), ERR_DENIED, "PIN is wrong");
     assert_int_equal(council.tokens.pins_tried, 1);
     custody_tick(council.custody);
     assert_int_equal(council.tokens.pins_tried, 1);
-    assert_ok(council_do_with(&council, &unlock, "1234", NULL));
+    council_ok(council_do_with(&council, &unlock, "1234", NULL));
     assert_false(council.tokens.is_locked[0]);
     assert_int_equal(council_lines(&council, "\"event\":\"unlock\""), 2);
     assert_int_equal(council_lines(&council, "1234"), 0);
     assert_int_equal(council_lines(&council, "4321"), 0);
     // PINs wait in memory alone, and only so many.
-    do_ok(key_act(ACT_LOCK, "main"));
+    council_do_ok(act_named(ACT_LOCK, "main"));
     for (unsigned i = 0; i < ATTACHMENTS_OF_ONE; i++) {
-        assert_ok(council_propose_as(&council, COUNCIL_ALICE, COUNCIL_ALICE, &proposal, &numbers[i],
-                                     &body));
+        council_ok(council_propose_as(&council, COUNCIL_ALICE, COUNCIL_ALICE, &proposal,
+                                      &numbers[i], &body));
         json_decref(body);
     }
-    assert_refused(
+    council_refused(
         council_propose_as(&council, COUNCIL_ALICE, COUNCIL_ALICE, &proposal, NULL, &body),
         ERR_TEMP, "of yours with a PIN");
     json_decref(body);
     // One that changes another takes its place; others have their own.
     proposal.replaces = numbers[1];
-    assert_ok(council_propose_as(&council, COUNCIL_ALICE, COUNCIL_ALICE, &proposal, NULL, &body));
+    council_ok(council_propose_as(&council, COUNCIL_ALICE, COUNCIL_ALICE, &proposal, NULL, &body));
     json_decref(body);
     proposal.replaces = 0;
-    assert_ok(council_propose_as(&council, COUNCIL_BOB, COUNCIL_BOB, &proposal, NULL, &body));
+    council_ok(council_propose_as(&council, COUNCIL_BOB, COUNCIL_BOB, &proposal, NULL, &body));
     json_decref(body);
-    assert_ok(council_reject(&council, COUNCIL_ALICE, numbers[0]));
-    assert_ok(
+    council_ok(council_reject(&council, COUNCIL_ALICE, numbers[0]));
+    council_ok(
         council_propose_as(&council, COUNCIL_ALICE, COUNCIL_ALICE, &proposal, &numbers[0], &body));
     json_decref(body);
     council_restart(&council);
-    assert_refused(council_approve(&council, COUNCIL_BOB, numbers[1]), ERR_PERM,
-                   "propose it again");
+    council_refused(council_approve(&council, COUNCIL_BOB, numbers[1]), ERR_PERM,
+                    "propose it again");
     assert_string_equal(council_state(&council, numbers[1]), "failed");
-    proposal.lapse = STATEMENT_LAPSE_ATTACHMENT_MAX + 1;
-    assert_refused(
+    proposal.lapse = STATEMENT_LAPSE_ATTACHMENT_MAX + STATEMENT_SKEW_MAX + 60;
+    council_refused(
         council_propose_as(&council, COUNCIL_ALICE, COUNCIL_ALICE, &proposal, NULL, &body),
         ERR_PERM, "waits in memory");
     json_decref(body);
     proposal.lapse = 0;
     proposal.attachment = NULL;
-    assert_refused(
+    council_refused(
         council_propose_as(&council, COUNCIL_ALICE, COUNCIL_ALICE, &proposal, NULL, &body),
         ERR_PERM, "missing");
     json_decref(body);
@@ -141,25 +69,25 @@ static void test_locked(void **state)
 static void test_twins(void **state)
 {
     (void)state;
-    do_ok(generate("first", WIRE_SMIME_SIGN));
+    council_do_ok(act_generate("first", WIRE_SMIME_SIGN));
     struct store_key twin = {.name = "twin",
                              .purpose = WIRE_GENERAL,
                              .state = WIRE_ENABLED,
                              .algorithms = REGISTRY_ALL,
                              .places = {{.token = "main", .label = "first"}},
                              .place_count = 1};
-    assert_ok(store_add_key(council.store, &twin, &council.detail));
+    council_ok(store_add_key(council.store, &twin, &council.detail));
     council_restart(&council);
-    look_up("twin");
+    council_find_key("twin");
     assert_int_equal(found.state, WIRE_ENABLED);
     for (unsigned i = 0; i < 3; i++)
         custody_tick(council.custody);
-    look_up("twin");
+    council_find_key("twin");
     assert_int_equal(found.state, WIRE_DISABLED);
     assert_int_equal(council_lines(&council, "disabled by hsmd itself"), 1);
     assert_int_equal(council_lines(&council, "under the name \\\"first\\\""), 1);
     // No more often than an officer enables it.
-    do_ok(key_act(ACT_KEY_ENABLE, "twin"));
+    council_do_ok(act_named(ACT_KEY_ENABLE, "twin"));
     custody_tick(council.custody);
     custody_tick(council.custody);
     assert_int_equal(council_lines(&council, "disabled by hsmd itself"), 2);
@@ -189,9 +117,9 @@ static void test_piles(void **state)
     uint64_t number = 0;
     char text[24];
     char digest[65];
-    do_ok(generate("signing", WIRE_SMIME_SIGN));
+    council_do_ok(act_generate("signing", WIRE_SMIME_SIGN));
     for (unsigned i = 0; i < CUSTODY_PENDING_MAX; i++)
-        assert_ok(council_propose(&council, COUNCIL_CAROL, &request, &number));
+        council_ok(council_propose(&council, COUNCIL_CAROL, &request, &number));
     json_t *list = council_read(&council, COUNCIL_BOB, READ_PROPOSALS, "");
     json_t *item = json_array_get(list, CUSTODY_PENDING_MAX - 1);
     assert_null(json_object_get(item, "act"));
@@ -201,7 +129,7 @@ static void test_piles(void **state)
     list = council_read(&council, COUNCIL_BOB, READ_PROPOSALS, text);
     assert_true(json_is_string(json_object_get(json_array_get(list, 0), "act")));
     json_decref(list);
-    assert_ok(council_reject(&council, COUNCIL_CAROL, number));
+    council_ok(council_reject(&council, COUNCIL_CAROL, number));
     // Taken back: what it was can be told, the act is gone.
     list = council_read(&council, COUNCIL_BOB, READ_PROPOSALS, text);
     item = json_array_get(list, 0);
@@ -213,27 +141,27 @@ static void test_piles(void **state)
     json_decref(list);
     size_t before = store_size();
     for (unsigned i = 0; i < 40; i++) {
-        assert_ok(council_propose(&council, COUNCIL_CAROL, &request, &number));
-        assert_ok(council_reject(&council, COUNCIL_CAROL, number));
+        council_ok(council_propose(&council, COUNCIL_CAROL, &request, &number));
+        council_ok(council_reject(&council, COUNCIL_CAROL, number));
     }
     assert_true(store_size() < before + 40 * 2000); // of 4 KB each
     // And only so often, of proposals and verdicts.
     council.custody->signatures_an_hour = CUSTODY_PENDING_MAX + 1 + 2 * 40 + 2;
-    assert_ok(council_propose(&council, COUNCIL_CAROL, &request, &number));
-    assert_ok(council_reject(&council, COUNCIL_CAROL, number));
-    assert_refused(council_propose(&council, COUNCIL_CAROL, &request, NULL), ERR_TEMP,
-                   "times within an hour");
-    assert_refused(council_reject(&council, COUNCIL_CAROL, number - 50), ERR_TEMP,
-                   "within an hour");
-    assert_ok(council_propose(&council, COUNCIL_ALICE, &request, NULL));
+    council_ok(council_propose(&council, COUNCIL_CAROL, &request, &number));
+    council_ok(council_reject(&council, COUNCIL_CAROL, number));
+    council_refused(council_propose(&council, COUNCIL_CAROL, &request, NULL), ERR_TEMP,
+                    "times within an hour");
+    council_refused(council_reject(&council, COUNCIL_CAROL, number - 50), ERR_TEMP,
+                    "within an hour");
+    council_ok(council_propose(&council, COUNCIL_ALICE, &request, NULL));
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_locked, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_piles, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_twins, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_locked, council_begin, council_end),
+        cmocka_unit_test_setup_teardown(test_piles, council_begin, council_end),
+        cmocka_unit_test_setup_teardown(test_twins, council_begin, council_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

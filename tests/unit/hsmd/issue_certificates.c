@@ -97,6 +97,7 @@ static bool is_as_expected(struct bytes certificates, EVP_PKEY *key, enum wire_p
 
 #define DOUBT_SUBJECT "its subject has no unit; city; state; country"
 #define DOUBT_ALONE "that of its issuer is not with it"
+#define DOUBT_DOMAIN "it has no domain in its subjectAltName"
 #define CA NULL // self-signed
 
 // One certificate: keyUsage and extendedKeyUsage (F22, F23), times, names (F17), the key.
@@ -125,11 +126,12 @@ static const struct {
          0},                                                           \
             WIRE_SMIME_SIGN, false, PKI_RSA_2048, flaws, DOUBT_SUBJECT \
     }
-#define DECRYPT(which, usage, flaws)                                                         \
-    {                                                                                        \
-        {"Not a name", which, NULL, usage, NULL, NULL, false, 0, 0, NULL, 0, NULL, NULL, 0}, \
-            WIRE_SMIME_DECRYPT, false, which, flaws, ""                                      \
+#define OPENS(which, san, usage, flaws, doubts)                                             \
+    {                                                                                       \
+        {"Not a name", which, san, usage, NULL, NULL, false, 0, 0, NULL, 0, NULL, NULL, 0}, \
+            WIRE_SMIME_DECRYPT, false, which, flaws, doubts                                 \
     }
+#define DECRYPT(which, usage, flaws) OPENS(which, "DNS:a.example", usage, flaws, "")
     SIGN(NULL, ""),
     SIGN(BOTH_USAGES, ""),
     SIGN("digitalSignature,nonRepudiation,keyEncipherment", ""),
@@ -145,6 +147,11 @@ static const struct {
     DECRYPT(PKI_EC_P256, "keyAgreement", ""),
     DECRYPT(PKI_EC_P256, NULL, "should have a keyUsage with keyAgreement"),
     DECRYPT(PKI_EC_P256, "keyEncipherment", "keyUsage lacks keyAgreement"),
+    OPENS(PKI_RSA_2048, NULL, "keyEncipherment", "", DOUBT_DOMAIN),
+    OPENS(PKI_RSA_2048, "email:a@a.example", "keyEncipherment", "", DOUBT_DOMAIN),
+    OPENS(PKI_RSA_2048, "email:a@a.example,DNS:*.a.example", "keyEncipherment", "", ""),
+    OPENS(PKI_EC_P256, "DNS:not_a_name", "keyAgreement", "", ""), // F17 is not of these
+    OPENS(PKI_EC_P256, "IP:192.0.2.1", "keyAgreement", "", DOUBT_DOMAIN),
 #define NAMED(cn, san, any, flaws, doubts)                                                    \
     {                                                                                         \
         {cn, PKI_EC_P256, san, BOTH_USAGES, NULL, NULL, false, 0, 0, NULL, 0, NULL, NULL, 0}, \

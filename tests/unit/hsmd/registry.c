@@ -73,10 +73,12 @@ static void test_no_grant_for_audit(void **state)
     add_key("other", WIRE_GENERAL, WIRE_ENABLED);
     assert_int_equal(registry_add_client(registry, &client, NULL), ERR_OK);
     assert_int_equal(
-        registry_add_grant(registry, "gw", "audit", REGISTRY_ALL, REGISTRY_ALL, &detail), ERR_PERM);
+        registry_add_grant(registry, "gw", "audit", REGISTRY_ALL, REGISTRY_ALL, NULL, &detail),
+        ERR_PERM);
     assert_string_equal(detail.text, "grant: key \"audit\" is for audit alone");
     assert_int_equal(
-        registry_add_grant(registry, "gw", "other", REGISTRY_ALL, REGISTRY_ALL, &detail), ERR_OK);
+        registry_add_grant(registry, "gw", "other", REGISTRY_ALL, REGISTRY_ALL, NULL, &detail),
+        ERR_OK);
     const struct registry_client *found = registry_client_by_public_key(registry, PUBLIC_KEY);
     const struct registry_key *key = registry_key_by_name(registry, BYTES_LITERAL("audit"));
     assert_int_equal(registry_authorise(registry, found, key, WIRE_DESCRIBE, 0), ERR_DENIED);

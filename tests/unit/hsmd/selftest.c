@@ -14,6 +14,7 @@
 #include <cmocka.h>
 
 #include "hsmd/attributes.h"
+#include "hsmd/base/file.h"
 #include "hsmd/watch/selftest_key.h"
 #include "hsmd/watch/status.h"
 #include "tests/support/custodian.h"
@@ -195,6 +196,46 @@ static void test_rounds(void **state)
                                  "\"hash\":\"sha256\",\"result\":\"ok\",\"message_digest\":\""));
 }
 
+// None is left out, none tried twice, and each by what it is for.
+static void test_each_key(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *key, *operation, *algorithm;
+    } rows[ENABLED] = {
+        {"rsa.smime-sign.enabled", "sign", "rsa-pkcs1"},
+        {"rsa.smime-decrypt.enabled", "unwrap", "rsaes-pkcs1"},
+        {"rsa.general.enabled", "sign", "rsa-pkcs1"},
+        {"rsa.listed", "sign", "rsa-pkcs1"},
+        {"ec.smime-sign.enabled", "sign", "ecdsa"},
+        {"ec.smime-decrypt.enabled", "agree", "ecdh-x963"},
+        {"ec.general.enabled", "sign", "ecdsa"},
+        {"ed25519.smime-sign.enabled", "sign", "ed25519"},
+        {"ed25519.smime-decrypt.enabled", "sign", "ed25519"}, // no such key is made
+        {"ed25519.general.enabled", "sign", "ed25519"},
+    };
+    struct selftest *selftest = NULL;
+    struct buf log;
+    assert_int_equal(selftest_open(&custodian.core, 1000000, 60000, &selftest, &detail), ERR_OK);
+    for (unsigned i = 0; i < 1000 && custodian_audit_lines(&custodian, NULL, 0) < ENABLED; i++)
+        usleep(10000);
+    assert_true(selftest_close(selftest, 60000)); // after the round
+    buf_init(&log, 1 << 20);
+    assert_int_equal(file_read(custodian.audit_path, &log, NULL), ERR_OK);
+    for (size_t i = 0; i < ENABLED; i++) {
+        char line[200];
+        snprintf(line, sizeof line,
+                 "\"event\":\"self-test\",\"key\":\"%s\",\"operation\":\"%s\","
+                 "\"algorithm\":\"%s\",",
+                 rows[i].key, rows[i].operation, rows[i].algorithm);
+        const char *found = strstr(buf_text(&log), line);
+        if (!found || strstr(found + 1, line))
+            fail_msg("%s: not once in %s", line, buf_text(&log));
+    }
+    buf_clear(&log);
+    assert_int_equal(custodian_audit_lines(&custodian, NULL, 0), ENABLED);
+}
+
 // One that hangs is told, keeps nobody, and is not waited for.
 static void test_hanging(void **state)
 {
@@ -210,7 +251,8 @@ static void test_hanging(void **state)
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-    const struct CMUnitTest tests[] = {TEST(test_kinds), TEST(test_wrong_results), TEST(test_text),
-                                       TEST(test_rounds), TEST(test_hanging)};
+    const struct CMUnitTest tests[] = {TEST(test_kinds),    TEST(test_wrong_results),
+                                       TEST(test_text),     TEST(test_rounds),
+                                       TEST(test_each_key), TEST(test_hanging)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

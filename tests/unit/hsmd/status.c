@@ -237,6 +237,59 @@ static void test_members(void **state)
     json_decref(json);
 }
 
+static void assert_sample(const char *sample, unsigned value)
+{
+    char line[120];
+    snprintf(line, sizeof line, "\nsealgate_hsmd_%s %u\n", sample, value);
+    if (!strstr(buf_text(&text), line))
+        fail_msg("no %s in %s", line, buf_text(&text));
+}
+
+// Gauges of trouble: 1 while there is any, of that token alone.
+static void test_gauges(void **state)
+{
+    (void)state;
+    for (unsigned is_bad = 0; is_bad < 3; is_bad++) { // well, in trouble, and well again
+        tokens[0].token.is_breaking = is_bad == 1;
+        tokens[0].token.failures = is_bad == 1 ? 3 : 0;
+        tokens[1].token.state = is_bad == 1 ? TOKEN_PIN_REFUSED : TOKEN_READY;
+        metrics_audit_time(metrics, 10, is_bad != 1);
+        buf_reset(&text);
+        assert_int_equal(status_put_metrics(&status, &text), ERR_OK);
+        assert_sample("token_breaking{token=\"main\"}", is_bad == 1);
+        assert_sample("token_breaking{token=\"spare\"}", 0);
+        assert_sample("token_failures{token=\"main\"}", is_bad == 1 ? 3 : 0);
+        assert_sample("token_up{token=\"main\"}", is_bad != 1);
+        assert_sample("token_pin_refused{token=\"main\"}", 0);
+        assert_sample("token_pin_refused{token=\"spare\"}", is_bad == 1);
+        assert_sample("audit_failing", is_bad == 1);
+    }
+    tokens[1].token.state = TOKEN_LOCKED;
+    buf_reset(&text);
+    assert_int_equal(status_put_metrics(&status, &text), ERR_OK);
+    assert_sample("token_locked{token=\"main\"}", 0);
+    assert_sample("token_locked{token=\"spare\"}", 1);
+    assert_sample("token_pin_refused{token=\"spare\"}", 0);
+}
+
+// The log that cannot be written is a problem, and officers see it in their status.
+static void test_audit_failing(void **state)
+{
+    (void)state;
+    bool is_well = true;
+    json_t *json = NULL;
+    metrics_audit_time(metrics, 10, false);
+    assert_int_equal(status_put_health(&status, false, &text, &is_well), ERR_OK);
+    assert_false(is_well);
+    assert_string_equal(buf_text(&text), "audit log: it cannot be written\n");
+    assert_int_equal(status_json(&status, &json), ERR_OK);
+    assert_text(json, "state", "degraded");
+    assert_true(json_is_true(member(member(json, "audit"), "failing")));
+    json_decref(json);
+    metrics_audit_time(metrics, 10, true);
+    assert_int_equal(status_each_problem(&status, NULL, NULL), STATUS_READY);
+}
+
 // With an audit key that cannot sign there are no checkpoints, and that is a problem; once it can
 // they are told.
 static void test_checkpoints(void **state)
@@ -301,8 +354,9 @@ static void test_checkpoints(void **state)
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-    const struct CMUnitTest tests[] = {TEST(test_states), TEST(test_missing_key),
+    const struct CMUnitTest tests[] = {TEST(test_states),         TEST(test_missing_key),
                                        TEST(test_no_enabled_key), TEST(test_members),
-                                       TEST(test_checkpoints)};
+                                       TEST(test_checkpoints),    TEST(test_gauges),
+                                       TEST(test_audit_failing)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

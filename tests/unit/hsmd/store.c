@@ -176,13 +176,13 @@ static void test_proposals(void **state)
         store_end_proposal(store, 2, PROPOSAL_DONE, BYTES_LITERAL("{\"a\":1}"), &detail), ERR_OK);
     reopen();
     assert_proposals(0, false,
-                     "1 pending 01 alice 0 600 one 01 5000000000 \n"
-                     "2 done 02 alice 0 600 two 02 5000000000 {\"a\":1}\n"
-                     "3 pending 03 alice 0 600 three 03 5000000000 \n");
+                     "1 pending 01 alice 0 5000000001 one 01 5000000000 \n"
+                     "2 done 02 alice 0 5000000001 two 02 5000000000 {\"a\":1}\n"
+                     "3 pending 03 alice 0 5000000001 three 03 5000000000 \n");
     assert_proposals(0, true,
-                     "1 pending 01 alice 0 600 one 01 5000000000 \n"
-                     "3 pending 03 alice 0 600 three 03 5000000000 \n");
-    assert_proposals(2, false, "2 done 02 alice 0 600 two 02 5000000000 {\"a\":1}\n");
+                     "1 pending 01 alice 0 5000000001 one 01 5000000000 \n"
+                     "3 pending 03 alice 0 5000000001 three 03 5000000000 \n");
+    assert_proposals(2, false, "2 done 02 alice 0 5000000001 two 02 5000000000 {\"a\":1}\n");
     assert_proposals(2, true, "");
     assert_refused(store_end_proposal(store, 2, PROPOSAL_LAPSED, (struct bytes){0}, &detail),
                    "proposal 2 is pending no more: done");
@@ -214,7 +214,7 @@ static void test_nonces(void **state)
     changed.number = 9;
     assert_refused(store_change_proposal(store, &changed, &detail), "there is no proposal 9");
     assert_int_equal(propose(3, "three"), 2);
-    assert_proposals(1, false, "1 pending 02 alice 1 600 changed 02 5000000000 \n");
+    assert_proposals(1, false, "1 pending 02 alice 1 5000000001 changed 02 5000000000 \n");
 }
 
 static void test_other_instance(void **state)

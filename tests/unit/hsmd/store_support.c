@@ -232,7 +232,7 @@ struct store_proposal a_proposal(uint8_t nonce, const char *act)
         .statement = {.instance = bytes_of(store_instance(store), STATEMENT_INSTANCE_SIZE),
                       .nonce = bytes_of(nonces[nonce], STATEMENT_NONCE_SIZE),
                       .proposer = BYTES_LITERAL("alice"),
-                      .lapse = 600,
+                      .lapse = 5000000001,
                       .act = bytes_of_text(act)},
         .signature = bytes_of(signatures[nonce], STATEMENT_SIGNATURE_SIZE),
         .lapses = 5000000000};

@@ -78,8 +78,8 @@ static void test_bounds(void **state)
     find("propose", &good);
     BAD(operation, (enum message_operation)9, "no such operation 9");
     BAD(propose.statement.nonce.len, 15, "nonce");
-    BAD(propose.statement.lapse, STATEMENT_LAPSE_MIN - 1, "lapse");
-    BAD(propose.statement.lapse, STATEMENT_LAPSE_MAX + 1, "lapse");
+    BAD(propose.statement.lapse, 0, "lapse");
+    BAD(propose.statement.lapse, STATEMENT_TIME_MAX + 1ULL, "lapse");
     BAD(propose.statement.replaces, (uint64_t)INT64_MAX + 1, "replaces");
     BAD(propose.statement.act.len, 0, "act");
     BAD(propose.statement.act, bytes_of(big, ACT_SIZE_MAX + 1), "act");

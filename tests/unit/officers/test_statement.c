@@ -162,8 +162,8 @@ static void test_fields(void **state)
     bad[1].nonce.len++;
     bad[2].proposer.len = 0;
     bad[3].proposer = BYTES_LITERAL("a b");
-    bad[4].lapse = STATEMENT_LAPSE_MIN - 1;
-    bad[5].lapse = STATEMENT_LAPSE_MAX + 1;
+    bad[4].lapse = 0;
+    bad[5].lapse = STATEMENT_TIME_MAX + 1ULL;
     bad[6].act.len = 0;
     bad[7].act.len = ACT_SIZE_MAX + 1;
     assert_int_equal(statement_digest(&base, digest), ERR_OK);

@@ -2,6 +2,7 @@
 // The provider as part of a process: deadlines, threads, library contexts, unloading, exit.
 #include "tests/unit/providers/app.h"
 
+#include <dirent.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -159,6 +160,35 @@ static void await(pid_t pid, int expected)
     assert_int_equal(WEXITSTATUS(status), expected);
 }
 
+static unsigned count_threads(void)
+{
+    unsigned count = 0;
+    DIR *tasks = opendir("/proc/self/task");
+    assert_non_null(tasks);
+    while (readdir(tasks))
+        count++;
+    closedir(tasks);
+    return count;
+}
+
+// The first context brings the fake's own threads up; the others have clients of their own.
+static void test_brings_no_threads(void **state)
+{
+    static const char *const timeouts[] = {"20001", "20002", "20003"};
+    unsigned before = 0;
+    (void)state;
+    for (size_t i = 0; i < sizeof timeouts / sizeof *timeouts; i++) {
+        OSSL_LIB_CTX *libctx = app_open(fake, "default hsmd", timeouts[i], NULL);
+        EVP_PKEY *key = app_key(libctx, "hsmd:general");
+        assert_true(signs(libctx, key, "alone"));
+        if (i)
+            assert_int_equal(count_threads(), before);
+        before = count_threads();
+        EVP_PKEY_free(key);
+        app_close(libctx);
+    }
+}
+
 static void test_two_contexts(void **state)
 {
     (void)state;
@@ -184,7 +214,7 @@ static void test_unload_and_load(void **state)
         EVP_PKEY *key = app_key(libctx, "hsmd:general");
         assert_true(signs(libctx, key, "loaded"));
         EVP_PKEY_free(key);
-        app_close(libctx); // and with it the client, its threads and the module
+        app_close(libctx); // and with it the client and its connections
     }
 }
 
@@ -287,6 +317,7 @@ int main(int argc, char **argv)
         cmocka_unit_test_teardown(test_deadline, no_fault),
         cmocka_unit_test_teardown(test_threads, no_fault),
         cmocka_unit_test_teardown(test_first_use_from_many_threads, no_fault),
+        cmocka_unit_test_teardown(test_brings_no_threads, no_fault),
         cmocka_unit_test_teardown(test_two_contexts, no_fault),
         cmocka_unit_test_teardown(test_unload_and_load, no_fault),
         cmocka_unit_test_teardown(test_key_outlives_unload, no_fault),

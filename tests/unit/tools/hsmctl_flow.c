@@ -352,6 +352,43 @@ static void test_untrusted(void **state)
     memcpy(peer.secret_key, kept, sizeof kept);
 }
 
+// Commands of a file, with one passphrase, until the first one that fails.
+static void test_batch(void **state)
+{
+    (void)state;
+    struct outcome o;
+    char command[300], path[200];
+    path_of(path, "batch");
+    snprintf(command, sizeof command, "batch %s --yes", path);
+    start(PEER_GOOD);
+    write_text("batch", "# two reads and an act\r\n\nstatus\nofficer list\n"
+                        "key 'enable' sign\"ing\" # at last\n");
+    run(0, command, &o);
+    expect(&o, 0, o.out, "dave");
+    expect(&o, 0, o.out, "Proposal 7 waits for 1 more signature");
+    expect(&o, 0, o.err, "key \"signing\"");
+    assert_true(strstr(o.out, "dave") < strstr(o.out, "Proposal 7"));
+    assert_int_equal(peer_signatures(&peer), 1);
+    write_text("batch", "officer list\napprove 7\nkey enable other\n");
+    run(0, command, &o);
+    expect(&o, 1, o.err, "line 2: hsmd says no: you have approved proposal 7 already");
+    expect(&o, 1, o.out, "dave");
+    assert_null(strstr(o.out, "Proposal 7 waits")); // the third was not begun
+    assert_null(strstr(o.err, "other"));
+    peer_stop(&peer);
+    run(0, command, &o);
+    expect(&o, 3, o.err, "line 1: ");
+    start(PEER_FAILING);
+    write_text("batch", "key enable signing\n");
+    run(0, command, &o);
+    expect(&o, 0, o.out, "Proposal 7 waits");
+    write_text("batch", "approve 7\nstatus\n");
+    run(1, command, &o);
+    expect(&o, 1, o.err, "line 1: this could not be carried out");
+    assert_null(strstr(o.out, "ready"));
+    peer_stop(&peer);
+}
+
 static void test_keygen(void **state)
 {
     (void)state;
@@ -416,9 +453,9 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     (void)state;
-    static const char *const files[] = {"server.pub", "alice.key", "alice.conf", "bob.key",
-                                        "bob.conf",   "dave.key",  "dave.conf",  "eve.key",
-                                        "eve.pub",    "out",       "err",        "socket"};
+    static const char *const files[] = {
+        "server.pub", "alice.key", "alice.conf", "bob.key", "bob.conf", "dave.key", "dave.conf",
+        "eve.key",    "eve.pub",   "out",        "err",     "socket",   "batch"};
     char path[200];
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         path_of(path, files[i]);
@@ -435,7 +472,7 @@ int main(void)
         cmocka_unit_test(test_failed),    cmocka_unit_test(test_troubles),
         cmocka_unit_test(test_untrusted), cmocka_unit_test(test_keygen),
         cmocka_unit_test(test_again),     cmocka_unit_test(test_later_act),
-        cmocka_unit_test(test_rotated),
+        cmocka_unit_test(test_rotated),   cmocka_unit_test(test_batch),
     };
     signal(SIGPIPE, SIG_IGN);
     return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -207,18 +207,10 @@ static void check_types(struct parts *parts, enum wire_operation reply, struct b
     } foreign[] = {
         {"uint", 'u', BYTES_LITERAL("\x01")},
         {"uint64", 'u', BYTES_LITERAL("\xcf\x00\x00\x00\x00\x00\x00\x00\x01")},
-        {"str", 's',
-         BYTES_LITERAL("\xa1"
-                       "a")},
-        {"str32", 's',
-         BYTES_LITERAL("\xdb\x00\x00\x00\x01"
-                       "a")},
-        {"bin", 'b',
-         BYTES_LITERAL("\xc4\x01"
-                       "a")},
-        {"bin32", 'b',
-         BYTES_LITERAL("\xc6\x00\x00\x00\x01"
-                       "a")},
+        {"str", 's', BYTES_LITERAL("\xa1z")},
+        {"str32", 's', BYTES_LITERAL("\xdb\x00\x00\x00\x01z")},
+        {"bin", 'b', BYTES_LITERAL("\xc4\x01z")},
+        {"bin32", 'b', BYTES_LITERAL("\xc6\x00\x00\x00\x01z")},
         {"nil", 0, BYTES_LITERAL("\xc0")},
         {"never used", 0, BYTES_LITERAL("\xc1")},
         {"false", 0, BYTES_LITERAL("\xc2")},
@@ -333,18 +325,9 @@ static const struct value values[] = {
     {"key of 64", WIRE_SIGN, false, 3, BYTES_LITERAL("\xd9\x40" SIXTY_FOUR), true},
     {"key of 65", WIRE_SIGN, false, 3, BYTES_LITERAL("\xd9\x41" SIXTY_FOUR "e"), false},
     {"key empty", WIRE_SIGN, false, 3, BYTES_LITERAL("\xa0"), false},
-    {"key with a space", WIRE_SIGN, false, 3,
-     BYTES_LITERAL("\xa3"
-                   "a b"),
-     false},
-    {"key with a 0", WIRE_SIGN, false, 3,
-     BYTES_LITERAL("\xa3"
-                   "a\0b"),
-     false},
-    {"key with a slash", WIRE_DESCRIBE, false, 3,
-     BYTES_LITERAL("\xa3"
-                   "../"),
-     false},
+    {"key with a space", WIRE_SIGN, false, 3, BYTES_LITERAL("\xa3z b"), false},
+    {"key with a 0", WIRE_SIGN, false, 3, BYTES_LITERAL("\xa3z\0b"), false},
+    {"key with a slash", WIRE_DESCRIBE, false, 3, BYTES_LITERAL("\xa3../"), false},
     {"key in UTF-8", WIRE_UNWRAP, false, 3, BYTES_LITERAL("\xa2\xc3\xa4"), false},
     {"algorithm 0", WIRE_SIGN, false, 4, BYTES_LITERAL("\x00"), false},
     {"ed25519 of a digest", WIRE_SIGN, false, 4, BYTES_LITERAL("\x04"), false},
@@ -367,10 +350,7 @@ static const struct value values[] = {
     {"oaep without hashes", WIRE_UNWRAP, false, 4, BYTES_LITERAL("\x11"), false},
     {"hash of v1.5", WIRE_UNWRAP, false, 5, BYTES_LITERAL("\x03"), false},
     {"mgf-hash of v1.5", WIRE_UNWRAP, false, 6, BYTES_LITERAL("\x03"), false},
-    {"label of v1.5", WIRE_UNWRAP, false, 7,
-     BYTES_LITERAL("\xc4\x01"
-                   "a"),
-     false},
+    {"label of v1.5", WIRE_UNWRAP, false, 7, BYTES_LITERAL("\xc4\x01z"), false},
     {"length 2048", WIRE_UNWRAP, false, 8, BYTES_LITERAL("\xcd\x08\x00"), true},
     {"length 2049", WIRE_UNWRAP, false, 8, BYTES_LITERAL("\xcd\x08\x01"), false},
     {"ciphertext empty", WIRE_UNWRAP, false, 9, BYTES_LITERAL("\xc4\x00"), false},
@@ -381,10 +361,7 @@ static const struct value values[] = {
     {"info empty", WIRE_AGREE, false, 8, BYTES_LITERAL("\xc4\x00"), true},
     {"agree on 0 bytes", WIRE_AGREE, false, 9, BYTES_LITERAL("\x00"), false},
     {"after nothing", WIRE_LIST, false, 3, BYTES_LITERAL("\xa0"), true},
-    {"after no name", WIRE_LIST, false, 3,
-     BYTES_LITERAL("\xa1"
-                   "/"),
-     false},
+    {"after no name", WIRE_LIST, false, 3, BYTES_LITERAL("\xa1/"), false},
     {"signature empty", WIRE_SIGN, true, 3, BYTES_LITERAL("\xc4\x00"), false},
     {"derived key empty", WIRE_AGREE, true, 3, BYTES_LITERAL("\xc4\x00"), true},
     {"secret empty", WIRE_UNWRAP, true, 3, BYTES_LITERAL("\xc4\x03\0\0\0"), true},
@@ -497,8 +474,7 @@ static void test_names_of_a_list_are_counted(void **state)
     buf_init(&out, WIRE_FRAME_MAX);
     parts_of_reply(&parts, WIRE_LIST);
     for (size_t i = HEADER_ENDS; i < HEADER_ENDS + WIRE_LIST_MAX + 1; i++)
-        parts.elements[i] = BYTES_LITERAL("\xa1"
-                                          "a");
+        parts.elements[i] = BYTES_LITERAL("\xa1z");
     put_together(&out, parts.elements, HEADER_ENDS, HEADER_ENDS);
     assert_taken("no names", WIRE_LIST, buf_bytes(&out));
     put_together(&out, parts.elements, HEADER_ENDS + WIRE_LIST_MAX, HEADER_ENDS + WIRE_LIST_MAX);
