@@ -163,14 +163,3 @@ enum err certificate_check_use(struct bytes certificates, enum wire_purpose purp
 {
     return check(certificates, (struct bytes){0}, purpose, warning, detail);
 }
-
-bool certificate_is_same_key(struct bytes certificates, struct bytes others)
-{
-    X509 *one = first(certificates);
-    X509 *other = first(others);
-    bool is_same = one && other && EVP_PKEY_eq(X509_get0_pubkey(one), X509_get0_pubkey(other)) == 1;
-    X509_free(one);
-    X509_free(other);
-    ERR_clear_error();
-    return is_same;
-}

@@ -31,6 +31,3 @@ void certificate_look(struct x509_st *certificate, struct bytes public_key,
 // Appends one more to such a list, cut where it is full.
 void certificate_add_flaw(struct detail *list, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
-
-// Are both of one key? False too if one of them cannot be read.
-bool certificate_is_same_key(struct bytes certificates, struct bytes others);

@@ -145,13 +145,8 @@ int config_check_role(cfg_t *cfg, cfg_opt_t *opt)
 
 bool config_parse_signing_key(const char *hex, uint8_t key[OFFICER_SIGNING_KEY_SIZE])
 {
-    struct buf bytes;
-    buf_init(&bytes, OFFICER_SIGNING_KEY_SIZE);
-    bool is_key = text_get_hex(hex, &bytes) == ERR_OK && statement_is_key(buf_bytes(&bytes));
-    if (is_key)
-        memcpy(key, bytes.data, OFFICER_SIGNING_KEY_SIZE);
-    buf_clear(&bytes);
-    return is_key;
+    return text_get_hex_exact(hex, key, OFFICER_SIGNING_KEY_SIZE) &&
+           statement_is_key(bytes_of(key, OFFICER_SIGNING_KEY_SIZE));
 }
 
 int config_check_signing_key(cfg_t *cfg, cfg_opt_t *opt)

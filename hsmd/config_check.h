@@ -34,5 +34,5 @@ int config_check_metrics_listen(cfg_t *cfg, cfg_opt_t *opt);
 
 // A CKA_ID in hex that config_check_id has passed; how many bytes. NULL: 0.
 size_t config_parse_id(const char *hex, uint8_t id[CONFIG_ID_MAX]);
-// An Ed25519 public key in hex. False: it is none.
+// An Ed25519 public key in hex. False: it is none, and what is in key means nothing.
 bool config_parse_signing_key(const char *hex, uint8_t key[OFFICER_SIGNING_KEY_SIZE]);

@@ -33,13 +33,6 @@ void core_worker_clear(struct core_worker *worker)
     secret_clear(&worker->z);
 }
 
-void core_reply_wipe(struct buf *reply)
-{
-    if (reply->data)
-        explicit_bzero(reply->data, reply->room);
-    reply->len = 0;
-}
-
 // The key by name, if the client has a grant for what it asks. That there is no such key is told
 // to nobody who has no business with it.
 static enum err find_key(struct core_call *call, struct bytes name, enum wire_algorithm algorithm)
@@ -240,7 +233,7 @@ static void answer(struct core_call *call, enum err class, struct buf *reply)
     if (err == ERR_OK)
         return;
     log_error("reply", "peer", call->client->name, "err", "cannot be encoded");
-    core_reply_wipe(reply);
+    buf_wipe(reply);
     call->reply =
         (struct wire_reply){.class = err == ERR_TEMP ? ERR_TEMP : ERR_BUG, .id = call->request.id};
     (void)wire_encode_reply(call->request.operation, &call->reply,

@@ -38,7 +38,7 @@ void core_worker_clear(struct core_worker *worker); // a zeroed struct is fine
 
 // peer: who sent the frame, as the CURVE handshake proved it (Z85), or NULL if it did not.
 // Puts the reply into reply, an empty buffer with cap WIRE_FRAME_MAX that the caller wipes
-// (core_reply_wipe) when it is sent. False: no answer at all, the peer is unknown.
+// (buf_wipe) when it is sent. False: no answer at all, the peer is unknown.
 bool core_handle(const struct core *core, struct core_worker *worker, const char *peer,
                  struct bytes frame, deadline_t deadline, struct buf *reply);
 
@@ -63,5 +63,3 @@ void core_log_refusal(const struct core *core, const char *peer, struct bytes fr
 // Writes down how many refusals were not written down one by one, of clients whose time is over
 // (REFUSALS_ALL: of all). To be called now and then, and at the end.
 void core_tell_refusals(const struct core *core, deadline_t now);
-
-void core_reply_wipe(struct buf *reply);

@@ -255,10 +255,7 @@ enum err pair_check(struct token_session *session, struct token_key *key, bool *
 #define POINT_DER_MAX (3 + 1 + 2 * 66)
 size_t point_wrap(struct bytes point, uint8_t out[POINT_DER_MAX]);
 
-// unwrap.c: the raw RSA operation on size bytes, once; the result in session->scratch.
-enum err unwrap_raw(struct token_session *session, const struct token_key *key,
-                    CK_OBJECT_HANDLE handle, const uint8_t *input, struct detail *detail);
-// Sets key->seed_secret.
+// unwrap.c: sets key->seed_secret.
 enum err unwrap_make_seed(struct token_session *session, struct token_key *key,
                           struct detail *detail);
 

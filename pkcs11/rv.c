@@ -98,3 +98,9 @@ const char *rv_name(CK_RV rv)
         return row->name;
     return rv & CKR_VENDOR_DEFINED ? "an error of the vendor's own" : "an unknown error";
 }
+
+const struct ck_hash ck_hashes[HASH_COUNT] = {
+    [HASH_SHA1] = {CKM_SHA_1, CKG_MGF1_SHA1},      [HASH_SHA224] = {CKM_SHA224, CKG_MGF1_SHA224},
+    [HASH_SHA256] = {CKM_SHA256, CKG_MGF1_SHA256}, [HASH_SHA384] = {CKM_SHA384, CKG_MGF1_SHA384},
+    [HASH_SHA512] = {CKM_SHA512, CKG_MGF1_SHA512},
+};

@@ -58,22 +58,13 @@ static enum err sign_pkcs1(struct token_session *session, struct token_key *key,
 static enum err sign_pss(struct token_session *session, struct token_key *key,
                          CK_OBJECT_HANDLE handle, void *arg, struct detail *detail)
 {
-    static const struct {
-        CK_MECHANISM_TYPE hash;
-        CK_RSA_PKCS_MGF_TYPE mgf;
-    } names[HASH_COUNT] = {
-        [HASH_SHA1] = {CKM_SHA_1, CKG_MGF1_SHA1},
-        [HASH_SHA224] = {CKM_SHA224, CKG_MGF1_SHA224},
-        [HASH_SHA256] = {CKM_SHA256, CKG_MGF1_SHA256},
-        [HASH_SHA384] = {CKM_SHA384, CKG_MGF1_SHA384},
-        [HASH_SHA512] = {CKM_SHA512, CKG_MGF1_SHA512},
-    };
     struct job *job = arg;
     if (hash_size(job->hash) + job->salt + 2 > (key->info.bits - 1 + 7) / 8)
         return err_set(detail, ERR_PERM, "the key is too short for %s and a salt of %u bytes",
                        hash_name(job->hash), job->salt);
     if (key->token->can.pss_sign) {
-        CK_RSA_PKCS_PSS_PARAMS params = {names[job->hash].hash, names[job->hash].mgf, job->salt};
+        CK_RSA_PKCS_PSS_PARAMS params = {ck_hashes[job->hash].hash, ck_hashes[job->hash].mgf,
+                                         job->salt};
         CK_MECHANISM mechanism = {CKM_RSA_PKCS_PSS, &params, sizeof params};
         enum err err = run(session, handle, &mechanism, job->digest, job, key->size, detail);
         if (err != ERR_PERM || !key->token->can.x509_sign)

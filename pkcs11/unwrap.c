@@ -22,8 +22,9 @@ static bool is_padding_failure(CK_RV rv)
            rv == CKR_DATA_INVALID || rv == CKR_DATA_LEN_RANGE || rv == CKR_GENERAL_ERROR;
 }
 
-enum err unwrap_raw(struct token_session *session, const struct token_key *key,
-                    CK_OBJECT_HANDLE handle, const uint8_t *input, struct detail *detail)
+// The raw operation on size bytes, once; the result in session->scratch.
+static enum err decrypt_raw(struct token_session *session, const struct token_key *key,
+                            CK_OBJECT_HANDLE handle, const uint8_t *input, struct detail *detail)
 {
     CK_FUNCTION_LIST *fn = session->token->fn;
     CK_MECHANISM mechanism = {CKM_RSA_X_509, NULL, 0};
@@ -66,7 +67,7 @@ enum err unwrap_make_seed(struct token_session *session, struct token_key *key,
     buf_clear(&named);
     if (err)
         return err_set(detail, err, "out of memory");
-    err = unwrap_raw(session, key, key->handle, input, detail);
+    err = decrypt_raw(session, key, key->handle, input, detail);
     if (!err)
         err = hash_digest(HASH_SHA256, bytes_of(session->scratch.data, key->size), digest);
     if (!err)
@@ -87,7 +88,7 @@ static enum err raw_pkcs1(struct token_session *session, struct token_key *key,
                           CK_OBJECT_HANDLE handle, void *arg, struct detail *detail)
 {
     struct job *job = arg;
-    enum err err = unwrap_raw(session, key, handle, job->ciphertext.data, detail);
+    enum err err = decrypt_raw(session, key, handle, job->ciphertext.data, detail);
     if (err)
         return err;
     err = padding_remove_pkcs1(bytes_of(session->scratch.data, key->size), job->seed,
@@ -104,7 +105,7 @@ static enum err raw_oaep(struct token_session *session, struct token_key *key,
                          CK_OBJECT_HANDLE handle, void *arg, struct detail *detail)
 {
     struct job *job = arg;
-    enum err err = unwrap_raw(session, key, handle, job->ciphertext.data, detail);
+    enum err err = decrypt_raw(session, key, handle, job->ciphertext.data, detail);
     if (err)
         return err;
     err = padding_remove_oaep(bytes_of(session->scratch.data, key->size), job->padding->hash,
@@ -151,21 +152,11 @@ static enum err native_pkcs1(struct token_session *session, struct token_key *ke
 static enum err native_oaep(struct token_session *session, struct token_key *key,
                             CK_OBJECT_HANDLE handle, void *arg, struct detail *detail)
 {
-    static const struct {
-        CK_MECHANISM_TYPE hash;
-        CK_RSA_PKCS_MGF_TYPE mgf;
-    } names[HASH_COUNT] = {
-        [HASH_SHA1] = {CKM_SHA_1, CKG_MGF1_SHA1},
-        [HASH_SHA224] = {CKM_SHA224, CKG_MGF1_SHA224},
-        [HASH_SHA256] = {CKM_SHA256, CKG_MGF1_SHA256},
-        [HASH_SHA384] = {CKM_SHA384, CKG_MGF1_SHA384},
-        [HASH_SHA512] = {CKM_SHA512, CKG_MGF1_SHA512},
-    };
     struct job *job = arg;
     const struct token_padding *padding = job->padding;
     CK_RSA_PKCS_OAEP_PARAMS params = {
-        .hashAlg = names[padding->hash].hash,
-        .mgf = names[padding->mgf_hash].mgf,
+        .hashAlg = ck_hashes[padding->hash].hash,
+        .mgf = ck_hashes[padding->mgf_hash].mgf,
         .source = CKZ_DATA_SPECIFIED,
         .pSourceData = padding->label.len ? (void *)padding->label.data : NULL,
         .ulSourceDataLen = padding->label.len,

@@ -245,8 +245,7 @@ static int unwrap(struct cipher *cipher, struct bytes ciphertext, unsigned char 
     *outlen = unwrapped->secret.len;
     ok = 1;
 out:
-    if (frame.data)
-        OPENSSL_cleanse(frame.data, frame.room);
+    buf_wipe(&frame);
     buf_clear(&frame);
     return ok;
 }

@@ -6,7 +6,6 @@
 #include <openssl/bn.h>
 #include <openssl/core_dispatch.h>
 #include <openssl/core_names.h>
-#include <openssl/crypto.h>
 #include <openssl/ec.h>
 #include <openssl/params.h>
 
@@ -204,8 +203,7 @@ static int agree(struct exchange *exchange, unsigned char *out, size_t *outlen)
     *outlen = reply.secret.len;
     ok = 1;
 out:
-    if (frame.data)
-        OPENSSL_cleanse(frame.data, frame.room);
+    buf_wipe(&frame);
     buf_clear(&frame);
     return ok;
 }

@@ -287,16 +287,21 @@ int signature_digest_sign_final(void *vctx, unsigned char *sig, size_t *siglen, 
     return signature_send(signature, sign, sig, siglen, sigsize);
 }
 
-int signature_verify_init(void *vctx, void *keydata, const OSSL_PARAM params[])
+static int begin_verify(struct signature *signature, void *keydata, const OSSL_PARAM params[],
+                        int (*init)(EVP_PKEY_CTX *context, const OSSL_PARAM params[]))
 {
-    struct signature *signature = vctx;
     if (!signature_begin(signature, keydata))
         return 0;
     signature->verify = key_public_context(signature->key);
-    if (!signature->verify || EVP_PKEY_verify_init_ex(signature->verify, params) <= 0)
+    if (!signature->verify || init(signature->verify, params) <= 0)
         return 0;
     signature->mode = SIGNATURE_VERIFY;
     return 1;
+}
+
+int signature_verify_init(void *vctx, void *keydata, const OSSL_PARAM params[])
+{
+    return begin_verify(vctx, keydata, params, EVP_PKEY_verify_init_ex);
 }
 
 int signature_verify(void *vctx, const unsigned char *sig, size_t siglen, const unsigned char *tbs,
@@ -309,14 +314,7 @@ int signature_verify(void *vctx, const unsigned char *sig, size_t siglen, const 
 
 int signature_verify_recover_init(void *vctx, void *keydata, const OSSL_PARAM params[])
 {
-    struct signature *signature = vctx;
-    if (!signature_begin(signature, keydata))
-        return 0;
-    signature->verify = key_public_context(signature->key);
-    if (!signature->verify || EVP_PKEY_verify_recover_init_ex(signature->verify, params) <= 0)
-        return 0;
-    signature->mode = SIGNATURE_VERIFY;
-    return 1;
+    return begin_verify(vctx, keydata, params, EVP_PKEY_verify_recover_init_ex);
 }
 
 int signature_verify_recover(void *vctx, unsigned char *out, size_t *outlen, size_t outsize,

@@ -91,20 +91,21 @@ typedef enum err (*command_build)(struct call *call, struct act *act, struct det
 typedef enum err (*command_run)(struct call *call, struct detail *detail);
 
 struct command {
-    const char *words;                 // "key generate"
-    const char *arguments;             // "NAME", as the usage line has them
-    unsigned min, max;                 // how many
-    uint64_t needed;                   // options; of those marked with needs_one in the table, one
-    uint64_t allowed;                  // options besides those and the ones for all
-    const char *what;                  // one line
-    enum act_kind kind;                // 0: none, then run is there
-    command_build build;               // after the kind is set; may be NULL
-    command_run run;                   // for acts: NULL, they are proposed
+    const char *words;     // "key generate"
+    const char *arguments; // "NAME [X]", as the usage line has them; in brackets: optional
+    uint64_t needed;       // options; of those marked with needs_one in the table, one
+    uint64_t allowed;      // options besides those and the ones for all
+    const char *what;      // one line
+    enum act_kind kind;    // 0: none, then run is there
+    command_build build;   // after the kind is set; may be NULL
+    command_run run;       // for acts: NULL, they are proposed
     int (*raw)(int argc, char **argv); // parses by itself: nothing else counts. argv[0]: last word
 };
 const struct command *command_at(size_t index); // NULL: past the last
 // The options for all commands that ask hsmd, and those of proposals.
 uint64_t command_options(const struct command *command);
+// How many arguments it takes at least and at most, from the usage line.
+void command_arguments(const struct command *command, unsigned *min, unsigned *max);
 
 #define CALL_ARGUMENTS_MAX 8
 
@@ -125,6 +126,8 @@ struct call {
 enum err call_parse(struct call *call, int argc, char **argv, struct detail *detail);
 void call_clear(struct call *call);
 bool call_has(const struct call *call, enum option_index index);
+// A decimal number up to max, nothing but its digits. False: it is none.
+bool number_get(const char *text, uint64_t max, uint64_t *number);
 // Number of an option: 0 if not given. ERR_PERM: none, or over max.
 enum err call_number(const struct call *call, enum option_index index, uint64_t max,
                      uint64_t *number, struct detail *detail);

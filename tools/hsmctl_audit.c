@@ -152,35 +152,13 @@ static void print_text(const struct audit_report *report, bool has_key)
     printf("last: seq %" PRIu64 ", hash %s\n", report->last.seq, hex_of(report->last.hash, hash));
 }
 
-static bool parse_seq(const char *text, uint64_t *seq)
-{
-    char *end = NULL;
-    errno = 0;
-    unsigned long long value = strtoull(text, &end, 10);
-    if (errno || *end || *text < '1' || *text > '9')
-        return false;
-    *seq = value;
-    return true;
-}
-
-static bool parse_hash(const char *text, uint8_t hash[AUDIT_HASH_SIZE])
-{
-    struct buf bytes;
-    buf_init(&bytes, AUDIT_HASH_SIZE);
-    bool ok = text_get_hex(text, &bytes) == ERR_OK && bytes.len == AUDIT_HASH_SIZE;
-    if (ok)
-        memcpy(hash, bytes.data, AUDIT_HASH_SIZE);
-    buf_clear(&bytes);
-    return ok;
-}
-
 static enum err take_head(const json_t *status, struct audit_expected *expected,
                           struct detail *detail)
 {
     const json_t *audit = json_object_get(status, "audit");
     const char *hash = json_string_value(json_object_get(audit, "hash"));
     json_int_t seq = json_integer_value(json_object_get(audit, "seq"));
-    if (seq < 1 || !hash || !parse_hash(hash, expected->hash))
+    if (seq < 1 || !text_get_hex_exact(hash, expected->hash, AUDIT_HASH_SIZE))
         return err_set(detail, ERR_PERM, "hsmd does not say where its audit log ends");
     expected->seq = (uint64_t)seq;
     expected->has_hash = true;
@@ -235,6 +213,20 @@ static int verify_files(const struct options *options, char **files)
     return err == ERR_OK ? status : hsmctl_trouble(&detail);
 }
 
+// What is wrong with them together. NULL: nothing.
+static const char *check_options(const struct options *options, bool has_files)
+{
+    if (!options->key_count == !options->has_no_key)
+        return "either --key or --no-key must be given";
+    if (!has_files)
+        return "no file given";
+    if (options->is_live && (options->expected.seq || options->expected.has_hash))
+        return "either --live or --expect-seq, --expect-hash";
+    if (!options->is_live && (options->config || options->passphrase_fd))
+        return "--config and --passphrase-fd go with --live";
+    return NULL;
+}
+
 int hsmctl_audit_verify(int argc, char **argv)
 {
     static const struct option long_options[] = {
@@ -267,22 +259,18 @@ int hsmctl_audit_verify(int argc, char **argv)
             options.config = optarg;
         else if (c == 'p')
             options.passphrase_fd = optarg;
-        else if (c == 's' && !parse_seq(optarg, &options.expected.seq))
+        else if (c == 's' &&
+                 (*optarg == '0' || !number_get(optarg, UINT64_MAX, &options.expected.seq)))
             return hsmctl_usage_error("--expect-seq: \"%s\" is no number of a line", optarg);
-        else if (c == 'h' && !parse_hash(optarg, options.expected.hash))
+        else if (c == 'h' && !text_get_hex_exact(optarg, options.expected.hash, AUDIT_HASH_SIZE))
             return hsmctl_usage_error("--expect-hash: \"%s\" is no SHA-256 in hex", optarg);
         else if (c == '?')
             return hsmctl_usage_error("wrong option");
         options.expected.has_hash = options.expected.has_hash || c == 'h';
     }
-    if (!options.key_count == !options.has_no_key)
-        return hsmctl_usage_error("either --key or --no-key must be given");
-    if (optind == argc)
-        return hsmctl_usage_error("no file given");
-    if (options.is_live && (options.expected.seq || options.expected.has_hash))
-        return hsmctl_usage_error("either --live or --expect-seq, --expect-hash");
-    if (!options.is_live && (options.config || options.passphrase_fd))
-        return hsmctl_usage_error("--config and --passphrase-fd go with --live");
+    const char *wrong = check_options(&options, optind < argc);
+    if (wrong)
+        return hsmctl_usage_error("%s", wrong);
     int failure = HSMCTL_EXIT_TROUBLE;
     struct detail detail = {0};
     if (options.is_live && ask_hsmd(&options, &options.expected, &failure, &detail) != ERR_OK) {

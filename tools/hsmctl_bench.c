@@ -94,26 +94,31 @@ static bool parse_row(char *text, struct bench_row *row)
     return true;
 }
 
+// An option that is a text.
+static bool take_text(struct options *options, int letter)
+{
+    const struct {
+        int letter;
+        const char **text;
+    } rows[] = {{'m', &options->module},
+                {'t', &options->token},
+                {'l', &options->label},
+                {'f', &options->conf},
+                {'x', &options->through}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        if (rows[i].letter != letter)
+            continue;
+        *rows[i].text = optarg;
+        return true;
+    }
+    return false;
+}
+
 static int parse_options(int argc, char **argv, struct options *options)
 {
     optind = 1;
     for (int option; (option = getopt_long(argc, argv, "", long_options, NULL)) != -1;) {
         switch (option) {
-        case 'm':
-            options->module = optarg;
-            break;
-        case 't':
-            options->token = optarg;
-            break;
-        case 'l':
-            options->label = optarg;
-            break;
-        case 'f':
-            options->conf = optarg;
-            break;
-        case 'x':
-            options->through = optarg;
-            break;
         case 'p':
             options->pin_fd = (int)bench_number(optarg, 1000);
             break;
@@ -130,7 +135,8 @@ static int parse_options(int argc, char **argv, struct options *options)
             options->is_json = true;
             break;
         default:
-            return hsmctl_usage_error("bench: unknown option");
+            if (!take_text(options, option))
+                return hsmctl_usage_error("bench: unknown option");
         }
     }
     for (; optind < argc; optind++) {

@@ -2,10 +2,8 @@
 // Officers' key files, and acts about officers, clients and tokens.
 #include "tools/hsmctl.h"
 
-#include <errno.h>
 #include <limits.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -66,11 +64,8 @@ enum err build_officer_add(struct call *call, struct act *act, struct detail *de
 
 enum err build_quorum(struct call *call, struct act *act, struct detail *detail)
 {
-    char *end = NULL;
-    const char *text = call->argument[0];
-    errno = 0;
-    unsigned long number = strtoul(text, &end, 10);
-    if (errno || *text < '1' || *text > '9' || *end || number > QUORUM_MAX)
+    uint64_t number = 0;
+    if (*call->argument[0] == '0' || !number_get(call->argument[0], QUORUM_MAX, &number))
         return err_set(detail, ERR_PERM, "quorum: not a number from 1 to %d", QUORUM_MAX);
     act->number = (unsigned)number;
     return ERR_OK;

@@ -104,7 +104,10 @@ static enum err check_call(const struct call *call, struct detail *detail)
 {
     const struct command *command = call->command;
     char quoted[TEXT_QUOTED_SIZE];
+    unsigned min = 0;
+    unsigned max = 0;
     uint64_t allowed = command_options(command);
+    command_arguments(command, &min, &max);
     for (unsigned i = 0; i < OPTION_COUNT; i++) {
         const char *name = option_at((enum option_index)i)->name;
         bool is_given = call->option[i] != NULL;
@@ -113,11 +116,11 @@ static enum err check_call(const struct call *call, struct detail *detail)
         if (!is_given && command->needed & OPTION_SET(i))
             return err_set(detail, ERR_PERM, "%s needs --%s", command->words, name);
     }
-    if (call->arguments < command->min)
+    if (call->arguments < min)
         return err_set(detail, ERR_PERM, "%s needs %s", command->words, command->arguments);
-    if (call->arguments > command->max)
+    if (call->arguments > max)
         return err_set(detail, ERR_PERM, "%s: \"%s\" is too much", command->words,
-                       quote(call->argument[command->max], quoted));
+                       quote(call->argument[max], quoted));
     return ERR_OK;
 }
 
@@ -159,22 +162,27 @@ bool call_has(const struct call *call, enum option_index index)
     return call->option[index] != NULL;
 }
 
+bool number_get(const char *text, uint64_t max, uint64_t *number)
+{
+    char *end = NULL;
+    errno = 0;
+    unsigned long long value = strtoull(text, &end, 10);
+    if (errno || *text < '0' || *text > '9' || *end || value > max)
+        return false;
+    *number = value;
+    return true;
+}
+
 enum err call_number(const struct call *call, enum option_index index, uint64_t max,
                      uint64_t *number, struct detail *detail)
 {
     const char *text = call->option[index];
     char quoted[TEXT_QUOTED_SIZE];
-    char *end = NULL;
     *number = 0;
-    if (!text)
-        return ERR_OK;
-    errno = 0;
-    unsigned long long value = strtoull(text, &end, 10);
-    if (errno || *text < '0' || *text > '9' || *end || value > max)
-        return err_set(detail, ERR_PERM, "--%s: \"%s\" is no number up to %llu",
-                       option_at(index)->name, quote(text, quoted), (unsigned long long)max);
-    *number = value;
-    return ERR_OK;
+    return !text || number_get(text, max, number)
+               ? ERR_OK
+               : err_set(detail, ERR_PERM, "--%s: \"%s\" is no number up to %llu",
+                         option_at(index)->name, quote(text, quoted), (unsigned long long)max);
 }
 
 enum err call_fd(const struct call *call, enum option_index index, int *fd, struct detail *detail)

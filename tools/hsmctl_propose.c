@@ -13,7 +13,6 @@
 #include "tools/hsmctl_ask.h"
 #include "tools/hsmctl_print.h"
 
-#define STATEMENT_MAX (ACT_SIZE_MAX + 512)
 #define QUESTION_MAX (4 * ACT_EXPLANATION_MAX)
 
 static const char *text_of(const json_t *item, const char *name)
@@ -151,7 +150,7 @@ static enum err sign_and_send(struct call *call, struct statement *statement, st
     struct buf message, instance;
     uint8_t signature[STATEMENT_SIGNATURE_SIZE];
     struct session *session = &call->session;
-    buf_init(&message, STATEMENT_MAX);
+    buf_init(&message, STATEMENT_SIZE_MAX);
     buf_init(&instance, STATEMENT_INSTANCE_SIZE);
     enum err err = session_instance(session, &instance, detail);
     statement->instance = buf_bytes(&instance);

@@ -66,13 +66,6 @@ void session_clear(struct session *session)
     *session = (struct session){0};
 }
 
-static void wipe(struct buf *buf)
-{
-    if (buf->data)
-        explicit_bzero(buf->data, buf->room);
-    buf_clear(buf);
-}
-
 static int failure_of(enum channel_fault fault)
 {
     switch (fault) {
@@ -124,7 +117,8 @@ enum err session_ask(struct call *call, struct message_request *request, struct 
         if (err != ERR_OK)
             call->failure = failure_of(fault);
     }
-    wipe(&frame); // it may have held an attachment
+    buf_wipe(&frame); // it may have held an attachment
+    buf_clear(&frame);
     if (err == ERR_OK)
         err = take_reply(call, request->id, &reply, body, detail);
     buf_clear(&reply);
@@ -196,17 +190,10 @@ enum err session_signing_key(const struct session *session, const char *name,
     size_t i = 0;
     json_array_foreach(json_object_get(session->officers, "officers"), i, item)
     {
-        struct buf bytes;
         const char *other = json_string_value(json_object_get(item, "name"));
         const char *hex = json_string_value(json_object_get(item, "signing_key"));
-        if (!other || !hex || strcmp(other, name) != 0)
-            continue;
-        buf_init(&bytes, OFFICER_SIGNING_KEY_SIZE);
-        bool ok = text_get_hex(hex, &bytes) == ERR_OK && bytes.len == OFFICER_SIGNING_KEY_SIZE;
-        if (ok)
-            memcpy(key, bytes.data, OFFICER_SIGNING_KEY_SIZE);
-        buf_clear(&bytes);
-        return ok ? ERR_OK : ERR_PERM;
+        if (other && hex && strcmp(other, name) == 0)
+            return text_get_hex_exact(hex, key, OFFICER_SIGNING_KEY_SIZE) ? ERR_OK : ERR_PERM;
     }
     return ERR_PERM;
 }

@@ -25,22 +25,19 @@ enum err output_write(const struct call *call, struct bytes data, struct detail 
                : err_errno(detail, ERR_TEMP, "standard output");
 }
 
-// Reads a list; prints it as JSON or as a table.
-static enum err list(struct call *call, enum message_read what, const char *argument,
-                     const struct column *columns, size_t count, const char *empty,
-                     struct detail *detail)
+// Reads and shows it: as it came with --json, or else as print does.
+static enum err show_read(struct call *call, enum message_read what, const char *argument,
+                          enum err (*print)(const json_t *body), struct detail *detail)
 {
     json_t *body = NULL;
     enum err err = session_read(call, what, argument, &body, detail);
-    if (err == ERR_OK && call_has(call, OPTION_JSON))
-        err = print_json(body, detail);
-    else if (err == ERR_OK)
-        err = print_table(stdout, body, columns, count, empty);
+    if (err == ERR_OK)
+        err = call_has(call, OPTION_JSON) ? print_json(body, detail) : print(body);
     json_decref(body);
     return err;
 }
 
-enum err run_key_list(struct call *call, struct detail *detail)
+static enum err print_keys(const json_t *keys)
 {
     static const struct column columns[] = {
         {"NAME", "name"},
@@ -51,7 +48,12 @@ enum err run_key_list(struct call *call, struct detail *detail)
         {"CLIENTS", "grants.client"},
         {"CERTIFICATE UNTIL", "certificates.not_after"},
     };
-    return list(call, READ_KEYS, NULL, columns, COUNT(columns), "There are no keys.", detail);
+    return print_table(stdout, keys, columns, COUNT(columns), "There are no keys.");
+}
+
+enum err run_key_list(struct call *call, struct detail *detail)
+{
+    return show_read(call, READ_KEYS, NULL, print_keys, detail);
 }
 
 static enum err print_key(const json_t *key)
@@ -137,7 +139,7 @@ enum err run_key_show(struct call *call, struct detail *detail)
     return err;
 }
 
-enum err run_client_list(struct call *call, struct detail *detail)
+static enum err print_clients(const json_t *clients)
 {
     static const struct column columns[] = {{"NAME", "name"},
                                             {"PUBLIC KEY", "public_key"},
@@ -150,15 +152,10 @@ enum err run_client_list(struct call *call, struct detail *detail)
                                            {"PER HOUR", "limits.per_hour"},
                                            {"TOTAL", "limits.total"},
                                            {"FAILURES", "limits.failures_per_hour"}};
-    json_t *body = NULL;
     const json_t *client = NULL;
     size_t i = 0;
-    enum err err = session_read(call, READ_CLIENTS, NULL, &body, detail);
-    if (err == ERR_OK && call_has(call, OPTION_JSON))
-        err = print_json(body, detail);
-    else if (err == ERR_OK)
-        err = print_table(stdout, body, columns, COUNT(columns), "There are no clients.");
-    json_array_foreach(call_has(call, OPTION_JSON) ? NULL : body, i, client)
+    enum err err = print_table(stdout, clients, columns, COUNT(columns), "There are no clients.");
+    json_array_foreach(clients, i, client)
     {
         const json_t *given = json_object_get(client, "grants");
         if (err != ERR_OK || json_array_size(given) == 0)
@@ -168,11 +165,15 @@ enum err run_client_list(struct call *call, struct detail *detail)
         puts(":");
         err = print_table(stdout, given, grants, COUNT(grants), "");
     }
-    json_decref(body);
     return err;
 }
 
-enum err run_officer_list(struct call *call, struct detail *detail)
+enum err run_client_list(struct call *call, struct detail *detail)
+{
+    return show_read(call, READ_CLIENTS, NULL, print_clients, detail);
+}
+
+static enum err print_officers(const json_t *body)
 {
     static const struct column columns[] = {{"NAME", "name"},
                                             {"ROLE", "role"},
@@ -180,18 +181,16 @@ enum err run_officer_list(struct call *call, struct detail *detail)
                                             {"CREATED", "created"},
                                             {"SIGNING KEY", "signing_key"}};
     static const struct column quorum[] = {{"quorum", "quorum"}};
-    json_t *body = NULL;
-    enum err err = session_read(call, READ_OFFICERS, NULL, &body, detail);
-    if (err == ERR_OK && call_has(call, OPTION_JSON)) {
-        err = print_json(body, detail);
-    } else if (err == ERR_OK) {
-        err = print_fields(stdout, body, quorum, COUNT(quorum));
-        if (err == ERR_OK)
-            err = print_table(stdout, json_object_get(body, "officers"), columns, COUNT(columns),
-                              "There are no officers.");
-    }
-    json_decref(body);
+    enum err err = print_fields(stdout, body, quorum, COUNT(quorum));
+    if (err == ERR_OK)
+        err = print_table(stdout, json_object_get(body, "officers"), columns, COUNT(columns),
+                          "There are no officers.");
     return err;
+}
+
+enum err run_officer_list(struct call *call, struct detail *detail)
+{
+    return show_read(call, READ_OFFICERS, NULL, print_officers, detail);
 }
 
 static const struct column token_columns[] = {
@@ -268,16 +267,11 @@ static enum err watch(struct call *call, struct detail *detail)
 
 enum err run_status(struct call *call, struct detail *detail)
 {
-    json_t *status = NULL;
     if (call_has(call, OPTION_WATCH) && call_has(call, OPTION_JSON))
         return err_set(detail, ERR_PERM, "--watch is for people, --json for programs");
     if (call_has(call, OPTION_WATCH))
         return watch(call, detail);
-    enum err err = session_read(call, READ_STATUS, NULL, &status, detail);
-    if (err == ERR_OK)
-        err = call_has(call, OPTION_JSON) ? print_json(status, detail) : print_status(status);
-    json_decref(status);
-    return err;
+    return show_read(call, READ_STATUS, NULL, print_status, detail);
 }
 
 enum err run_token_list(struct call *call, struct detail *detail)
@@ -294,7 +288,7 @@ enum err run_token_list(struct call *call, struct detail *detail)
     return err;
 }
 
-enum err run_token_show(struct call *call, struct detail *detail)
+static enum err print_objects(const json_t *objects)
 {
     static const struct column columns[] = {{"LABEL", "label"},
                                             {"ID", "id"},
@@ -303,11 +297,16 @@ enum err run_token_show(struct call *call, struct detail *detail)
                                             {"EXTRACTABLE", "extractable"},
                                             {"SENSITIVE", "sensitive"},
                                             {"SHA-256 OF THE PUBLIC KEY", "public_key_sha256"}};
-    return list(call, READ_OBJECTS, call->argument[0], columns, COUNT(columns),
-                "There are no private keys in this token.", detail);
+    return print_table(stdout, objects, columns, COUNT(columns),
+                       "There are no private keys in this token.");
 }
 
-enum err run_usage(struct call *call, struct detail *detail)
+enum err run_token_show(struct call *call, struct detail *detail)
+{
+    return show_read(call, READ_OBJECTS, call->argument[0], print_objects, detail);
+}
+
+static enum err print_usage(const json_t *body)
 {
     static const struct column uses[] = {{"CLIENT", "client"},       {"KEY", "key"},
                                          {"OPERATION", "operation"}, {"DONE", "ok"},
@@ -321,22 +320,20 @@ enum err run_usage(struct call *call, struct detail *detail)
         {"REFUSED", "refused"},
     };
     static const struct column since[] = {{"since", "since"}};
-    json_t *body = NULL;
-    enum err err = session_read(call, READ_USAGE, NULL, &body, detail);
-    if (err == ERR_OK && call_has(call, OPTION_JSON)) {
-        err = print_json(body, detail);
-    } else if (err == ERR_OK) {
-        err = print_fields(stdout, body, since, COUNT(since));
-        if (err == ERR_OK)
-            err = print_table(stdout, json_object_get(body, "uses"), uses, COUNT(uses),
-                              "Nobody has used a key.");
-        putchar('\n');
-        if (err == ERR_OK)
-            err = print_table(stdout, json_object_get(body, "budgets"), budgets, COUNT(budgets),
-                              "There are no limits.");
-    }
-    json_decref(body);
+    enum err err = print_fields(stdout, body, since, COUNT(since));
+    if (err == ERR_OK)
+        err = print_table(stdout, json_object_get(body, "uses"), uses, COUNT(uses),
+                          "Nobody has used a key.");
+    putchar('\n');
+    if (err == ERR_OK)
+        err = print_table(stdout, json_object_get(body, "budgets"), budgets, COUNT(budgets),
+                          "There are no limits.");
     return err;
+}
+
+enum err run_usage(struct call *call, struct detail *detail)
+{
+    return show_read(call, READ_USAGE, NULL, print_usage, detail);
 }
 
 // The next piece, up to the end of its last line: what is behind that may still be written.

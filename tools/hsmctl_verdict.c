@@ -4,9 +4,7 @@
 // and the proposer's signature is verified.
 #include "tools/hsmctl.h"
 
-#include <errno.h>
 #include <inttypes.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include <openssl/evp.h>
@@ -14,7 +12,6 @@
 #include "tools/hsmctl_ask.h"
 #include "tools/hsmctl_print.h"
 
-#define STATEMENT_MAX (ACT_SIZE_MAX + 512)
 #define QUESTION_MAX (4 * ACT_EXPLANATION_MAX)
 
 static const char *text_of(const json_t *item, const char *name)
@@ -51,7 +48,7 @@ static enum err check_signature(struct call *call, const json_t *item, struct pr
     if (session_signing_key(&call->session, proposer, key) != ERR_OK)
         return err_set(detail, ERR_DENIED, "proposal %" PRIu64 ": %s is no officer",
                        proposal->number, quoted);
-    buf_init(&message, STATEMENT_MAX);
+    buf_init(&message, STATEMENT_SIZE_MAX);
     enum err err = statement_put(&proposal->statement, &message);
     if (err == ERR_OK)
         err = statement_check(bytes_of(key, sizeof key), buf_bytes(&message),
@@ -124,11 +121,8 @@ void proposal_clear(struct proposal *proposal)
 
 static enum err take_number(struct call *call, struct detail *detail)
 {
-    char *end = NULL;
-    const char *text = call->argument[0];
-    errno = 0;
-    unsigned long long number = strtoull(text, &end, 10);
-    if (errno || *text < '1' || *text > '9' || *end || number > INT64_MAX)
+    uint64_t number = 0;
+    if (*call->argument[0] == '0' || !number_get(call->argument[0], INT64_MAX, &number))
         return err_set(detail, ERR_PERM, "%s: not the number of a proposal", call->command->words);
     return ERR_OK;
 }
@@ -224,7 +218,7 @@ static enum err send_verdict(struct call *call, const struct proposal *proposal,
     struct buf message;
     uint8_t signature[STATEMENT_SIGNATURE_SIZE];
     struct bytes digest = bytes_of(proposal->digest, STATEMENT_DIGEST_SIZE);
-    buf_init(&message, STATEMENT_MAX);
+    buf_init(&message, STATEMENT_SIZE_MAX);
     enum err err = statement_put_verdict(is_approval, proposal->statement.instance,
                                          proposal->number, digest, &message);
     if (err != ERR_OK)
@@ -284,15 +278,9 @@ static enum err confirm(struct call *call, const json_t *item, const struct prop
 // that hsmd knows it by.
 static enum err take_digest(const json_t *item, struct proposal *proposal, struct detail *detail)
 {
-    struct buf said;
-    buf_init(&said, STATEMENT_DIGEST_SIZE);
-    bool ok =
-        text_get_hex(text_of(item, "digest"), &said) == ERR_OK && said.len == STATEMENT_DIGEST_SIZE;
-    if (ok)
-        memcpy(proposal->digest, said.data, STATEMENT_DIGEST_SIZE);
-    buf_clear(&said);
-    return ok ? ERR_OK
-              : err_set(detail, ERR_PERM, "proposal %" PRIu64 " came damaged", proposal->number);
+    return text_get_hex_exact(text_of(item, "digest"), proposal->digest, STATEMENT_DIGEST_SIZE)
+               ? ERR_OK
+               : err_set(detail, ERR_PERM, "proposal %" PRIu64 " came damaged", proposal->number);
 }
 
 static enum err decide(struct call *call, const json_t *item, bool is_approval, json_t **outcome,

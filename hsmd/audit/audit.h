@@ -204,7 +204,6 @@ struct audit_status {
 // Thread-safe; does not wait for the disk.
 void audit_get_status(struct audit *audit, struct audit_status *status);
 
-const char *audit_event_name(enum audit_event event);
 bool audit_event_by_name(struct bytes name, enum audit_event *event);
 const char *audit_field_name(enum audit_field field);
 enum audit_kind audit_field_kind(enum audit_field field);

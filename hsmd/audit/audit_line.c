@@ -36,7 +36,7 @@ static const char *const sync_names[AUDIT_SYNC_COUNT] = {
 #undef X
 };
 
-const char *audit_event_name(enum audit_event event)
+static const char *event_name(enum audit_event event)
 {
     return (unsigned)event < AUDIT_EVENT_COUNT ? event_names[event] : "unknown";
 }
@@ -169,7 +169,7 @@ static enum err put_act(const struct audit_record *record, struct buf *out)
 
 enum err audit_line_body(const struct audit_record *record, struct buf *out)
 {
-    enum err err = put_text(out, "event", audit_event_name(record->event));
+    enum err err = put_text(out, "event", event_name(record->event));
     if (err == ERR_OK)
         err = put_text(out, "client", record->client);
     if (err == ERR_OK)

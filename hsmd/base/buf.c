@@ -41,6 +41,13 @@ void buf_reset(struct buf *buf)
         buf->data[0] = 0;
 }
 
+void buf_wipe(struct buf *buf)
+{
+    if (buf->data)
+        explicit_bzero(buf->data, buf->room);
+    buf->len = 0;
+}
+
 struct bytes buf_bytes(const struct buf *buf)
 {
     return bytes_of(buf->data, buf->len);

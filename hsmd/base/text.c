@@ -60,6 +60,17 @@ enum err text_get_hex(const char *hex, struct buf *out)
     return err;
 }
 
+bool text_get_hex_exact(const char *hex, uint8_t *out, size_t size)
+{
+    struct buf bytes;
+    buf_init(&bytes, size);
+    bool ok = hex && text_get_hex(hex, &bytes) == ERR_OK && bytes.len == size;
+    if (ok && size)
+        memcpy(out, bytes.data, size);
+    buf_clear(&bytes);
+    return ok;
+}
+
 bool text_is_name(const char *name, size_t len)
 {
     if (len == 0 || len > TEXT_NAME_MAX || name[0] == '.' || name[0] == '-')

@@ -16,6 +16,8 @@ const char *text_quote(const char *text, size_t len, char *out, size_t size);
 // Lower-case hex, appended; and back (ERR_PERM: odd length or another character).
 enum err text_put_hex(struct buf *buf, struct bytes bytes);
 enum err text_get_hex(const char *hex, struct buf *out);
+// Of exactly size bytes. False, and nothing written: it is not, or it is NULL.
+bool text_get_hex_exact(const char *hex, uint8_t *out, size_t size);
 
 // A key, client or profile name: 1 to 64 of a-z A-Z 0-9 . _ -, not starting with '.' or '-'.
 #define TEXT_NAME_MAX 64

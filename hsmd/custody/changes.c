@@ -9,7 +9,6 @@
 
 #include "hsmd/custody/reads.h"
 
-#define STATEMENT_MAX (ACT_SIZE_MAX + 512)
 #define LAPSE_BATCH 32
 
 static enum err check_signature(struct call *call, const struct buf *message,
@@ -56,7 +55,7 @@ static enum err check_statement(struct call *call, struct statement *statement)
     statement->instance =
         bytes_of(store_instance(call->custody->conf.store), STATEMENT_INSTANCE_SIZE);
     statement->proposer = bytes_of_text(call->officer.name);
-    buf_init(&message, STATEMENT_MAX);
+    buf_init(&message, STATEMENT_SIZE_MAX);
     enum err err = check_lapse(call, statement->lapse);
     if (err == ERR_OK)
         err = statement_put(statement, &message);
@@ -248,7 +247,7 @@ static enum err check_verdict(struct call *call, bool is_approval, const struct 
                        "proposal %" PRIu64 " is another one than what was signed: it was changed, "
                        "look at it again",
                        number);
-    buf_init(&message, STATEMENT_MAX);
+    buf_init(&message, STATEMENT_SIZE_MAX);
     enum err err = statement_put_verdict(is_approval, proposal->row.statement.instance, number,
                                          call->request.verdict.digest, &message);
     if (err == ERR_OK)

@@ -47,8 +47,9 @@ enum err issue_self_signed(const struct act *act, const struct issue_signer *sig
 // public_key (empty: not looked at), be valid now, and: smime-sign: keyUsage, if there, has both
 // digitalSignature and nonRepudiation, subject has the fields of F14 at least common name, names
 // are FQDN-shaped unless any_name; smime-decrypt: keyUsage is there and has keyEncipherment (RSA)
-// or keyAgreement (EC); that it has no domain is a doubt (F23). The others must lead on from it, each issued by the next. ERR_PERM: every
-// requirement that is unmet, in one detail. warning: what only some recipients mind, or empty.
+// or keyAgreement (EC); that it has no domain is a doubt (F23). The others must lead on from it,
+// each issued by the next. ERR_PERM: every requirement that is unmet, in one detail. warning: what
+// only some recipients mind, or empty.
 enum err issue_check_certificates(struct bytes certificates, struct bytes public_key,
                                   enum wire_purpose purpose, bool any_name, struct detail *warning,
                                   struct detail *detail);

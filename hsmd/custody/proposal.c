@@ -6,8 +6,7 @@
 
 #include <jansson.h>
 
-#define STATEMENT_MAX (ACT_SIZE_MAX + 512)
-#define ROOM_MAX (STATEMENT_MAX + ((size_t)1 << 20)) // with a result
+#define ROOM_MAX (STATEMENT_SIZE_MAX + ((size_t)1 << 20)) // with a result
 
 static enum err see_officer(void *context, const struct store_officer *officer)
 {
@@ -79,18 +78,13 @@ static enum err see_proposal(void *context, const struct store_proposal *row)
 static bool get_digest(struct proposal *proposal)
 {
     const struct store_proposal *row = &proposal->row;
-    struct buf digest;
     if (row->state == PROPOSAL_PENDING || row->statement.act.len)
         return statement_digest(&row->statement, proposal->digest) == ERR_OK;
     json_t *result = row->result.len ? json_loadb((const char *)row->result.data, row->result.len,
                                                   JSON_REJECT_DUPLICATES, NULL)
                                      : NULL;
     const char *hex = json_string_value(json_object_get(result, "digest"));
-    buf_init(&digest, STATEMENT_DIGEST_SIZE);
-    bool ok = hex && text_get_hex(hex, &digest) == ERR_OK && digest.len == STATEMENT_DIGEST_SIZE;
-    if (ok)
-        memcpy(proposal->digest, digest.data, STATEMENT_DIGEST_SIZE);
-    buf_clear(&digest);
+    bool ok = text_get_hex_exact(hex, proposal->digest, STATEMENT_DIGEST_SIZE);
     json_decref(result);
     return ok;
 }
@@ -187,7 +181,7 @@ enum err proposal_count(struct store *store, const struct proposal *proposal,
     const struct store_officer *proposer =
         officers_find(officers, proposal->row.statement.proposer);
     memset(tally, 0, sizeof *tally);
-    buf_init(&counting.message, STATEMENT_MAX);
+    buf_init(&counting.message, STATEMENT_SIZE_MAX);
     // Of one that ended and whose act is kept no more, nobody can tell what its proposer signed.
     bool is_kept = proposal->row.state == PROPOSAL_PENDING || proposal->row.statement.act.len;
     enum err err = is_kept ? statement_put(&proposal->row.statement, &counting.message) : ERR_OK;

@@ -107,16 +107,17 @@ const char *reads_algorithm(unsigned number)
     return wire_algorithm_name((enum wire_algorithm)number);
 }
 
-json_t *reads_number(uint64_t number)
+// 0 and UINT64_MAX are null.
+static json_t *limit_number(uint64_t number)
 {
     return number == 0 || number > INT64_MAX ? json_null() : json_integer((json_int_t)number);
 }
 
 json_t *reads_limits(const struct budget_limits *limits)
 {
-    return json_pack("{soso soso}", "per_minute", reads_number(limits->per_minute), "per_hour",
-                     reads_number(limits->per_hour), "total", reads_number(limits->total),
-                     "failures_per_hour", reads_number(limits->failures_per_hour));
+    return json_pack("{soso soso}", "per_minute", limit_number(limits->per_minute), "per_hour",
+                     limit_number(limits->per_hour), "total", limit_number(limits->total),
+                     "failures_per_hour", limit_number(limits->failures_per_hour));
 }
 
 // None left is 0; no limit is null.

@@ -25,8 +25,6 @@ json_t *reads_stamp(int64_t seconds);                                     // sin
 json_t *reads_set(uint64_t set, const char *(*name_of)(unsigned number)); // null: all of them
 const char *reads_operation(unsigned number);
 const char *reads_algorithm(unsigned number);
-// 0 and UINT64_MAX are null.
-json_t *reads_number(uint64_t number);
 json_t *reads_limits(const struct budget_limits *limits);
 json_t *reads_left(const struct budget_left *left);
 

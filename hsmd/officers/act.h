@@ -6,7 +6,6 @@
 // and reads another.
 #pragma once
 
-#include <jansson.h>
 #include <stdint.h>
 
 #include "hsmd/base/buf.h"
@@ -23,33 +22,34 @@
 #define ACT_ATTACHMENT_MAX 16384    // bytes of a PIN or a private key (PKCS#8) beside the act
 #define OFFICER_SIGNING_KEY_SIZE 32 // an Ed25519 public key
 
-// X(symbol, number, name, attachment, what it does). attachment: 'p' a PIN, 'k' a private key
-// (DER PrivateKeyInfo), ' ' none: it comes beside the act, in locked memory, and is never kept.
-#define ACT_KINDS(X)                                                                         \
-    X(ACT_KEY_GENERATE, 1, "key-generate", ' ', "generate a key in a token")                 \
-    X(ACT_KEY_IMPORT, 2, "key-import", 'k', "bring a key into a token")                      \
-    X(ACT_KEY_ADOPT, 3, "key-adopt", ' ', "take on a key that is in a token already")        \
-    X(ACT_KEY_PLACE, 4, "key-place", ' ', "use a copy of a key in one more token")           \
-    X(ACT_KEY_REQUEST, 5, "key-csr", ' ', "sign a certificate request")                      \
-    X(ACT_KEY_SELF_SIGN, 6, "key-self-sign", ' ', "sign a certificate for itself")           \
-    X(ACT_KEY_CERTIFICATE, 7, "key-certificate", ' ', "put certificates beside a key")       \
-    X(ACT_KEY_ENABLE, 8, "key-enable", ' ', "let a key be used")                             \
-    X(ACT_KEY_DISABLE, 9, "key-disable", ' ', "let a key not be used")                       \
-    X(ACT_KEY_RETIRE, 10, "key-retire", ' ', "let a key decrypt, and nothing else")          \
-    X(ACT_KEY_DESTROY, 11, "key-destroy", ' ', "destroy a key in its tokens")                \
-    X(ACT_KEY_LIMIT, 12, "key-limit", ' ', "limit how often a key is used")                  \
-    X(ACT_CLIENT_ADD, 20, "client-add", ' ', "let a client connect")                         \
-    X(ACT_CLIENT_REVOKE, 21, "client-revoke", ' ', "shut a client out, and drop its grants") \
-    X(ACT_GRANT, 22, "grant", ' ', "let a client use a key")                                 \
-    X(ACT_UNGRANT, 23, "ungrant", ' ', "drop all grants of a client for a key")              \
-    X(ACT_OFFICER_ADD, 30, "officer-add", ' ', "make somebody an officer or an auditor")     \
-    X(ACT_OFFICER_REMOVE, 31, "officer-remove", ' ', "let somebody be no officer any more")  \
-    X(ACT_QUORUM, 32, "quorum", ' ', "change how many officers must agree")                  \
-    X(ACT_UNLOCK, 40, "unlock", 'p', "log in to a token")                                    \
-    X(ACT_LOCK, 41, "lock", ' ', "log out of a token")
+// X(symbol, number, name, attachment, what a summary begins with). attachment: 'p' a PIN, 'k' a
+// private key (DER PrivateKeyInfo), ' ' none: it comes beside the act, in locked memory, and is
+// never kept.
+#define ACT_KINDS(X)                                                                 \
+    X(ACT_KEY_GENERATE, 1, "key-generate", ' ', "generate key")                      \
+    X(ACT_KEY_IMPORT, 2, "key-import", 'k', "import key")                            \
+    X(ACT_KEY_ADOPT, 3, "key-adopt", ' ', "adopt key")                               \
+    X(ACT_KEY_PLACE, 4, "key-place", ' ', "place key")                               \
+    X(ACT_KEY_REQUEST, 5, "key-csr", ' ', "sign a request with key")                 \
+    X(ACT_KEY_SELF_SIGN, 6, "key-self-sign", ' ', "self-sign a certificate of key")  \
+    X(ACT_KEY_CERTIFICATE, 7, "key-certificate", ' ', "put certificates beside key") \
+    X(ACT_KEY_ENABLE, 8, "key-enable", ' ', "enable key")                            \
+    X(ACT_KEY_DISABLE, 9, "key-disable", ' ', "disable key")                         \
+    X(ACT_KEY_RETIRE, 10, "key-retire", ' ', "retire key")                           \
+    X(ACT_KEY_DESTROY, 11, "key-destroy", ' ', "destroy key")                        \
+    X(ACT_KEY_LIMIT, 12, "key-limit", ' ', "limit key")                              \
+    X(ACT_CLIENT_ADD, 20, "client-add", ' ', "add client")                           \
+    X(ACT_CLIENT_REVOKE, 21, "client-revoke", ' ', "revoke client")                  \
+    X(ACT_GRANT, 22, "grant", ' ', "grant client")                                   \
+    X(ACT_UNGRANT, 23, "ungrant", ' ', "drop the grants of client")                  \
+    X(ACT_OFFICER_ADD, 30, "officer-add", ' ', "add")                                \
+    X(ACT_OFFICER_REMOVE, 31, "officer-remove", ' ', "remove officer")               \
+    X(ACT_QUORUM, 32, "quorum", ' ', "set the quorum to")                            \
+    X(ACT_UNLOCK, 40, "unlock", 'p', "unlock token")                                 \
+    X(ACT_LOCK, 41, "lock", ' ', "lock token")
 
 enum act_kind {
-#define X(symbol, number, name, attachment, what) symbol = (number),
+#define X(symbol, number, name, attachment, verb) symbol = (number),
     ACT_KINDS(X)
 #undef X
 };
@@ -68,8 +68,6 @@ enum officer_role {
 const char *officer_role_name(enum officer_role role);    // NULL: none
 enum officer_role officer_role_by_name(const char *name); // 0: none
 const char *act_kind_name(enum act_kind kind);            // NULL: none
-enum act_kind act_kind_by_name(const char *name);         // 0: none
-const char *act_kind_what(enum act_kind kind);            // "generate a key in a token"; NULL: none
 char act_attachment(enum act_kind kind);                  // ' ', 'p', 'k'
 
 // All fields of all acts; those a kind does not have are zero. Bytes are borrowed: of an act that
@@ -123,10 +121,6 @@ enum err act_explain(const struct act *act, struct buf *out);
 // Long texts are cut; a cap of ACT_SUMMARY_MAX will do.
 #define ACT_SUMMARY_MAX 1024
 enum err act_summary(const struct act *act, struct buf *out);
-// {"kind":"key-generate","name":"signing",...} with the fields of the kind; sets and lists as
-// arrays of names, binaries as hex; "type":"rsa:3072" says the bits too; no restriction and no
-// limit: null. NULL: out of memory.
-json_t *act_json(const struct act *act);
 
 // "rsa:3072", "ec:p256", "ed25519". False: no such type, or not one that a token is asked to
 // generate.

@@ -154,36 +154,7 @@ static void say_limits(struct words *words, const struct act *act)
 
 static void say_verb(struct words *words, const struct act *act)
 {
-    static const struct {
-        enum act_kind kind;
-        const char *verb;
-    } verbs[] = {
-        {ACT_KEY_GENERATE, "generate key"},
-        {ACT_KEY_IMPORT, "import key"},
-        {ACT_KEY_ADOPT, "adopt key"},
-        {ACT_KEY_PLACE, "place key"},
-        {ACT_KEY_REQUEST, "sign a request with key"},
-        {ACT_KEY_SELF_SIGN, "self-sign a certificate of key"},
-        {ACT_KEY_CERTIFICATE, "put certificates beside key"},
-        {ACT_KEY_ENABLE, "enable key"},
-        {ACT_KEY_DISABLE, "disable key"},
-        {ACT_KEY_RETIRE, "retire key"},
-        {ACT_KEY_DESTROY, "destroy key"},
-        {ACT_KEY_LIMIT, "limit key"},
-        {ACT_CLIENT_ADD, "add client"},
-        {ACT_CLIENT_REVOKE, "revoke client"},
-        {ACT_GRANT, "grant client"},
-        {ACT_UNGRANT, "drop the grants of client"},
-        {ACT_OFFICER_ADD, "add"},
-        {ACT_OFFICER_REMOVE, "remove officer"},
-        {ACT_QUORUM, "set the quorum to"},
-        {ACT_UNLOCK, "unlock token"},
-        {ACT_LOCK, "lock token"},
-    };
-    for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++) {
-        if (verbs[i].kind == act->kind)
-            words_say(words, "%s ", verbs[i].verb);
-    }
+    words_say(words, "%s ", act_kind_verb(act->kind));
     if (act->kind == ACT_OFFICER_ADD)
         words_say(words, "%s ", act->role == OFFICER_AUDITOR ? "auditor" : "officer");
     if (act->kind == ACT_QUORUM)

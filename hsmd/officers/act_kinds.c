@@ -13,7 +13,7 @@
 const char *act_kind_name(enum act_kind kind)
 {
     switch (kind) {
-#define X(symbol, number, name, attachment, what) \
+#define X(symbol, number, name, attachment, verb) \
     case symbol:                                  \
         return name;
         ACT_KINDS(X)
@@ -22,22 +22,12 @@ const char *act_kind_name(enum act_kind kind)
     return NULL;
 }
 
-enum act_kind act_kind_by_name(const char *name)
-{
-#define X(symbol, number, text, attachment, what) \
-    if (strcmp(name, text) == 0)                  \
-        return symbol;
-    ACT_KINDS(X)
-#undef X
-    return (enum act_kind)0;
-}
-
-const char *act_kind_what(enum act_kind kind)
+const char *act_kind_verb(enum act_kind kind)
 {
     switch (kind) {
-#define X(symbol, number, name, attachment, what) \
+#define X(symbol, number, name, attachment, verb) \
     case symbol:                                  \
-        return what;
+        return verb;
         ACT_KINDS(X)
 #undef X
     }
@@ -47,7 +37,7 @@ const char *act_kind_what(enum act_kind kind)
 char act_attachment(enum act_kind kind)
 {
     switch (kind) {
-#define X(symbol, number, name, attachment, what) \
+#define X(symbol, number, name, attachment, verb) \
     case symbol:                                  \
         return attachment;
         ACT_KINDS(X)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The fields of every act, once: what act_encode writes, act_decode reads, act_json shows and
-// act_check.c looks at. Private to this folder and its tests.
+// The fields of every act, once: what act_encode writes, act_decode reads, act_fields.c explains
+// and act_check.c looks at. Private to this folder and its tests.
 #pragma once
 
 #include "hsmd/officers/act.h"
@@ -27,7 +27,7 @@ enum act_field_type {
 };
 
 struct act_field {
-    const char *name; // in hsmctl's words; in JSON with _ for -
+    const char *name; // in hsmctl's words
     enum act_field_type type;
     size_t offset; // of the member in struct act
     unsigned min;
@@ -52,6 +52,9 @@ static inline const void *act_field_get(const struct act_field *field, const str
 
 // "key", "client", "officer" or "token": what an act's name is of. NULL: no name (quorum).
 const char *act_kind_subject(enum act_kind kind);
+
+// "generate key": what a summary begins with. NULL: no such kind.
+const char *act_kind_verb(enum act_kind kind);
 
 #define ACT_QUORUM_MAX 99
 #define ACT_PLACES_MAX 8 // STORE_PLACES_MAX

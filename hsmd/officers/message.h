@@ -51,8 +51,6 @@ enum message_read {
 };
 
 const char *message_operation_name(enum message_operation operation);
-const char *message_read_name(enum message_read read);
-enum message_read message_read_by_name(const char *name); // 0: none
 
 struct message_request {
     enum message_operation operation;

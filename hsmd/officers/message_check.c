@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "hsmd/officers/message_check.h"
 
-#include <string.h>
-
 #define NUMBER_MAX INT64_MAX // of a proposal, as SQLite counts them
 
 const char *message_operation_name(enum message_operation operation)
@@ -17,7 +15,7 @@ const char *message_operation_name(enum message_operation operation)
     return NULL;
 }
 
-const char *message_read_name(enum message_read read)
+static const char *read_name(enum message_read read)
 {
     switch (read) {
 #define X(symbol, number, name) \
@@ -27,16 +25,6 @@ const char *message_read_name(enum message_read read)
 #undef X
     }
     return NULL;
-}
-
-enum message_read message_read_by_name(const char *name)
-{
-#define X(symbol, number, text)  \
-    if (strcmp(name, text) == 0) \
-        return symbol;
-    MESSAGE_READS(X)
-#undef X
-    return (enum message_read)0;
 }
 
 static bool is_number(struct bytes text)
@@ -75,12 +63,12 @@ static enum err check_size(const char *name, struct bytes bytes, size_t min, siz
 static enum err check_read(const struct message_request *request, struct detail *detail)
 {
     enum message_read what = request->read.what;
-    if (!message_read_name(what))
+    if (!read_name(what))
         return err_set(detail, ERR_PERM, "read: no such number %u", (unsigned)what);
     if (!is_argument_of(what, request->read.argument))
-        return err_set(detail, ERR_PERM, "%s: not such an argument", message_read_name(what));
+        return err_set(detail, ERR_PERM, "%s: not such an argument", read_name(what));
     if (request->read.offset > INT64_MAX || (request->read.offset && what != READ_AUDIT_LOG))
-        return err_set(detail, ERR_PERM, "%s: not such an offset", message_read_name(what));
+        return err_set(detail, ERR_PERM, "%s: not such an offset", read_name(what));
     return ERR_OK;
 }
 

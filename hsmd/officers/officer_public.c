@@ -50,19 +50,14 @@ static bool get_line(char *line, struct officer_public *public)
     const char *name = next_word(&line);
     const char *hex = next_word(&line);
     const char *curve = next_word(&line);
-    struct buf key;
     if (!curve || line || strcmp(tag, PUBLIC_TAG) != 0 || !text_is_name(name, strlen(name)) ||
-        !curve_is_key(curve))
+        !curve_is_key(curve) ||
+        !text_get_hex_exact(hex, public->signing_key, sizeof public->signing_key) ||
+        !statement_is_key(bytes_of(public->signing_key, sizeof public->signing_key)))
         return false;
-    buf_init(&key, sizeof public->signing_key);
-    bool is_good = text_get_hex(hex, &key) == ERR_OK && statement_is_key(buf_bytes(&key));
-    if (is_good) {
-        memcpy(public->signing_key, key.data, key.len);
-        snprintf(public->name, sizeof public->name, "%s", name);
-        snprintf(public->curve_key, sizeof public->curve_key, "%s", curve);
-    }
-    buf_clear(&key);
-    return is_good;
+    snprintf(public->name, sizeof public->name, "%s", name);
+    snprintf(public->curve_key, sizeof public->curve_key, "%s", curve);
+    return true;
 }
 
 enum err officer_public_read(const char *path, struct officer_public *public, struct detail *detail)

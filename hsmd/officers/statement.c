@@ -7,10 +7,7 @@
 #include <openssl/evp.h>
 
 #include "hsmd/base/hash.h"
-#include "hsmd/officers/act.h"
 #include "hsmd/officers/pack.h"
-
-#define STATEMENT_MAX (ACT_SIZE_MAX + 512)
 
 // What is signed begins with what it is, so that nothing signed as one counts as another.
 #define TAG_PROPOSAL "sealgate-proposal-1"
@@ -38,14 +35,14 @@ enum err statement_put(const struct statement *statement, struct buf *out)
         statement->lapse < 1 || statement->lapse > STATEMENT_TIME_MAX || !statement->act.len ||
         statement->act.len > ACT_SIZE_MAX)
         return ERR_PERM;
-    return pack_put(pack_statement, statement, STATEMENT_MAX, out);
+    return pack_put(pack_statement, statement, STATEMENT_SIZE_MAX, out);
 }
 
 enum err statement_digest(const struct statement *statement, uint8_t digest[STATEMENT_DIGEST_SIZE])
 {
     struct buf text;
     uint8_t hash[HASH_SIZE_MAX];
-    buf_init(&text, STATEMENT_MAX);
+    buf_init(&text, STATEMENT_SIZE_MAX);
     enum err err = statement_put(statement, &text);
     if (err == ERR_OK)
         err = hash_digest(HASH_SHA256, buf_bytes(&text), hash);
@@ -81,7 +78,7 @@ enum err statement_put_verdict(bool is_approval, struct bytes instance, uint64_t
     };
     if (instance.len != STATEMENT_INSTANCE_SIZE || digest.len != STATEMENT_DIGEST_SIZE || !number)
         return ERR_PERM;
-    return pack_put(pack_verdict, &verdict, STATEMENT_MAX, out);
+    return pack_put(pack_verdict, &verdict, STATEMENT_SIZE_MAX, out);
 }
 
 // Points of small order, by their y, both signs of x and the encodings that are not reduced: for

@@ -14,13 +14,15 @@
 #include "hsmd/base/buf.h"
 #include "hsmd/base/err.h"
 #include "hsmd/base/text.h"
+#include "hsmd/officers/act.h"
 
 #define STATEMENT_INSTANCE_SIZE 16
 #define STATEMENT_NONCE_SIZE 16
 #define STATEMENT_DIGEST_SIZE 32
 #define STATEMENT_SIGNATURE_SIZE 64
-#define STATEMENT_PUBLIC_KEY_SIZE 32     // OFFICER_SIGNING_KEY_SIZE
-#define STATEMENT_TIME_MAX 253402300799  // seconds since 1970: the end of the year 9999
+#define STATEMENT_PUBLIC_KEY_SIZE 32            // OFFICER_SIGNING_KEY_SIZE
+#define STATEMENT_SIZE_MAX (ACT_SIZE_MAX + 512) // bytes of what is signed
+#define STATEMENT_TIME_MAX 253402300799         // seconds since 1970: the end of the year 9999
 #define STATEMENT_SKEW_MAX 300           // seconds that an officer's clock may be before hsmd's
 #define STATEMENT_LAPSE_MIN 60           // seconds
 #define STATEMENT_LAPSE_MAX (30 * 86400) // seconds
@@ -36,7 +38,7 @@ struct statement {
     struct bytes act;      // encoding
 };
 
-// What is signed by who proposes. Appends to out, cap ACT_SIZE_MAX + 512 at least. ERR_PERM: a
+// What is signed by who proposes. Appends to out, cap STATEMENT_SIZE_MAX at least. ERR_PERM: a
 // field is not of its size, no name, or lapse out of bounds; ERR_TEMP: out of memory.
 enum err statement_put(const struct statement *statement, struct buf *out);
 enum err statement_digest(const struct statement *statement, uint8_t digest[STATEMENT_DIGEST_SIZE]);

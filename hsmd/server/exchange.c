@@ -23,7 +23,7 @@
 static void free_reply(void *data, void *hint)
 {
     struct buf reply = {.data = data, .room = (size_t)hint};
-    queue_wipe_reply(&reply);
+    buf_wipe(&reply);
     mem_free(data);
 }
 

@@ -120,13 +120,6 @@ enum err queue_new(size_t jobs, unsigned lanes, size_t reply_max, struct queue *
     return ERR_OK;
 }
 
-void queue_wipe_reply(struct buf *reply)
-{
-    if (reply->data)
-        explicit_bzero(reply->data, reply->room);
-    reply->len = 0;
-}
-
 void queue_free(struct queue *queue)
 {
     if (!queue)
@@ -138,7 +131,7 @@ void queue_free(struct queue *queue)
         if (zmq_msg_size(&job->frame))
             explicit_bzero(zmq_msg_data(&job->frame), zmq_msg_size(&job->frame));
         zmq_msg_close(&job->frame);
-        queue_wipe_reply(&job->reply);
+        buf_wipe(&job->reply);
         buf_clear(&job->reply);
     }
     close(queue->scout_fd);
@@ -204,7 +197,7 @@ void queue_release(struct queue *queue, struct job *job)
     zmq_msg_close(&job->frame);
     zmq_msg_init(&job->route);
     zmq_msg_init(&job->frame);
-    queue_wipe_reply(&job->reply);
+    buf_wipe(&job->reply);
     if (--job->flow->jobs == 0)
         end_flow(queue, &queue->lanes[job->lane], job->flow);
     job->next = queue->free;

@@ -65,8 +65,5 @@ int queue_scout_fd(const struct queue *queue);
 void queue_end_scout(struct queue *queue);
 void queue_finish(struct queue *queue, struct job *job);
 
-// Wipes a reply that was sent, or is not.
-void queue_wipe_reply(struct buf *reply);
-
 // Wakes all workers; queue_pop gives NULL from now on.
 void queue_stop(struct queue *queue);

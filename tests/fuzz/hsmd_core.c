@@ -75,7 +75,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     check(client, is_answered, frame, &reply);
     if (client >= CUSTODIAN_NONE && memstore_used() != used)
         abort();
-    core_reply_wipe(&reply);
+    buf_wipe(&reply);
     buf_clear(&reply);
     begin_new_log();
     return 0;

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "hsmd/officers/act.h"
+#include "tests/support/act_json.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

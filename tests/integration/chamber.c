@@ -238,7 +238,7 @@ void chamber_put_proposal(struct chamber *chamber, const struct proposing *propo
         .replaces = proposing->signed_replaces ? proposing->signed_replaces : proposing->replaces,
         .lapse = proposing->signed_lapse ? proposing->signed_lapse : lapse,
         .act = buf_bytes(&lie)};
-    buf_init(&message, ACT_SIZE_MAX + 512);
+    buf_init(&message, STATEMENT_SIZE_MAX);
     REQUIRE(statement_put(&statement, &message) == ERR_OK);
     sign(chamber, proposing->signer, &message, signature);
     statement.nonce.data = nonce;

@@ -201,7 +201,7 @@ enum err council_propose_as(struct council *council, enum council_member sender,
     struct bytes attachment =
         proposal->attachment ? bytes_of_text(proposal->attachment) : proposal->attached;
     buf_init(&act, ACT_SIZE_MAX);
-    buf_init(&message, ACT_SIZE_MAX + 512);
+    buf_init(&message, STATEMENT_SIZE_MAX);
     must(act_encode(proposal->act, &act, &detail) == ERR_OK, "act", &detail);
     must(RAND_bytes(nonce, sizeof nonce) == 1, "nonce", NULL);
     struct message_request request = {

@@ -47,7 +47,14 @@ static struct act_sample samples[] = {
       .bits = 521,
       .purpose = WIRE_GENERAL,
       .algorithms = REGISTRY_SET(WIRE_ECDSA)},
-     NULL,
+     "Generate a new key \"k\" (ec:p521) in token \"t\", for anything: signing whatever a "
+     "client hands in, and decrypting (general). Its private half is made in the token and "
+     "does not leave it. It cannot be used until it is enabled.\n"
+     "  key: \"k\"\n"
+     "  tokens: \"t\"\n"
+     "  type: ec:p521\n"
+     "  purpose: general\n"
+     "  algorithms: ecdsa\n",
      "generate key \"k\" (ec:p521, general) in t"},
     {"generate-ed25519",
      {.kind = ACT_KEY_GENERATE,
@@ -57,7 +64,14 @@ static struct act_sample samples[] = {
       .bits = 256,
       .purpose = WIRE_GENERAL,
       .algorithms = REGISTRY_SET(WIRE_EDDSA)},
-     NULL,
+     "Generate a new key \"k\" (ed25519) in token \"t\", for anything: signing whatever a "
+     "client hands in, and decrypting (general). Its private half is made in the token and "
+     "does not leave it. It cannot be used until it is enabled.\n"
+     "  key: \"k\"\n"
+     "  tokens: \"t\"\n"
+     "  type: ed25519\n"
+     "  purpose: general\n"
+     "  algorithms: ed25519\n",
      "generate key \"k\" (ed25519, general) in t"},
     {"import",
      {.kind = ACT_KEY_IMPORT,
@@ -66,7 +80,25 @@ static struct act_sample samples[] = {
       .purpose = WIRE_SMIME_DECRYPT,
       .algorithms = REGISTRY_ALL,
       .any_name = true},
-     NULL,
+     "Bring the private key that comes with this proposal into tokens \"main\" and \"spare\" "
+     "as key \"old\", for decrypting mail (smime-decrypt). Whoever has another copy of it can "
+     "do the same with it, outside of this custodian. It cannot be used until it is enabled.\n"
+     "  key: \"old\"\n"
+     "  tokens: \"main\" and \"spare\"\n"
+     "  purpose: smime-decrypt\n"
+     "  algorithms: all that the key can\n"
+     "  public-key: rsa:2048, SHA-256 "
+     "ccc46e5d5f736fb98b8e74e61001613b305978961181f2d88d14d7e3ee3d9297\n"
+     "  certificate: SHA-256 8ffc6eaf378358d9ab22c7945b4833c510f820bb69d9841f53af32aa640ddc93\n"
+     "  subject: \"CN=rsa\"\n"
+     "  also for: email \"rsa@a.example\"\n"
+     "  issuer: \"CN=rsa\"\n"
+     "  serial: 11c2ba57268e43defac0f47ffbe966f44dd3332c\n"
+     "  valid from: 2026-11-21T23:55:28Z\n"
+     "  valid to: 2126-10-28T23:55:28Z\n"
+     "  public-key: rsa:2048, SHA-256 "
+     "ccc46e5d5f736fb98b8e74e61001613b305978961181f2d88d14d7e3ee3d9297\n"
+     "  any-name: yes\n",
      "import key \"old\" (smime-decrypt) in main,spare"},
     {"adopt",
      {.kind = ACT_KEY_ADOPT,
@@ -89,7 +121,11 @@ static struct act_sample samples[] = {
      "adopt key \"found\" (general) in main"},
     {"place",
      {.kind = ACT_KEY_PLACE, .name = T("old"), .tokens = T("third"), .label = T("old")},
-     NULL,
+     "Use the private key with the label and id below, which is in token \"third\" already, "
+     "as one more copy of key \"old\". From then on requests for the key may be done with it.\n"
+     "  key: \"old\"\n"
+     "  tokens: \"third\"\n"
+     "  label: \"old\"\n",
      "place key \"old\" in third"},
     {"csr",
      {.kind = ACT_KEY_REQUEST,
@@ -126,15 +162,49 @@ static struct act_sample samples[] = {
       .hash = HASH_SHA256,
       .any_name = true,
       .days = 365},
-     NULL,
+     "Sign a certificate for key \"signing\" with the key itself, for the names below, valid "
+     "for 365 days. Whoever trusts it takes what the key signs for theirs.\n"
+     "  key: \"signing\"\n"
+     "  common-name: \"x\"\n"
+     "  hash: sha256\n"
+     "  pss: no\n"
+     "  any-name: yes\n"
+     "  days: 365\n",
      "self-sign a certificate of key \"signing\" for \"x\""},
     {"certificate",
      {.kind = ACT_KEY_CERTIFICATE, .name = T("signing")},
-     NULL,
+     "Put 1 certificate beside key \"signing\", in place of what is there. From then on "
+     "clients are given it with the key.\n"
+     "  key: \"signing\"\n"
+     "  certificate: SHA-256 8ffc6eaf378358d9ab22c7945b4833c510f820bb69d9841f53af32aa640ddc93\n"
+     "  subject: \"CN=rsa\"\n"
+     "  also for: email \"rsa@a.example\"\n"
+     "  issuer: \"CN=rsa\"\n"
+     "  serial: 11c2ba57268e43defac0f47ffbe966f44dd3332c\n"
+     "  valid from: 2026-11-21T23:55:28Z\n"
+     "  valid to: 2126-10-28T23:55:28Z\n"
+     "  public-key: rsa:2048, SHA-256 "
+     "ccc46e5d5f736fb98b8e74e61001613b305978961181f2d88d14d7e3ee3d9297\n"
+     "  any-name: no\n",
      "put certificates beside key \"signing\""},
-    {"enable", {.kind = ACT_KEY_ENABLE, .name = T("signing")}, NULL, "enable key \"signing\""},
-    {"disable", {.kind = ACT_KEY_DISABLE, .name = T("signing")}, NULL, "disable key \"signing\""},
-    {"retire", {.kind = ACT_KEY_RETIRE, .name = T("signing")}, NULL, "retire key \"signing\""},
+    {"enable",
+     {.kind = ACT_KEY_ENABLE, .name = T("signing")},
+     "Let key \"signing\" be used. From then on every client that has a grant for it can use "
+     "it, as far as the grant goes.\n"
+     "  key: \"signing\"\n",
+     "enable key \"signing\""},
+    {"disable",
+     {.kind = ACT_KEY_DISABLE, .name = T("signing")},
+     "Let key \"signing\" not be used. From then on nobody can sign or decrypt with it, until "
+     "it is enabled again.\n"
+     "  key: \"signing\"\n",
+     "disable key \"signing\""},
+    {"retire",
+     {.kind = ACT_KEY_RETIRE, .name = T("signing")},
+     "Let key \"signing\" decrypt, and nothing else. From then on nothing can be signed with "
+     "it; what was encrypted for it can still be read.\n"
+     "  key: \"signing\"\n",
+     "retire key \"signing\""},
     {"destroy",
      {.kind = ACT_KEY_DESTROY, .name = T("signing")},
      "Destroy key \"signing\" in all its tokens. This cannot be undone: where no other copy is "
@@ -144,23 +214,44 @@ static struct act_sample samples[] = {
      "destroy key \"signing\""},
     {"destroy-there",
      {.kind = ACT_KEY_DESTROY, .name = T("signing"), .tokens = T("a,b,c")},
-     NULL,
+     "Destroy the copies of key \"signing\" in tokens \"a\", \"b\" and \"c\". This cannot be "
+     "undone: where no other copy is left, what was encrypted for this key can never be read "
+     "again, and nothing can be signed with it.\n"
+     "  key: \"signing\"\n"
+     "  tokens: \"a\", \"b\" and \"c\"\n",
      "destroy key \"signing\" in a,b,c"},
     {"limit",
      {.kind = ACT_KEY_LIMIT, .name = T("signing"), LIMITS},
-     NULL,
+     "Limit how often key \"signing\" is used, by all clients together, to what is below, in "
+     "place of the limits it has. Over a limit everybody is refused.\n"
+     "  key: \"signing\"\n"
+     "  per-minute: 60\n"
+     "  per-hour: 1000\n"
+     "  total: 1000000\n"
+     "  failures-per-hour: 5\n",
      "limit key \"signing\", 60 per minute, 1000 per hour, 1000000 in total, 5 failures per hour"},
     {"limit-none",
      {.kind = ACT_KEY_LIMIT, .name = T("signing")},
-     NULL,
+     "Limit how often key \"signing\" is used, by all clients together, to what is below, in "
+     "place of the limits it has. Over a limit everybody is refused.\n"
+     "  key: \"signing\"\n"
+     "  per-minute: no limit\n"
+     "  per-hour: no limit\n"
+     "  total: no limit\n"
+     "  failures-per-hour: no limit\n",
      "limit key \"signing\", no limits"},
     {"client-add",
      {.kind = ACT_CLIENT_ADD, .name = T("gateway-1"), .curve_key = T(CURVE_KEY)},
-     NULL,
+     "Let client \"gateway-1\" connect. Whoever has the private half of the public key below "
+     "is this client. It can use no key until it is granted one.\n"
+     "  client: \"gateway-1\"\n"
+     "  public-key: \"" CURVE_KEY "\"\n",
      "add client \"gateway-1\""},
     {"client-revoke",
      {.kind = ACT_CLIENT_REVOKE, .name = T("gateway-1")},
-     NULL,
+     "Shut client \"gateway-1\" out, and drop all its grants. From its next request on it can "
+     "do nothing, though it be connected.\n"
+     "  client: \"gateway-1\"\n",
      "revoke client \"gateway-1\""},
     {"grant",
      {.kind = ACT_GRANT,
@@ -189,11 +280,25 @@ static struct act_sample samples[] = {
       .key = T("signing"),
       .operations = REGISTRY_SET(WIRE_SIGN),
       .algorithms = REGISTRY_SET(WIRE_RSA_PSS) | REGISTRY_SET(WIRE_ECDSA)},
-     NULL,
+     "Let client \"gateway-1\" use key \"signing\". From then on client \"gateway-1\" can "
+     "have everything signed with key \"signing\" that the key's purpose allows, within the "
+     "limits below, whenever the key is enabled. This takes the place of every grant it has "
+     "for this key by then: what is not below it can do no longer.\n"
+     "  client: \"gateway-1\"\n"
+     "  key: \"signing\"\n"
+     "  operations: sign\n"
+     "  algorithms: rsa-pss, ecdsa\n"
+     "  per-minute: no limit\n"
+     "  per-hour: no limit\n"
+     "  total: no limit\n"
+     "  failures-per-hour: no limit\n",
      "grant client \"gateway-1\" key \"signing\" to sign with rsa-pss, ecdsa, no limits"},
     {"ungrant",
      {.kind = ACT_UNGRANT, .name = T("gateway-1"), .key = T("signing")},
-     NULL,
+     "Drop all grants of client \"gateway-1\" for key \"signing\". From then on client "
+     "\"gateway-1\" cannot use it.\n"
+     "  client: \"gateway-1\"\n"
+     "  key: \"signing\"\n",
      "drop the grants of client \"gateway-1\" for key \"signing\""},
     {"officer-add",
      {.kind = ACT_OFFICER_ADD,
@@ -215,20 +320,42 @@ static struct act_sample samples[] = {
       .public_key = {signing_key, sizeof signing_key},
       .curve_key = T(CURVE_KEY),
       .role = OFFICER_AUDITOR},
-     NULL,
+     "Make \"eve\" an auditor. From then on whoever has the private halves of the keys below "
+     "can read everything here, and change nothing.\n"
+     "  officer: \"eve\"\n"
+     "  signing-key: d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a "
+     "(SHA-256 21fe31dfa154a261626bf854046fd2271b7bed4b6abe45aa58877ef47f9721b9)\n"
+     "  curve-key: \"" CURVE_KEY "\"\n"
+     "  role: auditor\n",
      "add auditor \"eve\""},
     {"officer-remove",
      {.kind = ACT_OFFICER_REMOVE, .name = T("alice")},
-     NULL,
+     "Let \"alice\" be no officer and no auditor any more. From then on nothing that "
+     "\"alice\" has signed counts, for pending proposals either.\n"
+     "  officer: \"alice\"\n",
      "remove officer \"alice\""},
     {"quorum-1",
      {.kind = ACT_QUORUM, .number = 1},
      "From now on one officer alone can have every act carried out: nobody else need agree.\n"
      "  number: 1\n",
      "set the quorum to 1"},
-    {"quorum-2", {.kind = ACT_QUORUM, .number = 2}, NULL, "set the quorum to 2"},
-    {"unlock", {.kind = ACT_UNLOCK, .name = T("main")}, NULL, "unlock token \"main\""},
-    {"lock", {.kind = ACT_LOCK, .name = T("main")}, NULL, "lock token \"main\""},
+    {"quorum-2",
+     {.kind = ACT_QUORUM, .number = 2},
+     "From now on 2 officers must agree to every act, the one who proposes it included.\n"
+     "  number: 2\n",
+     "set the quorum to 2"},
+    {"unlock",
+     {.kind = ACT_UNLOCK, .name = T("main")},
+     "Log in to token \"main\" with the PIN that comes with this proposal. From then on the "
+     "enabled keys in it can be used.\n"
+     "  token: \"main\"\n",
+     "unlock token \"main\""},
+    {"lock",
+     {.kind = ACT_LOCK, .name = T("main")},
+     "Log out of token \"main\", and forget its PIN. From then on no key can be used in it, "
+     "until it is unlocked again.\n"
+     "  token: \"main\"\n",
+     "lock token \"main\""},
 };
 
 static struct bytes certificate_der;

@@ -8,7 +8,7 @@
 struct act_sample {
     const char *name; // of the case, and of its seed
     struct act act;
-    const char *explanation; // the whole of it; NULL: not looked at word by word
+    const char *explanation; // the whole of it
     const char *summary;
 };
 

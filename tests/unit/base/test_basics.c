@@ -212,6 +212,19 @@ static void test_text_hex(void **state)
     buf_clear(&back);
 }
 
+static void test_text_hex_exact(void **state)
+{
+    static const char *const bad[] = {"", "00", "0g00", "00 00", "00000", "000000", NULL};
+    static const uint8_t zeros[3];
+    uint8_t out[3] = {0};
+    (void)state;
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        assert_false(text_get_hex_exact(bad[i], out, 2));
+    assert_memory_equal(out, zeros, sizeof out);
+    assert_true(text_get_hex_exact("9FfF", out, 2));
+    assert_memory_equal(out, "\x9f\xff", 3);
+}
+
 static void test_text_is_name(void **state)
 {
     char longest[TEXT_NAME_MAX + 1];
@@ -348,6 +361,7 @@ int main(void)
         cmocka_unit_test(test_buf_all_or_nothing),
         cmocka_unit_test(test_text_quote),
         cmocka_unit_test(test_text_hex),
+        cmocka_unit_test(test_text_hex_exact),
         cmocka_unit_test(test_text_is_name),
         cmocka_unit_test(test_hash_vectors),
         cmocka_unit_test(test_hash_digest_info),

@@ -124,7 +124,7 @@ static bool holds(const struct buf *reply, struct bytes secret)
 }
 
 // What left the token is nowhere when the answer is on its way: not with the worker after any
-// request, not in the reply's memory after core_reply_wipe.
+// request, not in the reply's memory after buf_wipe.
 static void test_secrets_are_wiped(void **state)
 {
     (void)state;
@@ -146,7 +146,7 @@ static void test_secrets_are_wiped(void **state)
         assert_true(kept.len >= 16 && kept.len <= sizeof secret);
         memcpy(secret, reply.secret.data, kept.len);
         assert_true(holds(&fresh, kept));
-        core_reply_wipe(&fresh);
+        buf_wipe(&fresh);
         assert_int_equal(fresh.len, 0);
         assert_true(is_zero(fresh.data, fresh.room));
         buf_clear(&fresh);

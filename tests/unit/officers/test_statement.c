@@ -114,7 +114,7 @@ static void test_altered(void **state)
     struct buf text;
     uint8_t signature[STATEMENT_SIGNATURE_SIZE];
     (void)state;
-    buf_init(&text, ACT_SIZE_MAX + 512);
+    buf_init(&text, STATEMENT_SIZE_MAX);
     assert_int_equal(officer_key_generate(&key, &detail), ERR_OK);
     assert_int_equal(officer_key_generate(&other, &detail), ERR_OK);
     assert_int_equal(statement_put(&base, &text), ERR_OK);

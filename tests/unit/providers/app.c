@@ -159,3 +159,27 @@ size_t app_attributes(const char *content, uint8_t *out)
         out[4 + i] = (uint8_t)content[i];
     return len + 4;
 }
+
+struct app app;
+
+int app_setup(void **state)
+{
+    app_fake_setup(state);
+    app.fake = *state;
+    app.libctx = app_open(app.fake, "default hsmd", APP_TIMEOUT, NULL);
+    return 0;
+}
+
+int app_teardown(void **state)
+{
+    app_close(app.libctx);
+    return app_fake_teardown(state);
+}
+
+int app_no_fault(void **state)
+{
+    (void)state;
+    fake_set_fault(app.fake, FAKE_NO_FAULT);
+    ERR_clear_error();
+    return 0;
+}

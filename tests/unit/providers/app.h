@@ -43,3 +43,13 @@ size_t app_attributes(const char *content, uint8_t *out);
 // cmocka group setup and teardown: *state is a struct fake.
 int app_fake_setup(void **state);
 int app_fake_teardown(void **state);
+
+// The same, and a library context with "default hsmd" that its calls go through.
+extern struct app {
+    struct fake *fake;
+    OSSL_LIB_CTX *libctx;
+} app;
+int app_setup(void **state);
+int app_teardown(void **state);
+// cmocka setup or teardown of one test: the fake answers as it should, the error queue is empty.
+int app_no_fault(void **state);

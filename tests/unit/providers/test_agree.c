@@ -10,31 +10,6 @@
 #include <openssl/kdf.h>
 #include <openssl/x509.h>
 
-static struct fake *fake;
-static OSSL_LIB_CTX *libctx;
-
-static int setup(void **state)
-{
-    app_fake_setup(state);
-    fake = *state;
-    libctx = app_open(fake, "default hsmd", APP_TIMEOUT, NULL);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    app_close(libctx);
-    return app_fake_teardown(state);
-}
-
-static int no_fault(void **state)
-{
-    (void)state;
-    fake_set_fault(fake, FAKE_NO_FAULT);
-    ERR_clear_error();
-    return 0;
-}
-
 struct kdf {
     const char *name, *type, *hash;
     size_t length;
@@ -47,7 +22,7 @@ static EVP_PKEY *public_of(EVP_PKEY *key)
     unsigned char *der = NULL;
     int len = i2d_PUBKEY(key, &der);
     const unsigned char *p = der;
-    EVP_PKEY *half = d2i_PUBKEY_ex(NULL, &p, len, libctx, NULL);
+    EVP_PKEY *half = d2i_PUBKEY_ex(NULL, &p, len, app.libctx, NULL);
     assert_non_null(half);
     OPENSSL_free(der);
     return half;
@@ -84,11 +59,11 @@ static void check_agreement(const char *uri, const char *curve, const struct kdf
     uint8_t ours[128];
     uint8_t theirs[128];
     size_t size = 0;
-    EVP_PKEY *key = app_key(libctx, uri);
-    EVP_PKEY *ephemeral = EVP_PKEY_Q_keygen(libctx, NULL, "EC", curve);
+    EVP_PKEY *key = app_key(app.libctx, uri);
+    EVP_PKEY *ephemeral = EVP_PKEY_Q_keygen(app.libctx, NULL, "EC", curve);
     EVP_PKEY *peer = public_of(ephemeral);
-    EVP_PKEY_CTX *context = agreement(libctx, key, peer, kdf);
-    unsigned before = fake_count(fake, WIRE_AGREE);
+    EVP_PKEY_CTX *context = agreement(app.libctx, key, peer, kdf);
+    unsigned before = fake_count(app.fake, WIRE_AGREE);
     if (!context)
         ERR_print_errors_fp(stderr);
     assert_non_null(context);
@@ -96,14 +71,14 @@ static void check_agreement(const char *uri, const char *curve, const struct kdf
     assert_non_null(copy);
     assert_true(EVP_PKEY_derive(copy, NULL, &size) > 0);
     assert_int_equal(size, kdf->length);
-    assert_int_equal(fake_count(fake, WIRE_AGREE), before);
+    assert_int_equal(fake_count(app.fake, WIRE_AGREE), before);
     assert_true(EVP_PKEY_derive(copy, ours, &size) > 0);
-    assert_int_equal(fake_last(fake)->agree.cofactor, kdf->cofactor == 1);
+    assert_int_equal(fake_last(app.fake)->agree.cofactor, kdf->cofactor == 1);
     EVP_PKEY_CTX_free(copy);
     EVP_PKEY_CTX_free(context);
 
     // The other side has the certificate of our key.
-    EVP_PKEY *mine = X509_get_pubkey(fake_certificate(fake, uri + 5));
+    EVP_PKEY *mine = X509_get_pubkey(fake_certificate(app.fake, uri + 5));
     EVP_PKEY *sender = EVP_PKEY_dup(ephemeral);
     context = agreement(NULL, sender, mine, kdf);
     assert_non_null(context);
@@ -140,9 +115,9 @@ static void test_peer_by_point(void **state)
 {
     static const struct kdf kdf = {"", "X963KDF", "SHA256", 32, 0};
     (void)state;
-    EVP_PKEY *key = app_key(libctx, "hsmd:ec-decryption");
-    EVP_PKEY *ephemeral = EVP_PKEY_Q_keygen(libctx, NULL, "EC", "P-256");
-    EVP_PKEY *mine = X509_get_pubkey(fake_certificate(fake, "ec-decryption"));
+    EVP_PKEY *key = app_key(app.libctx, "hsmd:ec-decryption");
+    EVP_PKEY *ephemeral = EVP_PKEY_Q_keygen(app.libctx, NULL, "EC", "P-256");
+    EVP_PKEY *mine = X509_get_pubkey(fake_certificate(app.fake, "ec-decryption"));
     EVP_PKEY_CTX *context = agreement(NULL, ephemeral, mine, &kdf);
     uint8_t theirs[32];
     size_t size = sizeof theirs;
@@ -160,7 +135,7 @@ static void test_peer_by_point(void **state)
         }
         assert_int_equal(EVP_PKEY_copy_parameters(peer, key), 1);
         assert_int_equal(EVP_PKEY_set1_encoded_public_key(peer, point, len), 1);
-        context = agreement(libctx, key, peer, &kdf);
+        context = agreement(app.libctx, key, peer, &kdf);
         assert_non_null(context);
         size = sizeof ours;
         assert_true(EVP_PKEY_derive(context, ours, &size) > 0);
@@ -199,15 +174,15 @@ static void test_agree_refusals(void **state)
         {{"cofactor mode", "X963KDF", "SHA256", 32, 2}, "parameter", "cofactor mode"},
     };
     (void)state;
-    EVP_PKEY *key = app_key(libctx, "hsmd:ec-decryption");
-    EVP_PKEY *ephemeral = public_of(fake_key(fake, "ec-general"));
-    EVP_PKEY *other_curve = public_of(fake_key(fake, "ec384-decryption"));
-    unsigned before = fake_count(fake, WIRE_AGREE);
+    EVP_PKEY *key = app_key(app.libctx, "hsmd:ec-decryption");
+    EVP_PKEY *ephemeral = public_of(fake_key(app.fake, "ec-general"));
+    EVP_PKEY *other_curve = public_of(fake_key(app.fake, "ec384-decryption"));
+    unsigned before = fake_count(app.fake, WIRE_AGREE);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         uint8_t out[64];
         size_t len = sizeof out;
         print_message("%s\n", cases[i].kdf.name);
-        EVP_PKEY_CTX *context = agreement(libctx, key, ephemeral, &cases[i].kdf);
+        EVP_PKEY_CTX *context = agreement(app.libctx, key, ephemeral, &cases[i].kdf);
         assert_non_null(context);
         assert_true(EVP_PKEY_derive(context, out, &len) <= 0);
         app_expect_error(cases[i].reason, cases[i].data);
@@ -215,16 +190,16 @@ static void test_agree_refusals(void **state)
     }
     for (size_t i = 0; i < sizeof early / sizeof *early; i++) {
         print_message("%s\n", early[i].kdf.name);
-        assert_null(agreement(libctx, key, ephemeral, &early[i].kdf));
+        assert_null(agreement(app.libctx, key, ephemeral, &early[i].kdf));
         app_expect_error(early[i].reason, early[i].data);
     }
     static const struct kdf kdf = {"", "X963KDF", "SHA256", 32, 0};
-    assert_null(agreement(libctx, key, other_curve, &kdf));
+    assert_null(agreement(app.libctx, key, other_curve, &kdf));
     ERR_clear_error();
-    EVP_PKEY *signing = app_key(libctx, "hsmd:ec-signing");
-    assert_null(agreement(libctx, signing, ephemeral, &kdf));
+    EVP_PKEY *signing = app_key(app.libctx, "hsmd:ec-signing");
+    assert_null(agreement(app.libctx, signing, ephemeral, &kdf));
     app_expect_error("not what the key is for", "smime-sign and does not agree on keys");
-    assert_int_equal(fake_count(fake, WIRE_AGREE), before);
+    assert_int_equal(fake_count(app.fake, WIRE_AGREE), before);
     EVP_PKEY_free(signing);
     EVP_PKEY_free(other_curve);
     EVP_PKEY_free(ephemeral);
@@ -244,13 +219,13 @@ static void test_agree_faults(void **state)
         {FAKE_LONG_SECRET, "no sense", "300 bytes, not 32"},
     };
     (void)state;
-    EVP_PKEY *key = app_key(libctx, "hsmd:ec-decryption");
-    EVP_PKEY *ephemeral = public_of(fake_key(fake, "ec-general"));
+    EVP_PKEY *key = app_key(app.libctx, "hsmd:ec-decryption");
+    EVP_PKEY *ephemeral = public_of(fake_key(app.fake, "ec-general"));
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         uint8_t out[32];
         size_t len = sizeof out;
-        fake_set_fault(fake, cases[i].fault);
-        EVP_PKEY_CTX *context = agreement(libctx, key, ephemeral, &kdf);
+        fake_set_fault(app.fake, cases[i].fault);
+        EVP_PKEY_CTX *context = agreement(app.libctx, key, ephemeral, &kdf);
         assert_non_null(context);
         assert_true(EVP_PKEY_derive(context, out, &len) <= 0);
         app_expect_error(cases[i].reason, cases[i].data);
@@ -266,10 +241,10 @@ static void test_agree_faults(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_teardown(test_agree, no_fault),
-        cmocka_unit_test_teardown(test_peer_by_point, no_fault),
-        cmocka_unit_test_teardown(test_agree_refusals, no_fault),
-        cmocka_unit_test_teardown(test_agree_faults, no_fault),
+        cmocka_unit_test_teardown(test_agree, app_no_fault),
+        cmocka_unit_test_teardown(test_peer_by_point, app_no_fault),
+        cmocka_unit_test_teardown(test_agree_refusals, app_no_fault),
+        cmocka_unit_test_teardown(test_agree_faults, app_no_fault),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, app_setup, app_teardown);
 }

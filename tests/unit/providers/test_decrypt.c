@@ -12,31 +12,7 @@
 #include <openssl/rsa.h>
 #include <openssl/x509.h>
 
-static struct fake *fake;
-static OSSL_LIB_CTX *libctx;
 static const uint8_t cek[32] = "content encryption key, 32 bytes";
-
-static int setup(void **state)
-{
-    app_fake_setup(state);
-    fake = *state;
-    libctx = app_open(fake, "default hsmd", APP_TIMEOUT, NULL);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    app_close(libctx);
-    return app_fake_teardown(state);
-}
-
-static int no_fault(void **state)
-{
-    (void)state;
-    fake_set_fault(fake, FAKE_NO_FAULT);
-    ERR_clear_error();
-    return 0;
-}
 
 struct padding {
     const char *name, *hash, *mgf_hash, *label;
@@ -99,12 +75,12 @@ static size_t decrypt(EVP_PKEY *key, const struct padding *padding, const uint8_
     OSSL_PARAM params[5];
     int mode = 0;
     size_t size = 0;
-    EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_from_pkey(libctx, key, NULL);
+    EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_from_pkey(app.libctx, key, NULL);
     padding_params(padding, &mode, params);
-    unsigned before = fake_count(fake, WIRE_UNWRAP);
+    unsigned before = fake_count(app.fake, WIRE_UNWRAP);
     bool ok = EVP_PKEY_decrypt_init_ex(context, params) > 0 &&
               EVP_PKEY_decrypt(context, NULL, &size, in, inlen) > 0;
-    assert_int_equal(fake_count(fake, WIRE_UNWRAP), before);
+    assert_int_equal(fake_count(app.fake, WIRE_UNWRAP), before);
     EVP_PKEY_CTX *copy = ok ? EVP_PKEY_CTX_dup(context) : NULL;
     if (!copy || EVP_PKEY_decrypt(copy, out, &room, in, inlen) <= 0)
         room = 0;
@@ -116,22 +92,22 @@ static size_t decrypt(EVP_PKEY *key, const struct padding *padding, const uint8_
 static void test_decrypt(void **state)
 {
     (void)state;
-    EVP_PKEY *key = app_key(libctx, "hsmd:decryption");
+    EVP_PKEY *key = app_key(app.libctx, "hsmd:decryption");
     for (size_t i = 0; i < PADDINGS; i++) {
         for (int own = 0; own < 2; own++) { // the sender has the certificate, or our key object
             uint8_t in[512];
             uint8_t out[512];
-            EVP_PKEY *to = own ? key : X509_get0_pubkey(fake_certificate(fake, "decryption"));
+            EVP_PKEY *to = own ? key : X509_get0_pubkey(fake_certificate(app.fake, "decryption"));
             print_message("%s%s\n", paddings[i].name, own ? ", encrypted by the provider" : "");
             size_t len =
-                encrypt(own ? libctx : NULL, to, &paddings[i], cek, sizeof cek, in, sizeof in);
+                encrypt(own ? app.libctx : NULL, to, &paddings[i], cek, sizeof cek, in, sizeof in);
             assert_int_equal(len, 256);
             size_t got = decrypt(key, &paddings[i], in, len, out, sizeof out);
             if (!got)
                 ERR_print_errors_fp(stderr);
             assert_int_equal(got, sizeof cek);
             assert_memory_equal(out, cek, sizeof cek);
-            const struct wire_unwrap *unwrap = &fake_last(fake)->unwrap;
+            const struct wire_unwrap *unwrap = &fake_last(app.fake)->unwrap;
             assert_int_equal(unwrap->algorithm, paddings[i].algorithm);
             assert_int_equal(unwrap->hash, paddings[i].wire_hash);
             assert_int_equal(unwrap->mgf_hash, paddings[i].wire_mgf_hash);
@@ -152,8 +128,8 @@ static void test_get_params(void **state)
     int mode = 0;
     OSSL_PARAM params[5];
     (void)state;
-    EVP_PKEY *key = app_key(libctx, "hsmd:decryption");
-    EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_from_pkey(libctx, key, NULL);
+    EVP_PKEY *key = app_key(app.libctx, "hsmd:decryption");
+    EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_from_pkey(app.libctx, key, NULL);
     padding_params(&paddings[PADDINGS - 1], &mode, params);
     assert_true(EVP_PKEY_decrypt_init_ex(context, params) > 0);
     OSSL_PARAM query[] = {
@@ -191,19 +167,20 @@ static void test_decrypt_faults(void **state)
     };
     uint8_t in[512] = {0};
     (void)state;
-    EVP_PKEY *key = app_key(libctx, "hsmd:decryption");
+    EVP_PKEY *key = app_key(app.libctx, "hsmd:decryption");
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         uint8_t out[512] = {0};
         uint8_t zero[512] = {0};
-        unsigned before = fake_count(fake, WIRE_UNWRAP);
+        unsigned before = fake_count(app.fake, WIRE_UNWRAP);
         print_message("%s\n", cases[i].name);
-        fake_set_fault(fake, cases[i].fault);
+        fake_set_fault(app.fake, cases[i].fault);
         assert_int_equal(
-            encrypt(NULL, fake_key(fake, "decryption"), &paddings[0], cek, 16, in, sizeof in), 256);
+            encrypt(NULL, fake_key(app.fake, "decryption"), &paddings[0], cek, 16, in, sizeof in),
+            256);
         assert_int_equal(decrypt(key, &paddings[0], in, cases[i].inlen, out, cases[i].room), 0);
         app_expect_error(cases[i].reason, cases[i].data);
         assert_memory_equal(out, zero, sizeof out);
-        assert_int_equal(fake_count(fake, WIRE_UNWRAP) - before, cases[i].asked);
+        assert_int_equal(fake_count(app.fake, WIRE_UNWRAP) - before, cases[i].asked);
     }
     EVP_PKEY_free(key);
 }
@@ -215,8 +192,8 @@ static void test_decrypt_refusals(void **state)
     uint8_t in[256] = {0};
     uint8_t out[256];
     (void)state;
-    EVP_PKEY *key = app_key(libctx, "hsmd:decryption");
-    EVP_PKEY *signing = app_key(libctx, "hsmd:signing");
+    EVP_PKEY *key = app_key(app.libctx, "hsmd:decryption");
+    EVP_PKEY *signing = app_key(app.libctx, "hsmd:signing");
     assert_int_equal(decrypt(key, &none, in, sizeof in, out, sizeof out), 0);
     app_expect_error("padding", "3 is neither");
     assert_int_equal(decrypt(key, &md5, in, sizeof in, out, sizeof out), 0);
@@ -233,11 +210,11 @@ static void test_no_oracle(void **state)
     uint8_t in[256];
     uint8_t out[256];
     (void)state;
-    EVP_PKEY *key = app_key(libctx, "hsmd:decryption");
+    EVP_PKEY *key = app_key(app.libctx, "hsmd:decryption");
     memset(in, 1, sizeof in);
     assert_int_equal(decrypt(key, &paddings[0], in, sizeof in, out, sizeof out), 24);
     assert_int_equal(decrypt(key, &paddings[0], in, 255, out, sizeof out), 24);
-    assert_int_equal(fake_last(fake)->unwrap.ciphertext.len, 256);
+    assert_int_equal(fake_last(app.fake)->unwrap.ciphertext.len, 256);
     app_expect_no_error();
     EVP_PKEY_free(key);
 }
@@ -256,7 +233,7 @@ static void test_tls(void **state)
         {"neither", 0x0301, 3, 2, false},
     };
     (void)state;
-    EVP_PKEY *key = app_key(libctx, "hsmd:general");
+    EVP_PKEY *key = app_key(app.libctx, "hsmd:general");
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         uint8_t secret[48];
         uint8_t in[256] = {0};
@@ -268,10 +245,10 @@ static void test_tls(void **state)
         memset(secret, 0x77, sizeof secret);
         secret[0] = cases[i].major;
         secret[1] = cases[i].minor;
-        assert_int_equal(encrypt(NULL, fake_key(fake, "general"), &paddings[0], secret,
+        assert_int_equal(encrypt(NULL, fake_key(app.fake, "general"), &paddings[0], secret,
                                  sizeof secret, in, sizeof in),
                          256);
-        EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_from_pkey(libctx, key, NULL);
+        EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_from_pkey(app.libctx, key, NULL);
         OSSL_PARAM params[] = {
             OSSL_PARAM_construct_uint(OSSL_ASYM_CIPHER_PARAM_PAD_MODE, &mode),
             OSSL_PARAM_construct_uint(OSSL_ASYM_CIPHER_PARAM_TLS_CLIENT_VERSION, &client),
@@ -281,7 +258,7 @@ static void test_tls(void **state)
         assert_true(EVP_PKEY_decrypt_init_ex(context, params) > 0);
         assert_true(EVP_PKEY_decrypt(context, out, &outlen, in, sizeof in) > 0);
         assert_int_equal(outlen, 48);
-        assert_int_equal(fake_last(fake)->unwrap.length, 48);
+        assert_int_equal(fake_last(app.fake)->unwrap.length, 48);
         assert_int_equal(memcmp(out, secret, 48) == 0, cases[i].good);
         in[100] ^= 1;
         assert_true(EVP_PKEY_decrypt(context, out, &outlen, in, sizeof in) > 0);
@@ -294,12 +271,12 @@ static void test_tls(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_teardown(test_decrypt, no_fault),
-        cmocka_unit_test_teardown(test_get_params, no_fault),
-        cmocka_unit_test_teardown(test_decrypt_faults, no_fault),
-        cmocka_unit_test_teardown(test_decrypt_refusals, no_fault),
-        cmocka_unit_test_teardown(test_no_oracle, no_fault),
-        cmocka_unit_test_teardown(test_tls, no_fault),
+        cmocka_unit_test_teardown(test_decrypt, app_no_fault),
+        cmocka_unit_test_teardown(test_get_params, app_no_fault),
+        cmocka_unit_test_teardown(test_decrypt_faults, app_no_fault),
+        cmocka_unit_test_teardown(test_decrypt_refusals, app_no_fault),
+        cmocka_unit_test_teardown(test_no_oracle, app_no_fault),
+        cmocka_unit_test_teardown(test_tls, app_no_fault),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, app_setup, app_teardown);
 }

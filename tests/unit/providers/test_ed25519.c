@@ -10,38 +10,14 @@
 #include <openssl/err.h>
 #include <openssl/x509.h>
 
-static struct fake *fake;
-static OSSL_LIB_CTX *libctx;
 static const char message[] = "Sehr geehrte Damen und Herren";
-
-static int setup(void **state)
-{
-    app_fake_setup(state);
-    fake = *state;
-    libctx = app_open(fake, "default hsmd", APP_TIMEOUT, NULL);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    app_close(libctx);
-    return app_fake_teardown(state);
-}
-
-static int no_fault(void **state)
-{
-    (void)state;
-    fake_set_fault(fake, FAKE_NO_FAULT);
-    ERR_clear_error();
-    return 0;
-}
 
 // One-shot; 0: failed.
 static size_t sign(EVP_PKEY *key, const char *md, const void *data, size_t len, uint8_t *sig,
                    size_t room)
 {
     EVP_MD_CTX *ctx = EVP_MD_CTX_new();
-    bool ok = EVP_DigestSignInit_ex(ctx, NULL, md, libctx, NULL, key, NULL) > 0 &&
+    bool ok = EVP_DigestSignInit_ex(ctx, NULL, md, app.libctx, NULL, key, NULL) > 0 &&
               EVP_DigestSign(ctx, sig, &room, data, len) > 0;
     EVP_MD_CTX_free(ctx);
     return ok ? room : 0;
@@ -50,7 +26,7 @@ static size_t sign(EVP_PKEY *key, const char *md, const void *data, size_t len, 
 static int verify(EVP_PKEY *key, const void *data, size_t len, const uint8_t *sig, size_t siglen)
 {
     EVP_MD_CTX *ctx = EVP_MD_CTX_new();
-    int ok = EVP_DigestVerifyInit_ex(ctx, NULL, NULL, libctx, NULL, key, NULL) > 0
+    int ok = EVP_DigestVerifyInit_ex(ctx, NULL, NULL, app.libctx, NULL, key, NULL) > 0
                  ? EVP_DigestVerify(ctx, sig, siglen, data, len)
                  : -1;
     EVP_MD_CTX_free(ctx);
@@ -62,8 +38,8 @@ static void test_signs_messages(void **state)
     (void)state;
     static const size_t lengths[] = {1, sizeof message, 1000, WIRE_DATA_MAX};
     static uint8_t data[WIRE_DATA_MAX];
-    EVP_PKEY *key = app_key(libctx, "hsmd:ed25519-general");
-    EVP_PKEY *oracle = fake_key(fake, "ed25519-general");
+    EVP_PKEY *key = app_key(app.libctx, "hsmd:ed25519-general");
+    EVP_PKEY *oracle = fake_key(app.fake, "ed25519-general");
     for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
         uint8_t sig[64], expected[64];
         memset(data, (int)i, lengths[i]);
@@ -72,7 +48,7 @@ static void test_signs_messages(void **state)
         assert_memory_equal(sig, expected, 64); // it is deterministic
         assert_int_equal(verify(key, data, lengths[i], sig, 64), 1);
         assert_int_equal(verify(oracle, data, lengths[i], sig, 64), 1);
-        const struct wire_request *request = fake_last(fake);
+        const struct wire_request *request = fake_last(app.fake);
         assert_int_equal(request->sign.algorithm, WIRE_EDDSA);
         assert_int_equal(request->sign.form, WIRE_MESSAGE);
         assert_int_equal(request->sign.hash, HASH_NONE);
@@ -88,10 +64,10 @@ static void test_signs_attributes(void **state)
     (void)state;
     uint8_t attributes[110], sig[64];
     size_t len = app_attributes("attributes", attributes);
-    EVP_PKEY *key = app_key(libctx, "hsmd:ed25519-signing");
+    EVP_PKEY *key = app_key(app.libctx, "hsmd:ed25519-signing");
     assert_int_equal(sign(key, NULL, attributes, len, sig, sizeof sig), 64);
-    assert_int_equal(verify(fake_key(fake, "ed25519-signing"), attributes, len, sig, 64), 1);
-    const struct wire_request *request = fake_last(fake);
+    assert_int_equal(verify(fake_key(app.fake, "ed25519-signing"), attributes, len, sig, 64), 1);
+    const struct wire_request *request = fake_last(app.fake);
     assert_int_equal(request->sign.form, WIRE_ATTRIBUTES);
     assert_int_equal(request->sign.hash, HASH_SHA512); // RFC 8419, 3.1
     assert_int_equal(sign(key, NULL, message, sizeof message, sig, sizeof sig), 0);
@@ -104,7 +80,7 @@ static void test_refusals(void **state)
     (void)state;
     static uint8_t data[WIRE_DATA_MAX + 1];
     uint8_t sig[64];
-    EVP_PKEY *key = app_key(libctx, "hsmd:ed25519-general");
+    EVP_PKEY *key = app_key(app.libctx, "hsmd:ed25519-general");
     EVP_MD_CTX *ctx = EVP_MD_CTX_new();
     assert_int_equal(sign(key, "SHA512", message, sizeof message, sig, sizeof sig), 0);
     app_expect_error("digest", "without a digest");
@@ -115,10 +91,10 @@ static void test_refusals(void **state)
     assert_int_equal(sign(key, NULL, message, sizeof message, sig, 63), 0);
     app_expect_error("length", "63 bytes are too few");
     // In pieces it cannot be done, nor as a digest.
-    assert_true(EVP_DigestSignInit_ex(ctx, NULL, NULL, libctx, NULL, key, NULL) > 0);
+    assert_true(EVP_DigestSignInit_ex(ctx, NULL, NULL, app.libctx, NULL, key, NULL) > 0);
     assert_true(EVP_DigestSignUpdate(ctx, message, sizeof message) <= 0);
     EVP_MD_CTX_free(ctx);
-    EVP_PKEY_CTX *pctx = EVP_PKEY_CTX_new_from_pkey(libctx, key, NULL);
+    EVP_PKEY_CTX *pctx = EVP_PKEY_CTX_new_from_pkey(app.libctx, key, NULL);
     assert_true(EVP_PKEY_sign_init(pctx) <= 0);
     assert_true(EVP_PKEY_derive_init(pctx) <= 0);
     assert_true(EVP_PKEY_encrypt_init(pctx) <= 0);
@@ -137,13 +113,13 @@ static void test_faults(void **state)
         {FAKE_SHORT_SIGNATURE, "no sense", "63 bytes"},
         {FAKE_LONG_SIGNATURE, "no sense", "300 bytes"},
     };
-    EVP_PKEY *key = app_key(libctx, "hsmd:ed25519-general");
+    EVP_PKEY *key = app_key(app.libctx, "hsmd:ed25519-general");
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         uint8_t sig[64];
-        fake_set_fault(fake, rows[i].fault);
+        fake_set_fault(app.fake, rows[i].fault);
         assert_int_equal(sign(key, NULL, message, sizeof message, sig, sizeof sig), 0);
         app_expect_error(rows[i].reason, rows[i].data);
-        fake_set_fault(fake, FAKE_NO_FAULT);
+        fake_set_fault(app.fake, FAKE_NO_FAULT);
     }
     EVP_PKEY_free(key);
 }
@@ -154,8 +130,8 @@ static void test_key(void **state)
     uint8_t raw[32], expected[32], sig[64];
     size_t len = sizeof raw;
     char name[80] = "";
-    EVP_PKEY *key = app_key(libctx, "hsmd:ed25519-general");
-    EVP_PKEY *oracle = fake_key(fake, "ed25519-general");
+    EVP_PKEY *key = app_key(app.libctx, "hsmd:ed25519-general");
+    EVP_PKEY *oracle = fake_key(app.fake, "ed25519-general");
     EVP_PKEY *copy = EVP_PKEY_dup(key);
     assert_true(EVP_PKEY_is_a(key, "ED25519"));
     assert_int_equal(EVP_PKEY_get_bits(key), 256);
@@ -172,11 +148,11 @@ static void test_key(void **state)
     assert_int_equal(EVP_PKEY_eq(key, oracle), 1);
     assert_int_equal(EVP_PKEY_eq(oracle, key), 1);
     assert_int_equal(EVP_PKEY_eq(key, copy), 1);
-    assert_int_equal(EVP_PKEY_eq(key, fake_key(fake, "ed25519-signing")), 0);
-    assert_true(EVP_PKEY_eq(key, fake_key(fake, "ec-general")) != 1);
+    assert_int_equal(EVP_PKEY_eq(key, fake_key(app.fake, "ed25519-signing")), 0);
+    assert_true(EVP_PKEY_eq(key, fake_key(app.fake, "ec-general")) != 1);
     assert_int_equal(sign(copy, NULL, message, sizeof message, sig, sizeof sig), 64);
     assert_int_equal(verify(oracle, message, sizeof message, sig, 64), 1);
-    EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_pkey(libctx, key, NULL);
+    EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_pkey(app.libctx, key, NULL);
     assert_int_equal(EVP_PKEY_public_check(ctx), 1);
     EVP_PKEY_CTX_free(ctx);
     EVP_PKEY_free(copy);
@@ -186,9 +162,9 @@ static void test_key(void **state)
 static void test_certificate(void **state)
 {
     (void)state;
-    EVP_PKEY *key = app_key(libctx, "hsmd:ed25519-general");
-    EVP_PKEY *other = app_key(libctx, "hsmd:ed25519-signing");
-    X509 *certificate = X509_new_ex(libctx, NULL);
+    EVP_PKEY *key = app_key(app.libctx, "hsmd:ed25519-general");
+    EVP_PKEY *other = app_key(app.libctx, "hsmd:ed25519-signing");
+    X509 *certificate = X509_new_ex(app.libctx, NULL);
     X509_NAME *name = X509_get_subject_name(certificate);
     assert_true(X509_set_version(certificate, X509_VERSION_3) &&
                 ASN1_INTEGER_set(X509_get_serialNumber(certificate), 7) &&
@@ -199,7 +175,7 @@ static void test_certificate(void **state)
                 X509_set_issuer_name(certificate, name) && X509_set_pubkey(certificate, key));
     assert_true(X509_sign(certificate, key, NULL) > 0);
     assert_int_equal(X509_get_signature_nid(certificate), NID_ED25519);
-    assert_int_equal(X509_verify(certificate, fake_key(fake, "ed25519-general")), 1);
+    assert_int_equal(X509_verify(certificate, fake_key(app.fake, "ed25519-general")), 1);
     assert_int_equal(X509_verify(certificate, key), 1);
     assert_int_equal(X509_check_private_key(certificate, key), 1);
     assert_int_equal(X509_check_private_key(certificate, other), 0);
@@ -211,7 +187,7 @@ static void test_certificate(void **state)
 static void test_export(void **state)
 {
     (void)state;
-    EVP_PKEY *key = app_key(libctx, "hsmd:ed25519-general");
+    EVP_PKEY *key = app_key(app.libctx, "hsmd:ed25519-general");
     uint8_t raw[32];
     size_t len = sizeof raw;
     unsigned char *der = NULL, *expected = NULL;
@@ -219,7 +195,7 @@ static void test_export(void **state)
     BIO *out = BIO_new(BIO_s_mem());
     char *text = NULL;
     int der_len = i2d_PUBKEY(key, &der);
-    assert_int_equal(der_len, i2d_PUBKEY(fake_key(fake, "ed25519-general"), &expected));
+    assert_int_equal(der_len, i2d_PUBKEY(fake_key(app.fake, "ed25519-general"), &expected));
     assert_memory_equal(der, expected, (size_t)der_len);
     assert_int_equal(EVP_PKEY_todata(key, EVP_PKEY_PUBLIC_KEY, &params), 1);
     OSSL_PARAM_free(params);
@@ -247,13 +223,13 @@ static void test_export(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(test_signs_messages, no_fault),
-        cmocka_unit_test_setup(test_signs_attributes, no_fault),
-        cmocka_unit_test_setup(test_refusals, no_fault),
-        cmocka_unit_test_setup(test_faults, no_fault),
-        cmocka_unit_test_setup(test_key, no_fault),
-        cmocka_unit_test_setup(test_certificate, no_fault),
-        cmocka_unit_test_setup(test_export, no_fault),
+        cmocka_unit_test_setup(test_signs_messages, app_no_fault),
+        cmocka_unit_test_setup(test_signs_attributes, app_no_fault),
+        cmocka_unit_test_setup(test_refusals, app_no_fault),
+        cmocka_unit_test_setup(test_faults, app_no_fault),
+        cmocka_unit_test_setup(test_key, app_no_fault),
+        cmocka_unit_test_setup(test_certificate, app_no_fault),
+        cmocka_unit_test_setup(test_export, app_no_fault),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, app_setup, app_teardown);
 }

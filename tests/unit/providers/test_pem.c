@@ -10,23 +10,6 @@
 
 #include "providers/decoder_pem.h"
 
-static struct fake *fake;
-static OSSL_LIB_CTX *libctx;
-
-static int setup(void **state)
-{
-    app_fake_setup(state);
-    fake = *state;
-    libctx = app_open(fake, "default hsmd", APP_TIMEOUT, NULL);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    app_close(libctx);
-    return app_fake_teardown(state);
-}
-
 // The PEM of DER UTF8String text.
 static void put(BIO *out, const char *name, const char *text, int tag)
 {
@@ -40,7 +23,7 @@ static void put(BIO *out, const char *name, const char *text, int tag)
 
 static EVP_PKEY *read_key(BIO *in)
 {
-    return PEM_read_bio_PrivateKey_ex(in, NULL, NULL, NULL, libctx, NULL);
+    return PEM_read_bio_PrivateKey_ex(in, NULL, NULL, NULL, app.libctx, NULL);
 }
 
 static void test_keys(void **state)
@@ -57,7 +40,7 @@ static void test_keys(void **state)
         if (!key)
             ERR_print_errors_fp(stderr);
         assert_non_null(key);
-        assert_int_equal(EVP_PKEY_eq(key, fake_key(fake, names[i])), 1);
+        assert_int_equal(EVP_PKEY_eq(key, fake_key(app.fake, names[i])), 1);
         BIO_free(bio);
         EVP_PKEY_free(key);
     }
@@ -68,17 +51,17 @@ static void test_among_others(void **state)
 {
     (void)state;
     BIO *bio = BIO_new(BIO_s_mem());
-    EVP_PKEY *file = EVP_PKEY_Q_keygen(libctx, NULL, "EC", "P-256");
+    EVP_PKEY *file = EVP_PKEY_Q_keygen(app.libctx, NULL, "EC", "P-256");
     assert_true(BIO_puts(bio, "a text in front of it\n\n") > 0);
     put(bio, DECODER_PEM_NAME, "hsmd:ec-general", V_ASN1_UTF8STRING);
-    assert_int_equal(PEM_write_bio_X509(bio, fake_certificate(fake, "general")), 1);
+    assert_int_equal(PEM_write_bio_X509(bio, fake_certificate(app.fake, "general")), 1);
     assert_int_equal(PEM_write_bio_PKCS8PrivateKey(bio, file, NULL, NULL, 0, NULL, NULL), 1);
     EVP_PKEY *key = read_key(bio);
     assert_non_null(key);
-    assert_int_equal(EVP_PKEY_eq(key, fake_key(fake, "ec-general")), 1);
+    assert_int_equal(EVP_PKEY_eq(key, fake_key(app.fake, "ec-general")), 1);
     X509 *certificate = PEM_read_bio_X509(bio, NULL, NULL, NULL);
     assert_non_null(certificate);
-    assert_int_equal(X509_cmp(certificate, fake_certificate(fake, "general")), 0);
+    assert_int_equal(X509_cmp(certificate, fake_certificate(app.fake, "general")), 0);
     EVP_PKEY *same = read_key(bio);
     assert_non_null(same);
     assert_int_equal(EVP_PKEY_eq(same, file), 1);
@@ -149,5 +132,5 @@ int main(void)
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_damage),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, app_setup, app_teardown);
 }

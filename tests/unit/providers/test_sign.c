@@ -10,31 +10,7 @@
 #include <openssl/rsa.h>
 #include <openssl/x509.h>
 
-static struct fake *fake;
-static OSSL_LIB_CTX *libctx;
 static const char message[] = "Sehr geehrte Damen und Herren";
-
-static int setup(void **state)
-{
-    app_fake_setup(state);
-    fake = *state;
-    libctx = app_open(fake, "default hsmd", APP_TIMEOUT, NULL);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    app_close(libctx);
-    return app_fake_teardown(state);
-}
-
-static int no_fault(void **state)
-{
-    (void)state;
-    fake_set_fault(fake, FAKE_NO_FAULT);
-    ERR_clear_error();
-    return 0;
-}
 
 struct row {
     const char *name, *key, *md;
@@ -87,7 +63,7 @@ static EVP_PKEY *row_key(const struct row *row)
 {
     char uri[64];
     snprintf(uri, sizeof uri, "hsmd:%s", row->key);
-    return app_key(libctx, uri);
+    return app_key(app.libctx, uri);
 }
 
 static void check_row(const struct row *row)
@@ -103,13 +79,13 @@ static void check_row(const struct row *row)
     bool is_attributes = strstr(row->key, "signing") != NULL;
 
     row_params(row, &padding, params);
-    unsigned before = fake_count(fake, WIRE_SIGN);
-    size_t siglen = app_digest_sign(libctx, key, row->md, params, data, len, sig, sizeof sig);
+    unsigned before = fake_count(app.fake, WIRE_SIGN);
+    size_t siglen = app_digest_sign(app.libctx, key, row->md, params, data, len, sig, sizeof sig);
     if (!siglen)
         ERR_print_errors_fp(stderr);
     assert_true(siglen > 0);
-    assert_int_equal(fake_count(fake, WIRE_SIGN), before + 1);
-    const struct wire_sign *sign = &fake_last(fake)->sign;
+    assert_int_equal(fake_count(app.fake, WIRE_SIGN), before + 1);
+    const struct wire_sign *sign = &fake_last(app.fake)->sign;
     assert_int_equal(sign->form, is_attributes ? WIRE_ATTRIBUTES : WIRE_DIGEST);
     assert_int_equal(sign->hash, hash_by_name(row->md ? row->md : "SHA256"));
     assert_int_equal(sign->salt, row->salt_bytes);
@@ -119,14 +95,15 @@ static void check_row(const struct row *row)
     strict.salt = row->padding == RSA_PKCS1_PSS_PADDING ? salt : NULL;
     row_params(&strict, &padding, verify_params);
     const char *md = row->md ? row->md : "SHA256";
-    EVP_PKEY *oracle = fake_key(fake, row->key);
+    EVP_PKEY *oracle = fake_key(app.fake, row->key);
     assert_int_equal(app_digest_verify(NULL, oracle, md, verify_params, data, len, sig, siglen), 1);
     // With our own key object, here and without asking anyone.
-    assert_int_equal(app_digest_verify(libctx, key, md, verify_params, data, len, sig, siglen), 1);
+    assert_int_equal(app_digest_verify(app.libctx, key, md, verify_params, data, len, sig, siglen),
+                     1);
     sig[siglen / 2] ^= 1;
-    assert_int_not_equal(app_digest_verify(libctx, key, md, verify_params, data, len, sig, siglen),
-                         1);
-    assert_int_equal(fake_count(fake, WIRE_SIGN), before + 1);
+    assert_int_not_equal(
+        app_digest_verify(app.libctx, key, md, verify_params, data, len, sig, siglen), 1);
+    assert_int_equal(fake_count(app.fake, WIRE_SIGN), before + 1);
     ERR_clear_error();
     EVP_PKEY_free(key);
 }
@@ -147,7 +124,7 @@ static void test_algorithm_id(void **state)
     for (size_t i = 0; i < ROWS; i++) {
         uint8_t got[2][256];
         size_t len[2];
-        EVP_PKEY *keys[2] = {row_key(&rows[i]), fake_key(fake, rows[i].key)};
+        EVP_PKEY *keys[2] = {row_key(&rows[i]), fake_key(app.fake, rows[i].key)};
         struct row strict = rows[i];
         char salt[16];
         snprintf(salt, sizeof salt, "%d", rows[i].verify_salt);
@@ -161,7 +138,7 @@ static void test_algorithm_id(void **state)
             row_params(j ? &strict : &rows[i], &padding, params);
             assert_int_equal(EVP_DigestSignInit_ex(context, &inner,
                                                    rows[i].md ? rows[i].md : "SHA256",
-                                                   j ? NULL : libctx, NULL, keys[j], params),
+                                                   j ? NULL : app.libctx, NULL, keys[j], params),
                              1);
             OSSL_PARAM query[] = {OSSL_PARAM_construct_octet_string(
                                       OSSL_SIGNATURE_PARAM_ALGORITHM_ID, got[j], sizeof got[j]),
@@ -187,10 +164,11 @@ static void test_dup_midstream(void **state)
         uint8_t data[128];
         uint8_t sig[512];
         size_t len = app_attributes(message, data);
-        EVP_PKEY *key = app_key(libctx, uris[i]);
+        EVP_PKEY *key = app_key(app.libctx, uris[i]);
         EVP_MD_CTX *first = EVP_MD_CTX_new();
         EVP_MD_CTX *second = EVP_MD_CTX_new();
-        assert_int_equal(EVP_DigestSignInit_ex(first, NULL, "SHA256", libctx, NULL, key, NULL), 1);
+        assert_int_equal(EVP_DigestSignInit_ex(first, NULL, "SHA256", app.libctx, NULL, key, NULL),
+                         1);
         assert_int_equal(EVP_DigestSignUpdate(first, data, 7), 1);
         assert_int_equal(EVP_MD_CTX_copy_ex(second, first), 1);
         EVP_MD_CTX *both[] = {first, second};
@@ -200,8 +178,8 @@ static void test_dup_midstream(void **state)
             assert_int_equal(EVP_DigestSignFinal(both[j], NULL, &siglen), 1);
             assert_true(siglen <= sizeof sig);
             assert_int_equal(EVP_DigestSignFinal(both[j], sig, &siglen), 1);
-            assert_int_equal(app_digest_verify(NULL, fake_key(fake, uris[i] + 5), "SHA256", NULL,
-                                               data, len, sig, siglen),
+            assert_int_equal(app_digest_verify(NULL, fake_key(app.fake, uris[i] + 5), "SHA256",
+                                               NULL, data, len, sig, siglen),
                              1);
         }
         EVP_MD_CTX_free(first);
@@ -215,15 +193,16 @@ static void test_dup_midstream(void **state)
 static size_t sign_digest(EVP_PKEY *key, const char *md, const uint8_t *tbs, size_t tbslen,
                           uint8_t *sig, size_t room)
 {
-    EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_from_pkey(libctx, key, NULL);
+    EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_from_pkey(app.libctx, key, NULL);
     OSSL_PARAM params[] = {
         OSSL_PARAM_construct_utf8_string(OSSL_SIGNATURE_PARAM_DIGEST, (char *)md, 0),
         OSSL_PARAM_construct_end()};
     size_t size = 0;
-    unsigned before = fake_count(fake, WIRE_SIGN);
+    unsigned before = fake_count(app.fake, WIRE_SIGN);
     bool ok = EVP_PKEY_sign_init_ex(context, md ? params : NULL) > 0 &&
               EVP_PKEY_sign(context, NULL, &size, tbs, tbslen) > 0;
-    assert_int_equal(fake_count(fake, WIRE_SIGN), before); // init and size are not hsmd's business
+    assert_int_equal(fake_count(app.fake, WIRE_SIGN),
+                     before); // init and size are not hsmd's business
     if (!ok || size > room || EVP_PKEY_sign(context, sig, &room, tbs, tbslen) <= 0)
         room = 0;
     EVP_PKEY_CTX_free(context);
@@ -267,17 +246,18 @@ static void test_sign_prehashed(void **state)
         memset(tbs + n, 0xd1, 32);
         snprintf(uri, sizeof uri, "hsmd:%s", cases[i].key);
         print_message("%s\n", cases[i].name);
-        EVP_PKEY *key = app_key(libctx, uri);
+        EVP_PKEY *key = app_key(app.libctx, uri);
         size_t len = sign_digest(key, cases[i].md, tbs, n + 32, sig, sizeof sig);
         if (!len)
             ERR_print_errors_fp(stderr);
         assert_true(len > 0);
-        assert_int_equal(fake_last(fake)->sign.form, WIRE_DIGEST);
+        assert_int_equal(fake_last(app.fake)->sign.form, WIRE_DIGEST);
         assert_int_equal(
-            verify_digest(NULL, fake_key(fake, cases[i].key), "SHA256", tbs + n, 32, sig, len), 1);
-        assert_int_equal(verify_digest(libctx, key, "SHA256", tbs + n, 32, sig, len), 1);
+            verify_digest(NULL, fake_key(app.fake, cases[i].key), "SHA256", tbs + n, 32, sig, len),
+            1);
+        assert_int_equal(verify_digest(app.libctx, key, "SHA256", tbs + n, 32, sig, len), 1);
         tbs[n] ^= 1;
-        assert_int_not_equal(verify_digest(libctx, key, "SHA256", tbs + n, 32, sig, len), 1);
+        assert_int_not_equal(verify_digest(app.libctx, key, "SHA256", tbs + n, 32, sig, len), 1);
         ERR_clear_error();
         EVP_PKEY_free(key);
     }
@@ -290,9 +270,9 @@ static void test_verify_recover(void **state)
     uint8_t out[512];
     size_t outlen = sizeof out;
     (void)state;
-    EVP_PKEY *key = app_key(libctx, "hsmd:general");
+    EVP_PKEY *key = app_key(app.libctx, "hsmd:general");
     size_t len = sign_digest(key, "SHA256", tbs, sizeof tbs, sig, sizeof sig);
-    EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_from_pkey(libctx, key, NULL);
+    EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_from_pkey(app.libctx, key, NULL);
     assert_true(EVP_PKEY_verify_recover_init(context) > 0);
     assert_true(EVP_PKEY_CTX_set_signature_md(context, EVP_sha256()) > 0);
     assert_true(EVP_PKEY_verify_recover(context, out, &outlen, sig, len) > 0);
@@ -308,12 +288,12 @@ static void test_refusals(void **state)
     uint8_t tbs[64] = {0};
     uint8_t sig[512];
     (void)state;
-    EVP_PKEY *signing = app_key(libctx, "hsmd:signing");
-    EVP_PKEY *ec_signing = app_key(libctx, "hsmd:ec-signing");
-    EVP_PKEY *general = app_key(libctx, "hsmd:general");
-    EVP_PKEY *ec_general = app_key(libctx, "hsmd:ec-general");
-    EVP_PKEY *decryption = app_key(libctx, "hsmd:decryption");
-    unsigned before = fake_count(fake, WIRE_SIGN);
+    EVP_PKEY *signing = app_key(app.libctx, "hsmd:signing");
+    EVP_PKEY *ec_signing = app_key(app.libctx, "hsmd:ec-signing");
+    EVP_PKEY *general = app_key(app.libctx, "hsmd:general");
+    EVP_PKEY *ec_general = app_key(app.libctx, "hsmd:ec-general");
+    EVP_PKEY *decryption = app_key(app.libctx, "hsmd:decryption");
+    unsigned before = fake_count(app.fake, WIRE_SIGN);
 
     assert_int_equal(sign_digest(signing, "SHA256", tbs, 32, sig, sizeof sig), 0);
     app_expect_error("not what the key is for", "leave out -noattr");
@@ -332,12 +312,13 @@ static void test_refusals(void **state)
 
     static uint8_t much[WIRE_DATA_MAX + 1];
     assert_int_equal(
-        app_digest_sign(libctx, signing, "SHA256", NULL, much, sizeof much, sig, sizeof sig), 0);
+        app_digest_sign(app.libctx, signing, "SHA256", NULL, much, sizeof much, sig, sizeof sig),
+        0);
     app_expect_error("not what the key is for", "at most 16384 bytes");
-    assert_int_equal(fake_count(fake, WIRE_SIGN), before);
+    assert_int_equal(fake_count(app.fake, WIRE_SIGN), before);
     // No attributes at all is hsmd's to judge; the reason it does not tell is guessed at here.
-    assert_int_equal(app_digest_sign(libctx, signing, "SHA256", NULL, "hello", 5, sig, sizeof sig),
-                     0);
+    assert_int_equal(
+        app_digest_sign(app.libctx, signing, "SHA256", NULL, "hello", 5, sig, sizeof sig), 0);
     app_expect_error("hsmd rejects", "signs CMS SignedAttributes only");
     EVP_PKEY_free(signing);
     EVP_PKEY_free(ec_signing);
@@ -362,8 +343,8 @@ static void test_pss_refusals(void **state)
         {"unknown MGF hash", "pss", "digest", "MD5", "digest", "MD5"},
     };
     (void)state;
-    EVP_PKEY *key = app_key(libctx, "hsmd:general");
-    unsigned before = fake_count(fake, WIRE_SIGN);
+    EVP_PKEY *key = app_key(app.libctx, "hsmd:general");
+    unsigned before = fake_count(app.fake, WIRE_SIGN);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         uint8_t sig[512];
         OSSL_PARAM params[4];
@@ -377,11 +358,11 @@ static void test_pss_refusals(void **state)
         }
         params[n] = OSSL_PARAM_construct_end();
         print_message("%s\n", cases[i].name);
-        assert_int_equal(app_digest_sign(libctx, key, "SHA256", params, "x", 1, sig, sizeof sig),
-                         0);
+        assert_int_equal(
+            app_digest_sign(app.libctx, key, "SHA256", params, "x", 1, sig, sizeof sig), 0);
         app_expect_error(cases[i].reason, cases[i].data);
     }
-    assert_int_equal(fake_count(fake, WIRE_SIGN), before);
+    assert_int_equal(fake_count(app.fake, WIRE_SIGN), before);
     EVP_PKEY_free(key);
 }
 
@@ -408,15 +389,16 @@ static void test_faults(void **state)
         char uri[64];
         snprintf(uri, sizeof uri, "hsmd:%s", cases[i].key);
         print_message("%s\n", cases[i].name);
-        fake_set_fault(fake, FAKE_NO_FAULT);
-        EVP_PKEY *key = app_key(libctx, uri);
-        fake_set_fault(fake, cases[i].fault);
-        assert_int_equal(app_digest_sign(libctx, key, "SHA256", NULL, message, 5, sig, sizeof sig),
-                         0);
+        fake_set_fault(app.fake, FAKE_NO_FAULT);
+        EVP_PKEY *key = app_key(app.libctx, uri);
+        fake_set_fault(app.fake, cases[i].fault);
+        assert_int_equal(
+            app_digest_sign(app.libctx, key, "SHA256", NULL, message, 5, sig, sizeof sig), 0);
         app_expect_error(cases[i].reason, cases[i].data);
         assert_memory_equal(sig, zero, sizeof sig);
-        fake_set_fault(fake, FAKE_NO_FAULT); // and the same key works again
-        assert_true(app_digest_sign(libctx, key, "SHA256", NULL, message, 5, sig, sizeof sig) > 0);
+        fake_set_fault(app.fake, FAKE_NO_FAULT); // and the same key works again
+        assert_true(app_digest_sign(app.libctx, key, "SHA256", NULL, message, 5, sig, sizeof sig) >
+                    0);
         EVP_PKEY_free(key);
     }
 }
@@ -425,26 +407,27 @@ static void test_small_buffer(void **state)
 {
     uint8_t sig[255];
     (void)state;
-    EVP_PKEY *key = app_key(libctx, "hsmd:general");
-    unsigned before = fake_count(fake, WIRE_SIGN);
-    assert_int_equal(app_digest_sign(libctx, key, "SHA256", NULL, message, 5, sig, sizeof sig), 0);
+    EVP_PKEY *key = app_key(app.libctx, "hsmd:general");
+    unsigned before = fake_count(app.fake, WIRE_SIGN);
+    assert_int_equal(app_digest_sign(app.libctx, key, "SHA256", NULL, message, 5, sig, sizeof sig),
+                     0);
     app_expect_error("length", "255 bytes are too few");
-    assert_int_equal(fake_count(fake, WIRE_SIGN), before);
+    assert_int_equal(fake_count(app.fake, WIRE_SIGN), before);
     EVP_PKEY_free(key);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_teardown(test_digest_sign, no_fault),
-        cmocka_unit_test_teardown(test_algorithm_id, no_fault),
-        cmocka_unit_test_teardown(test_dup_midstream, no_fault),
-        cmocka_unit_test_teardown(test_sign_prehashed, no_fault),
-        cmocka_unit_test_teardown(test_verify_recover, no_fault),
-        cmocka_unit_test_teardown(test_refusals, no_fault),
-        cmocka_unit_test_teardown(test_pss_refusals, no_fault),
-        cmocka_unit_test_teardown(test_faults, no_fault),
-        cmocka_unit_test_teardown(test_small_buffer, no_fault),
+        cmocka_unit_test_teardown(test_digest_sign, app_no_fault),
+        cmocka_unit_test_teardown(test_algorithm_id, app_no_fault),
+        cmocka_unit_test_teardown(test_dup_midstream, app_no_fault),
+        cmocka_unit_test_teardown(test_sign_prehashed, app_no_fault),
+        cmocka_unit_test_teardown(test_verify_recover, app_no_fault),
+        cmocka_unit_test_teardown(test_refusals, app_no_fault),
+        cmocka_unit_test_teardown(test_pss_refusals, app_no_fault),
+        cmocka_unit_test_teardown(test_faults, app_no_fault),
+        cmocka_unit_test_teardown(test_small_buffer, app_no_fault),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, app_setup, app_teardown);
 }

@@ -11,36 +11,11 @@
 #include <openssl/provider.h>
 #include <openssl/store.h>
 
-static struct fake *fake;
-static OSSL_LIB_CTX *libctx;
-
-static int setup(void **state)
-{
-    app_fake_setup(state);
-    fake = *state;
-    libctx = app_open(fake, "default hsmd", APP_TIMEOUT, NULL);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    app_close(libctx);
-    return app_fake_teardown(state);
-}
-
-static int no_fault(void **state)
-{
-    (void)state;
-    fake_set_fault(fake, FAKE_NO_FAULT);
-    ERR_clear_error();
-    return 0;
-}
-
 // What a URI gives, as letters in order: K private key, P public key, C certificate, N name,
 // E a failed load.
 static void objects(const char *uri, int expect, char *out)
 {
-    OSSL_STORE_CTX *store = OSSL_STORE_open_ex(uri, libctx, NULL, NULL, NULL, NULL, NULL, NULL);
+    OSSL_STORE_CTX *store = OSSL_STORE_open_ex(uri, app.libctx, NULL, NULL, NULL, NULL, NULL, NULL);
     assert_non_null(store);
     if (expect)
         assert_int_equal(OSSL_STORE_expect(store, expect), 1);
@@ -107,7 +82,8 @@ static void test_objects(void **state)
 static void test_names(void **state)
 {
     (void)state;
-    OSSL_STORE_CTX *store = OSSL_STORE_open_ex("hsmd:", libctx, NULL, NULL, NULL, NULL, NULL, NULL);
+    OSSL_STORE_CTX *store =
+        OSSL_STORE_open_ex("hsmd:", app.libctx, NULL, NULL, NULL, NULL, NULL, NULL);
     assert_non_null(store);
     OSSL_STORE_INFO *info = OSSL_STORE_load(store);
     assert_non_null(info);
@@ -116,7 +92,7 @@ static void test_names(void **state)
                         "RSA 2048 bits, smime-decrypt, enabled");
     OSSL_STORE_INFO_free(info);
     // A key that cannot be described is still there.
-    fake_set_fault(fake, FAKE_DENIED);
+    fake_set_fault(app.fake, FAKE_DENIED);
     info = OSSL_STORE_load(store);
     assert_non_null(info);
     assert_string_equal(OSSL_STORE_INFO_get0_NAME(info), "hsmd:ec-decryption");
@@ -139,13 +115,13 @@ static void test_bad_uris(void **state)
         {"hsmd:a b", "not a URI", "a name is"},
         {"hsmd:nobody", "hsmd denies", "describe with key nobody: hsmd answers \"denied\""},
     };
-    unsigned before = fake_count(fake, WIRE_DESCRIBE);
+    unsigned before = fake_count(app.fake, WIRE_DESCRIBE);
     (void)state;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        assert_null(app_try_key(libctx, rows[i].uri));
+        assert_null(app_try_key(app.libctx, rows[i].uri));
         app_expect_error(rows[i].reason, rows[i].data);
     }
-    assert_int_equal(fake_count(fake, WIRE_DESCRIBE), before + 1);
+    assert_int_equal(fake_count(app.fake, WIRE_DESCRIBE), before + 1);
 }
 
 static void test_faults(void **state)
@@ -165,9 +141,9 @@ static void test_faults(void **state)
     };
     (void)state;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        fake_set_fault(fake, rows[i].fault);
+        fake_set_fault(app.fake, rows[i].fault);
         print_message("%s\n", rows[i].name);
-        assert_null(app_try_key(libctx, rows[i].uri));
+        assert_null(app_try_key(app.libctx, rows[i].uri));
         app_expect_error(rows[i].reason, rows[i].data);
     }
 }
@@ -176,7 +152,7 @@ static void test_bad_certificate(void **state)
 {
     char got[40];
     (void)state;
-    fake_set_fault(fake, FAKE_BAD_CERTIFICATE);
+    fake_set_fault(app.fake, FAKE_BAD_CERTIFICATE);
     objects("hsmd:signing", OSSL_STORE_INFO_CERT, got);
     assert_int_equal(got[0], 'E'); // told, and then it ends
     assert_true(strlen(got) < 5);
@@ -197,7 +173,7 @@ static void test_missing_settings(void **state)
     };
     (void)state;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        OSSL_LIB_CTX *other = app_open(fake, "default hsmd", APP_TIMEOUT, rows[i].parameter);
+        OSSL_LIB_CTX *other = app_open(app.fake, "default hsmd", APP_TIMEOUT, rows[i].parameter);
         assert_null(app_try_key(other, "hsmd:signing"));
         ERR_peek_error();
         app_expect_error("configuration", rows[i].parameter);
@@ -211,21 +187,21 @@ static void test_environment(void **state)
 {
     (void)state;
     // Fills in what the file lacks, heals without a new context, and goes before the file.
-    OSSL_LIB_CTX *other = app_open(fake, "default hsmd", APP_TIMEOUT, "endpoints");
+    OSSL_LIB_CTX *other = app_open(app.fake, "default hsmd", APP_TIMEOUT, "endpoints");
     assert_null(app_try_key(other, "hsmd:signing"));
     app_expect_error("configuration", "endpoints");
-    setenv("HSMD_ENDPOINTS", fake_endpoint(fake), 1);
+    setenv("HSMD_ENDPOINTS", fake_endpoint(app.fake), 1);
     EVP_PKEY_free(app_key(other, "hsmd:signing"));
     app_close(other);
     setenv("HSMD_ENDPOINTS", "carrier-pigeon", 1);
-    other = app_open(fake, "default hsmd", APP_TIMEOUT, NULL);
+    other = app_open(app.fake, "default hsmd", APP_TIMEOUT, NULL);
     assert_null(app_try_key(other, "hsmd:signing"));
     app_expect_error("configuration", "carrier-pigeon");
     app_close(other);
     unsetenv("HSMD_ENDPOINTS");
     static const char *const bad[] = {"soon", "0", "-5", "10s", "99999999999"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        other = app_open(fake, "default hsmd", bad[i], NULL);
+        other = app_open(app.fake, "default hsmd", bad[i], NULL);
         assert_null(app_try_key(other, "hsmd:signing"));
         app_expect_error("configuration", "HSMD_TIMEOUT");
         app_close(other);
@@ -236,8 +212,8 @@ static void test_key_file_open_to_others(void **state)
 {
     char path[128];
     (void)state;
-    OSSL_LIB_CTX *other = app_open(fake, "default hsmd", "7999", NULL);
-    snprintf(path, sizeof path, "%s/no-such-file", fake_dir(fake));
+    OSSL_LIB_CTX *other = app_open(app.fake, "default hsmd", "7999", NULL);
+    snprintf(path, sizeof path, "%s/no-such-file", fake_dir(app.fake));
     setenv("HSMD_SECRET_KEY_FILE", path, 1);
     assert_null(app_try_key(other, "hsmd:signing"));
     app_expect_error("configuration", "no-such-file");
@@ -249,9 +225,9 @@ static void test_key_file_open_to_others(void **state)
 static void test_lazy(void **state)
 {
     (void)state;
-    unsigned before = fake_count(fake, WIRE_DESCRIBE) + fake_count(fake, WIRE_LIST);
+    unsigned before = fake_count(app.fake, WIRE_DESCRIBE) + fake_count(app.fake, WIRE_LIST);
     setenv("HSMD_ENDPOINTS", "ipc:///tmp/prov-fake-nobody-listens", 1);
-    OSSL_LIB_CTX *other = app_open(fake, "default hsmd", "300", NULL);
+    OSSL_LIB_CTX *other = app_open(app.fake, "default hsmd", "300", NULL);
     EVP_MD *md = EVP_MD_fetch(other, "SHA256", NULL);
     assert_non_null(md);
     EVP_MD_free(md);
@@ -259,7 +235,7 @@ static void test_lazy(void **state)
     app_expect_error("hsmd cannot do it now", "cannot reach it");
     unsetenv("HSMD_ENDPOINTS");
     app_close(other);
-    assert_int_equal(fake_count(fake, WIRE_DESCRIBE) + fake_count(fake, WIRE_LIST), before);
+    assert_int_equal(fake_count(app.fake, WIRE_DESCRIBE) + fake_count(app.fake, WIRE_LIST), before);
 }
 
 static void test_provider_params(void **state)
@@ -271,7 +247,7 @@ static void test_provider_params(void **state)
                            OSSL_PARAM_construct_utf8_ptr("version", (char **)&version, 0),
                            OSSL_PARAM_construct_int("status", &status), OSSL_PARAM_construct_end()};
     (void)state;
-    OSSL_PROVIDER *provider = OSSL_PROVIDER_load(libctx, "hsmd");
+    OSSL_PROVIDER *provider = OSSL_PROVIDER_load(app.libctx, "hsmd");
     assert_int_equal(OSSL_PROVIDER_get_params(provider, params), 1);
     assert_non_null(name);
     assert_string_equal(version, SEALGATE_VERSION);
@@ -282,16 +258,16 @@ static void test_provider_params(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_teardown(test_objects, no_fault),
-        cmocka_unit_test_teardown(test_names, no_fault),
-        cmocka_unit_test_teardown(test_bad_uris, no_fault),
-        cmocka_unit_test_teardown(test_faults, no_fault),
-        cmocka_unit_test_teardown(test_bad_certificate, no_fault),
-        cmocka_unit_test_teardown(test_missing_settings, no_fault),
-        cmocka_unit_test_teardown(test_environment, no_fault),
-        cmocka_unit_test_teardown(test_key_file_open_to_others, no_fault),
-        cmocka_unit_test_teardown(test_lazy, no_fault),
-        cmocka_unit_test_teardown(test_provider_params, no_fault),
+        cmocka_unit_test_teardown(test_objects, app_no_fault),
+        cmocka_unit_test_teardown(test_names, app_no_fault),
+        cmocka_unit_test_teardown(test_bad_uris, app_no_fault),
+        cmocka_unit_test_teardown(test_faults, app_no_fault),
+        cmocka_unit_test_teardown(test_bad_certificate, app_no_fault),
+        cmocka_unit_test_teardown(test_missing_settings, app_no_fault),
+        cmocka_unit_test_teardown(test_environment, app_no_fault),
+        cmocka_unit_test_teardown(test_key_file_open_to_others, app_no_fault),
+        cmocka_unit_test_teardown(test_lazy, app_no_fault),
+        cmocka_unit_test_teardown(test_provider_params, app_no_fault),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, app_setup, app_teardown);
 }

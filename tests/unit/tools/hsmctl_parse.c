@@ -15,6 +15,7 @@
 
 #include "hsmd/base/file.h"
 #include "hsmd/custody/issue.h"
+#include "tests/support/act_json.h"
 #include "tests/support/pki.h"
 #include "tools/hsmctl.h"
 
@@ -322,16 +323,76 @@ static void test_lapse(void **state)
     }
 }
 
+static void test_number(void **state)
+{
+    static const struct {
+        const char *text;
+        uint64_t max;
+        bool is_good;
+        uint64_t number;
+    } rows[] = {
+        {"0", 0, true, 0},
+        {"007", 7, true, 7},
+        {"1000", 1000, true, 1000},
+        {"1001", 1000, false, 0},
+        {"18446744073709551615", UINT64_MAX, true, UINT64_MAX},
+        {"18446744073709551616", UINT64_MAX, false, 0},
+        {"", 9, false, 0},
+        {"-1", UINT64_MAX, false, 0},
+        {"+1", 9, false, 0},
+        {" 1", 9, false, 0},
+        {"1 ", 9, false, 0},
+        {"0x1", 9, false, 0},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        uint64_t number = 0;
+        if (number_get(rows[i].text, rows[i].max, &number) != rows[i].is_good ||
+            number != rows[i].number)
+            fail_msg("\"%s\": %ju", rows[i].text, (uintmax_t)number);
+    }
+}
+
+// What the usage line has is what the command takes.
+static void test_arguments(void **state)
+{
+    static const struct {
+        const char *words;
+        unsigned min, max;
+    } rows[] = {{"status", 0, 0},          {"proposals", 0, 1}, {"approve", 1, 1},
+                {"key certificate", 2, 2}, {"grant", 3, 3},     {"unlock", 0, 1},
+                {"audit verify", 0, 0}};
+    size_t seen = 0;
+    const struct command *command = NULL;
+    (void)state;
+    for (size_t i = 0; (command = command_at(i)); i++) {
+        for (size_t r = 0; r < sizeof rows / sizeof *rows; r++) {
+            unsigned min = 99;
+            unsigned max = 99;
+            if (strcmp(rows[r].words, command->words) != 0)
+                continue;
+            command_arguments(command, &min, &max);
+            assert_int_equal(min, rows[r].min);
+            assert_int_equal(max, rows[r].max);
+            seen++;
+        }
+    }
+    assert_int_equal(seen, sizeof rows / sizeof *rows);
+}
+
 // No command's options are given to it twice, and every option is taken by some command.
 static void test_table(void **state)
 {
     (void)state;
     uint64_t used = OPTION_SET(OPTION_VERSION);
+    unsigned min = 0;
+    unsigned max = 0;
     const struct command *command = NULL;
     assert_true(OPTION_COUNT <= 64);
     for (size_t i = 0; (command = command_at(i)); i++) {
         assert_true((command->run != NULL) + (command->kind != 0) + (command->raw != NULL) == 1);
-        assert_true(command->max <= CALL_ARGUMENTS_MAX && command->min <= command->max);
+        command_arguments(command, &min, &max);
+        assert_true(max <= CALL_ARGUMENTS_MAX && min <= max);
         assert_int_equal(command->needed & command->allowed, 0);
         assert_true(!command->kind || act_kind_name(command->kind));
         used |= command_options(command);
@@ -407,6 +468,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_acts),   cmocka_unit_test(test_mistakes),
         cmocka_unit_test(test_import), cmocka_unit_test(test_lapse),
+        cmocka_unit_test(test_number), cmocka_unit_test(test_arguments),
         cmocka_unit_test(test_table),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

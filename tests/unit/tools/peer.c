@@ -184,7 +184,7 @@ static bool propose(struct peer *peer, const struct message_request *request)
     state->has_proposal = true;
     state->is_done = false;
     struct statement statement = statement_of(peer);
-    buf_init(&message, ACT_SIZE_MAX + 512);
+    buf_init(&message, STATEMENT_SIZE_MAX);
     must(statement_put(&statement, &message) == ERR_OK, "statement");
     bool ok = check(peer, peer->self, &message, request->propose.signature);
     buf_clear(&message);
@@ -199,7 +199,7 @@ static bool decide(struct peer *peer, const struct message_request *request)
     if (peer->mode == PEER_LATER_ACT)
         statement.act = LATER_ACT;
     must(statement_digest(&statement, digest) == ERR_OK, "digest");
-    buf_init(&message, ACT_SIZE_MAX + 512);
+    buf_init(&message, STATEMENT_SIZE_MAX);
     must(statement_put_verdict(request->operation == MESSAGE_APPROVE, BYTES_LITERAL(INSTANCE), 7,
                                bytes_of(digest, sizeof digest), &message) == ERR_OK,
          "verdict");

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "tests/support/act_json.h"
+
 #include <stdio.h>
-#include <string.h>
 
 #include "hsmd/officers/act_table.h"
 #include "hsmd/registry/registry.h"
