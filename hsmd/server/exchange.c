@@ -285,6 +285,8 @@ int exchange_patience(struct server *server, deadline_t limit)
     if (server->oldest && server->oldest->deadline < until)
         until = server->oldest->deadline;
     pthread_mutex_unlock(&server->lock);
+    if (queue_has_done(server->queue)) // by one who found the lock held just now
+        return 0;
     return deadline_left(until < limit ? until : limit);
 }
 

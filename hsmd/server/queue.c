@@ -28,9 +28,13 @@ struct flow {
 struct lane {
     struct flow *flows; // the socket's user's: those with a job
     struct flow *first, **last;
-    pthread_cond_t has_work;
-    unsigned idle;  // workers that wait; nobody is woken if there are none
-    bool is_called; // one of them, and it has not come yet
+    // Workers that wait, and those who are called come one at a time: nobody is woken if there are
+    // none, or if one who was called has not come yet.
+    pthread_cond_t has_work; // for the home worker
+    pthread_cond_t has_more; // for the others
+    bool is_home_idle;
+    unsigned idle; // others
+    bool is_called;
 };
 
 struct queue {
@@ -90,6 +94,7 @@ static void queue_init(struct queue *queue, size_t jobs, unsigned lanes, size_t 
     for (unsigned i = 0; i < lanes; i++) {
         queue->lanes[i].last = &queue->lanes[i].first;
         pthread_cond_init(&queue->lanes[i].has_work, NULL);
+        pthread_cond_init(&queue->lanes[i].has_more, NULL);
     }
     list_init(&queue->done);
     pthread_mutex_init(&queue->lock, NULL);
@@ -135,8 +140,10 @@ void queue_free(struct queue *queue)
         buf_clear(&job->reply);
     }
     close(queue->scout_fd);
-    for (unsigned i = 0; i < queue->lane_count; i++)
+    for (unsigned i = 0; i < queue->lane_count; i++) {
         pthread_cond_destroy(&queue->lanes[i].has_work);
+        pthread_cond_destroy(&queue->lanes[i].has_more);
+    }
     pthread_mutex_destroy(&queue->lock);
     mem_free(queue->jobs);
     mem_free(queue->flows);
@@ -239,32 +246,45 @@ static void call_scout(struct queue *queue)
         ;
 }
 
-// Lock held, on a lane with jobs that wait: is the caller to signal an idle worker? One at a time:
-// it calls the next if there is still more to do when it comes. Where all processors are busy it
-// comes late, and those at work take the jobs as they finish, without a crowd that is woken for
-// nothing.
-static bool needs_call(struct queue *queue, unsigned number)
+// Lock held: calls one idle worker, the home worker first. It calls the next if there is still more
+// to do when it comes. Where all processors are busy it comes late, and those at work take the jobs
+// as they finish, without a crowd that is woken for nothing. To be signalled, best without the
+// lock; NULL: nobody.
+static pthread_cond_t *call_one(struct lane *lane)
+{
+    if (lane->is_called || (!lane->is_home_idle && !lane->idle))
+        return NULL;
+    lane->is_called = true;
+    return lane->is_home_idle ? &lane->has_work : &lane->has_more;
+}
+
+// The same for jobs that wait in the lane; if all its workers are at work but one that scouts, that
+// one is called.
+static pthread_cond_t *call_for_work(struct queue *queue, unsigned number)
 {
     struct lane *lane = &queue->lanes[number];
-    bool is_needed = lane->first && lane->idle > 0 && !lane->is_called;
-    if (is_needed)
-        lane->is_called = true;
-    else if (lane->first && !lane->idle && queue->scout == (int)number)
+    if (!lane->first)
+        return NULL;
+    if (!lane->is_home_idle && !lane->idle && queue->scout == (int)number)
         call_scout(queue);
-    return is_needed;
+    return call_one(lane);
+}
+
+static void signal_to(pthread_cond_t *called)
+{
+    if (called)
+        pthread_cond_signal(called);
 }
 
 void queue_push(struct queue *queue, struct job *job, bool is_to_wake)
 {
-    struct lane *lane = &queue->lanes[job->lane];
     pthread_mutex_lock(&queue->lock);
     if (!job->flow->waiting.first)
-        stand_last(lane, job->flow);
+        stand_last(&queue->lanes[job->lane], job->flow);
     list_append(&job->flow->waiting, job);
-    bool is_call = is_to_wake && needs_call(queue, job->lane);
+    pthread_cond_t *called = is_to_wake ? call_for_work(queue, job->lane) : NULL;
     pthread_mutex_unlock(&queue->lock);
-    if (is_call)
-        pthread_cond_signal(&lane->has_work);
+    signal_to(called);
 }
 
 bool queue_withdraw(struct queue *queue, struct job *job)
@@ -280,38 +300,54 @@ bool queue_withdraw(struct queue *queue, struct job *job)
     return is_there;
 }
 
-struct job *queue_pop(struct queue *queue, unsigned number, bool *is_scout)
+// Lock held. Until there is a job, or the end, or the caller is to be the scout: *is_scout.
+static void wait_for_job(struct queue *queue, unsigned number, bool is_home, bool *is_scout)
+{
+    struct lane *lane = &queue->lanes[number];
+    bool is_willing = *is_scout;
+    *is_scout = false;
+    while (!lane->first && !queue->is_stopped && !*is_scout) {
+        if (is_willing && queue->scout == NONE && (is_home || !lane->is_home_idle)) {
+            queue->scout = (int)number;
+            *is_scout = true;
+            return;
+        }
+        if (is_willing && queue->scout == NONE)
+            signal_to(call_one(lane)); // the home worker had better
+        if (is_home)
+            lane->is_home_idle = true;
+        else
+            lane->idle++;
+        pthread_cond_wait(is_home ? &lane->has_work : &lane->has_more, &queue->lock);
+        if (is_home)
+            lane->is_home_idle = false;
+        else
+            lane->idle--;
+        is_willing = is_willing || is_home;
+        lane->is_called = false;
+    }
+}
+
+struct job *queue_pop(struct queue *queue, unsigned number, bool is_home, bool *is_scout)
 {
     struct lane *lane = &queue->lanes[number];
     struct job *job = NULL;
-    bool is_willing = is_scout && *is_scout;
-    bool is_sent = false;
-    bool is_call = false;
+    pthread_cond_t *called = NULL;
+    bool is_willing = false;
+    if (!is_scout)
+        is_scout = &is_willing;
     pthread_mutex_lock(&queue->lock);
-    while (!lane->first && !queue->is_stopped && !is_sent) {
-        is_sent = is_willing && queue->scout == NONE;
-        if (is_sent) {
-            queue->scout = (int)number;
-            continue;
-        }
-        lane->idle++;
-        pthread_cond_wait(&lane->has_work, &queue->lock);
-        lane->idle--;
-        lane->is_called = false;
-    }
-    if (!queue->is_stopped && !is_sent) {
+    wait_for_job(queue, number, is_home, is_scout);
+    if (!queue->is_stopped && !*is_scout) {
         struct flow *flow = lane->first;
         leave_line(lane, flow);
         job = list_take(&flow->waiting);
         if (flow->waiting.first)
             stand_last(lane, flow);
-        is_call = needs_call(queue, number);
+        called = call_for_work(queue, number);
     }
     pthread_mutex_unlock(&queue->lock);
-    if (is_call)
-        pthread_cond_signal(&lane->has_work);
-    if (is_scout)
-        *is_scout = is_sent;
+    signal_to(called);
     return job;
 }
 
@@ -360,6 +396,9 @@ void queue_stop(struct queue *queue)
     queue->is_stopped = true;
     call_scout(queue);
     pthread_mutex_unlock(&queue->lock);
-    for (unsigned i = 0; i < queue->lane_count; i++)
-        pthread_cond_broadcast(&queue->lanes[i].has_work);
+    for (unsigned i = 0; i < queue->lane_count; i++) {
+        struct lane *lane = &queue->lanes[i];
+        pthread_cond_broadcast(&lane->has_work);
+        pthread_cond_broadcast(&lane->has_more);
+    }
 }

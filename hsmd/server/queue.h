@@ -57,10 +57,11 @@ struct job *queue_collect(struct queue *queue); // the done ones as a list by ne
 bool queue_has_done(struct queue *queue);       // is there something to collect?
 
 // A worker: waits for a job of its lane; NULL once the queue is stopped. And gives it back.
-// *is_scout (or NULL): would it rather watch the socket than wait? If nobody does, it is told so,
-// gets NULL, and watches the socket and queue_scout_fd until one of them is readable; then it ends
-// that, before anything else.
-struct job *queue_pop(struct queue *queue, unsigned lane, bool *is_scout);
+// is_home: it is the lane's home worker (one, or none), who is called before the others and scouts
+// whenever it has nothing to do. *is_scout (or NULL): would it rather watch the socket than wait?
+// If nobody does, it is told so, gets NULL, and watches the socket and queue_scout_fd until one of
+// them is readable; then it ends that, before anything else.
+struct job *queue_pop(struct queue *queue, unsigned lane, bool is_home, bool *is_scout);
 int queue_scout_fd(const struct queue *queue);
 void queue_end_scout(struct queue *queue);
 void queue_finish(struct queue *queue, struct job *job);

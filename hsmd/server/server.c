@@ -10,6 +10,8 @@
 
 #include "hsmd/base/alloc.h"
 #include "hsmd/base/log.h"
+#include "hsmd/server/cpu.h"
+#include <stdlib.h>
 #include "hsmd/server/server_internal.h"
 
 #define CURVE_OVERHEAD 64 // at least what encryption adds to a frame, which MAXMSGSIZE counts
@@ -88,9 +90,13 @@ static void *work(void *argument)
 {
     struct worker *worker = argument;
     struct queue *queue = worker->server->queue;
+    if (!getenv("X_NOPATIENT"))
+        cpu_be_patient();
+    if (worker->is_home && worker->server->home_cpu >= 0)
+        cpu_stay(worker->server->home_cpu);
     for (bool is_willing = false;;) {
         bool is_scout = is_willing;
-        struct job *job = queue_pop(queue, worker->lane, &is_scout);
+        struct job *job = queue_pop(queue, worker->lane, worker->is_home, &is_scout);
         if (is_scout) {
             is_willing = scout(worker);
         } else if (job) {
@@ -143,6 +149,8 @@ static enum err open_sockets(struct server *server, const struct server_conf *co
     server->zmq = zmq_ctx_new();
     if (!server->zmq)
         return err_set(detail, ERR_TEMP, "ZeroMQ: %s", zmq_strerror(zmq_errno()));
+    if (server->home_cpu >= 0)
+        (void)zmq_ctx_set(server->zmq, ZMQ_THREAD_AFFINITY_CPU_ADD, server->home_cpu);
     enum err err = zap_open(server->zmq, is_allowed, server, &server->zap, detail);
     if (err != ERR_OK)
         return err;
@@ -214,7 +222,7 @@ static enum err add_workers(struct server *server, const struct server_conf *con
     for (unsigned lane = 0; lane < server->lane_count; lane++) {
         unsigned of_lane = lane ? conf->workers[lane - 1] : conf->light_workers;
         for (unsigned i = 0; i < of_lane; i++)
-            server->workers[server->worker_count++].lane = lane;
+            server->workers[server->worker_count++] = (struct worker){.lane = lane, .is_home = !i};
     }
     return queue_new(SERVER_QUEUE_MAX, server->lane_count, conf->reply_max, &server->queue, detail);
 }
@@ -230,6 +238,7 @@ enum err server_open(const struct server_conf *conf, struct server **out, struct
                               .domain = conf->domain,
                               .reply_max = conf->reply_max,
                               .timeout_ms = conf->timeout_ms,
+                              .home_cpu = conf->is_settled && !getenv("X_NOPIN") ? cpu_home() : -1,
                               .scouting = -1,
                               .waiting = -1,
                               .wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};

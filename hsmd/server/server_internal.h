@@ -18,6 +18,7 @@ static inline struct bytes message_bytes(zmq_msg_t *message)
 struct worker {
     struct server *server;
     unsigned lane;
+    bool is_home; // the first of its lane
     pthread_t thread;
     bool is_running;
     bool has_next; // it has received a job of its lane itself, which nobody else is woken for
@@ -33,6 +34,7 @@ struct server {
     size_t reply_max;
     unsigned timeout_ms;
     struct endpoints *endpoints;
+    int home_cpu;  // see cpu.h; -1: none
     int wake;      // eventfd: the waiting thread is to look at the socket
     int router_fd; // readable when ZeroMQ has something to tell the socket
     // Both see router_fd, and only one of those who wait there is woken for it: the scout, a worker

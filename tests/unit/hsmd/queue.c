@@ -3,6 +3,7 @@
 #include "hsmd/server/queue.h"
 
 #include <poll.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -49,7 +50,7 @@ static unsigned push_all(unsigned lane, char client)
 static void assert_turns(unsigned lane, const char *clients)
 {
     for (; *clients; clients++) {
-        struct job *job = queue_pop(queue, lane, NULL);
+        struct job *job = queue_pop(queue, lane, false, NULL);
         assert_int_equal(job->peer[0], *clients);
         queue_release(queue, job);
     }
@@ -84,7 +85,7 @@ static void test_shares_of_lanes(void **state)
     assert_null(push(0, 'a'));
     assert_non_null(push(1, 'a'));
     assert_turns(1, "a");
-    struct job *job = queue_pop(queue, 0, NULL);
+    struct job *job = queue_pop(queue, 0, false, NULL);
     assert_null(push(0, 'a')); // at work counts
     queue_release(queue, job);
     assert_non_null(push(0, 'a'));
@@ -102,7 +103,7 @@ static void test_withdraw(void **state)
     assert_true(queue_withdraw(queue, last)); // from the end
     queue_release(queue, last);
     assert_non_null(push(0, 'd'));
-    assert_ptr_equal(queue_pop(queue, 0, NULL), a);
+    assert_ptr_equal(queue_pop(queue, 0, false, NULL), a);
     assert_false(queue_withdraw(queue, a)); // at work
     queue_finish(queue, a);
     assert_false(queue_withdraw(queue, a)); // done
@@ -118,8 +119,8 @@ static void test_stop(void **state)
     (void)state;
     assert_non_null(push(1, 'a'));
     queue_stop(queue);
-    assert_null(queue_pop(queue, 0, NULL));
-    assert_null(queue_pop(queue, 1, NULL));
+    assert_null(queue_pop(queue, 0, false, NULL));
+    assert_null(queue_pop(queue, 1, false, NULL));
 }
 
 static bool is_called(void)
@@ -134,7 +135,7 @@ static void test_scout(void **state)
 {
     (void)state;
     bool is_scout = true;
-    assert_null(queue_pop(queue, 1, &is_scout));
+    assert_null(queue_pop(queue, 1, false, &is_scout));
     assert_true(is_scout);
     struct job *other = push(0, 'a');
     assert_false(is_called());
@@ -142,10 +143,10 @@ static void test_scout(void **state)
     assert_true(is_called());
     queue_end_scout(queue);
     assert_false(is_called());
-    assert_ptr_equal(queue_pop(queue, 1, &is_scout), mine);
+    assert_ptr_equal(queue_pop(queue, 1, false, &is_scout), mine);
     assert_false(is_scout);
     is_scout = true;
-    assert_ptr_equal(queue_pop(queue, 0, &is_scout), other);
+    assert_ptr_equal(queue_pop(queue, 0, false, &is_scout), other);
     assert_false(is_scout);
     assert_false(queue_has_done(queue));
     queue_finish(queue, mine);
@@ -156,10 +157,50 @@ static void test_scout(void **state)
     queue_release(queue, other);
     assert_false(queue_has_done(queue));
     is_scout = true;
-    assert_null(queue_pop(queue, 0, &is_scout)); // the place is free again
+    assert_null(queue_pop(queue, 0, false, &is_scout)); // the place is free again
     assert_true(is_scout);
     queue_stop(queue);
     assert_true(is_called());
+}
+
+static void *be_home(void *scouts)
+{
+    bool *is_scout = scouts;
+    return queue_pop(queue, 0, true, is_scout);
+}
+
+// Scouts until the home worker is there to do it.
+static void *be_other(void *argument)
+{
+    struct job *job = NULL;
+    (void)argument;
+    for (bool is_scout = true; is_scout;) {
+        job = queue_pop(queue, 0, false, &is_scout);
+        if (is_scout)
+            queue_end_scout(queue);
+    }
+    return job;
+}
+
+// The home worker scouts, though it did not ask for it, if it has nothing to do; the others wait
+// for what is too much for it.
+static void test_home(void **state)
+{
+    pthread_t home;
+    pthread_t other;
+    bool is_scout = false;
+    void *job = NULL;
+    (void)state;
+    assert_int_equal(pthread_create(&home, NULL, be_home, &is_scout), 0);
+    assert_int_equal(pthread_create(&other, NULL, be_other, NULL), 0);
+    assert_int_equal(pthread_join(home, &job), 0);
+    assert_null(job);
+    assert_true(is_scout);
+    struct job *pushed = push(0, 'a');
+    assert_int_equal(pthread_join(other, &job), 0);
+    assert_ptr_equal(job, pushed);
+    queue_release(queue, pushed);
+    queue_end_scout(queue);
 }
 
 static bool is_wiped;
@@ -190,8 +231,9 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(test_turns), TEST(test_flood), TEST(test_shares_of_lanes), TEST(test_withdraw),
-        TEST(test_stop),  TEST(test_scout), TEST(test_wiped),
+        TEST(test_turns),    TEST(test_flood), TEST(test_shares_of_lanes),
+        TEST(test_withdraw), TEST(test_stop),  TEST(test_scout),
+        TEST(test_home),     TEST(test_wiped),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
