@@ -20,9 +20,9 @@ enum link_state {
 };
 
 struct link_conf {
-    const char *endpoint; // ipc://PATH, tcp://HOST:PORT or tcp://[IPv6]:PORT
-    struct zmtp_keys keys;
-    size_t frame_max; // bytes of a frame that is received; 0: WIRE_FRAME_MAX
+    const char *endpoint;  // ipc://PATH, tcp://HOST:PORT or tcp://[IPv6]:PORT
+    struct zmtp_keys keys; // the secret one is borrowed until the link is closed
+    size_t frame_max;      // bytes of a frame that is received; 0: WIRE_FRAME_MAX
 };
 
 struct link {

@@ -42,7 +42,7 @@ static const uint8_t metadata[] = "\13Socket-Type\0\0\0\6DEALER\10Identity\0\0\0
 struct handshake {
     uint8_t server[KEY];           // S in RFC 26
     uint8_t public[KEY];           // C
-    uint8_t secret[KEY];           // c
+    const char *secret;            // c, Z85, borrowed
     uint8_t transient_public[KEY]; // C'
     uint8_t transient_secret[KEY]; // c'
     uint8_t hello_key[KEY];        // between c' and S
@@ -128,9 +128,10 @@ static enum err put_greeting(struct zmtp *zmtp)
 
 static enum err read_keys(const struct zmtp_keys *keys, struct handshake *handshake)
 {
+    handshake->secret = keys->secret_key;
     bool ok = curve_decode(keys->server_key, handshake->server) &&
-              curve_decode(keys->public_key, handshake->public) &&
-              curve_decode(keys->secret_key, handshake->secret) && sodium_init() >= 0 &&
+              curve_decode(keys->public_key, handshake->public) && curve_is_key(keys->secret_key) &&
+              sodium_init() >= 0 &&
               crypto_box_keypair(handshake->transient_public, handshake->transient_secret) == 0 &&
               crypto_box_beforenm(handshake->hello_key, handshake->server,
                                   handshake->transient_secret) == 0;
@@ -286,8 +287,12 @@ static bool make_vouch(const struct handshake *handshake, const uint8_t *server_
     long_nonce(nonce, "VOUCH---", vouch);
     memcpy(content, handshake->transient_public, KEY);
     memcpy(content + KEY, handshake->server, KEY);
-    return crypto_box_easy(vouch + LONG_NONCE, content, sizeof content, nonce, server_transient,
-                           handshake->secret) == 0;
+    uint8_t secret[KEY];
+    bool ok = curve_decode(handshake->secret, secret) &&
+              crypto_box_easy(vouch + LONG_NONCE, content, sizeof content, nonce, server_transient,
+                              secret) == 0;
+    explicit_bzero(secret, sizeof secret);
+    return ok;
 }
 
 static enum err put_initiate(struct zmtp *zmtp, const uint8_t *server_transient,

@@ -32,8 +32,9 @@ bool zmtp_is_pair(const char *public_key, const char *secret_key);
 
 struct zmtp;
 
-// frame_max: bytes of a message that is received. The keys are needed until the handshake is over
-// and copied. ERR_PERM: one is no key; ERR_TEMP: out of memory.
+// frame_max: bytes of a message that is received. The secret key is borrowed until the handshake is
+// over, so that it stays where its owner keeps it; the others are copied. ERR_PERM: one is no key;
+// ERR_TEMP: out of memory.
 enum err zmtp_new(const struct zmtp_keys *keys, size_t frame_max, struct zmtp **zmtp,
                   struct detail *detail);
 void zmtp_free(struct zmtp *zmtp); // wipes; NULL is fine

@@ -11,7 +11,6 @@
 #include "hsmd/base/alloc.h"
 #include "hsmd/base/log.h"
 #include "hsmd/server/cpu.h"
-#include <stdlib.h>
 #include "hsmd/server/server_internal.h"
 
 #define CURVE_OVERHEAD 64 // at least what encryption adds to a frame, which MAXMSGSIZE counts
@@ -90,8 +89,6 @@ static void *work(void *argument)
 {
     struct worker *worker = argument;
     struct queue *queue = worker->server->queue;
-    if (!getenv("X_NOPATIENT"))
-        cpu_be_patient();
     if (worker->is_home && worker->server->home_cpu >= 0)
         cpu_stay(worker->server->home_cpu);
     for (bool is_willing = false;;) {
@@ -238,7 +235,7 @@ enum err server_open(const struct server_conf *conf, struct server **out, struct
                               .domain = conf->domain,
                               .reply_max = conf->reply_max,
                               .timeout_ms = conf->timeout_ms,
-                              .home_cpu = conf->is_settled && !getenv("X_NOPIN") ? cpu_home() : -1,
+                              .home_cpu = conf->is_settled ? cpu_home() : -1,
                               .scouting = -1,
                               .waiting = -1,
                               .wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
