@@ -8,8 +8,9 @@
 
 #include <string.h>
 
+#include <openssl/core_names.h>
 #include <openssl/evp.h>
-#include <openssl/hmac.h>
+#include <openssl/params.h>
 
 #include "pkcs11/ct.h"
 
@@ -18,18 +19,40 @@ enum {
     LENGTH_CANDIDATES = 128,
 };
 
-static enum err hmac_sha256(const uint8_t key[PADDING_SEED_SIZE], struct bytes data,
-                            uint8_t out[PADDING_SEED_SIZE])
+// NULL: out of memory.
+static EVP_MAC_CTX *hmac_new(const uint8_t key[PADDING_SEED_SIZE])
 {
-    unsigned len = 0;
-    return HMAC(EVP_sha256(), key, PADDING_SEED_SIZE, data.data, data.len, out, &len) ? ERR_OK
-                                                                                      : ERR_TEMP;
+    char digest[] = "SHA256";
+    const OSSL_PARAM params[] = {
+        OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, digest, 0),
+        OSSL_PARAM_construct_end(),
+    };
+    EVP_MAC *mac = EVP_MAC_fetch(NULL, "HMAC", NULL);
+    EVP_MAC_CTX *ctx = EVP_MAC_CTX_new(mac);
+    EVP_MAC_free(mac);
+    if (ctx && EVP_MAC_init(ctx, key, PADDING_SEED_SIZE, params) == 1)
+        return ctx;
+    EVP_MAC_CTX_free(ctx);
+    return NULL;
+}
+
+// One of several with the same key. ctx: NULL is ERR_TEMP.
+static enum err hmac(EVP_MAC_CTX *ctx, struct bytes data, uint8_t out[PADDING_SEED_SIZE])
+{
+    size_t len = 0;
+    bool ok = ctx && EVP_MAC_init(ctx, NULL, 0, NULL) == 1 &&
+              EVP_MAC_update(ctx, data.data, data.len) == 1 &&
+              EVP_MAC_final(ctx, out, &len, PADDING_SEED_SIZE) == 1;
+    return ok ? ERR_OK : ERR_TEMP;
 }
 
 enum err padding_seed(const uint8_t key_secret[PADDING_SEED_SIZE], struct bytes ciphertext,
                       uint8_t seed[PADDING_SEED_SIZE])
 {
-    return hmac_sha256(key_secret, ciphertext, seed);
+    EVP_MAC_CTX *ctx = hmac_new(key_secret);
+    enum err err = hmac(ctx, ciphertext, seed);
+    EVP_MAC_CTX_free(ctx);
+    return err;
 }
 
 // The draft's IRPRF: blocks HMAC(seed, counter || label || bits wanted), one after the other.
@@ -41,13 +64,15 @@ static enum err synthesize(const uint8_t seed[PADDING_SEED_SIZE], struct bytes l
     memcpy(input + 2, label.data, label.len);
     input[2 + label.len] = (uint8_t)(bits >> 8);
     input[3 + label.len] = (uint8_t)bits;
+    EVP_MAC_CTX *ctx = hmac_new(seed);
     enum err err = ERR_OK;
     for (size_t at = 0, counter = 0; at < len && !err; at += sizeof block, counter++) {
         input[0] = (uint8_t)(counter >> 8);
         input[1] = (uint8_t)counter;
-        err = hmac_sha256(seed, bytes_of(input, label.len + 4), block);
+        err = hmac(ctx, bytes_of(input, label.len + 4), block);
         memcpy(out + at, block, len - at < sizeof block ? len - at : sizeof block);
     }
+    EVP_MAC_CTX_free(ctx);
     explicit_bzero(block, sizeof block);
     return err;
 }

@@ -82,7 +82,8 @@ static enum err fill_next(struct audit *audit, struct next_file *next, struct by
     return ERR_OK;
 }
 
-// The old file ends with a whole line, which the new one goes on after, and is on the disk first.
+// The old file ends with a whole line, which the new one goes on after, and is brought to the disk
+// first; a disk that cannot do that is no reason to stay on it.
 static enum err end_old(struct audit *audit, struct detail *detail)
 {
     if (audit->dirty && !audit_cut_partial(audit))

@@ -2,6 +2,7 @@
 #include "hsmd/client/zmtp.h"
 
 #include <assert.h>
+#include <stdatomic.h>
 #include <string.h>
 
 #include <sodium.h>
@@ -68,13 +69,22 @@ struct frame {
     size_t whole; // with the header
 };
 
+// Once: sodium_init takes a lock each time, which a forked child may find held for ever.
+static bool has_sodium(void)
+{
+    static atomic_bool is_ready;
+    if (!atomic_load(&is_ready))
+        atomic_store(&is_ready, sodium_init() >= 0);
+    return atomic_load(&is_ready);
+}
+
 bool zmtp_is_pair(const char *public_key, const char *secret_key)
 {
     uint8_t public[KEY];
     uint8_t secret[KEY];
     uint8_t derived[KEY];
     bool is_pair = curve_decode(public_key, public) && curve_decode(secret_key, secret) &&
-                   sodium_init() >= 0 && crypto_scalarmult_base(derived, secret) == 0 &&
+                   has_sodium() && crypto_scalarmult_base(derived, secret) == 0 &&
                    memcmp(derived, public, KEY) == 0;
     explicit_bzero(secret, sizeof secret);
     return is_pair;
@@ -131,7 +141,7 @@ static enum err read_keys(const struct zmtp_keys *keys, struct handshake *handsh
     handshake->secret = keys->secret_key;
     bool ok = curve_decode(keys->server_key, handshake->server) &&
               curve_decode(keys->public_key, handshake->public) && curve_is_key(keys->secret_key) &&
-              sodium_init() >= 0 &&
+              has_sodium() &&
               crypto_box_keypair(handshake->transient_public, handshake->transient_secret) == 0 &&
               crypto_box_beforenm(handshake->hello_key, handshake->server,
                                   handshake->transient_secret) == 0;

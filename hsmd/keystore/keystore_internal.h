@@ -22,8 +22,9 @@ struct keystore_module {
     const char *path;
     struct gate gate;         // entered by each operation, closed while the module is opened anew
     atomic_bool is_reopening; // it is closed for that: the tokens of other modules go first
-    _Atomic deadline_t next_try;   // not opened anew before that
-    _Atomic deadline_t lost_since; // the first try of this outage; 0: there is none
+    _Atomic deadline_t last_try;     // to open it anew
+    _Atomic deadline_t spared_until; // not opened anew before that while a token of it is well
+    _Atomic deadline_t lost_since;   // the first try of this outage; 0: there is none
 };
 
 // Where the PIN of the moment comes from.
@@ -166,6 +167,8 @@ bool keystore_is_time_to_reopen(struct keystore_token *token);
 // Closes all tokens of the module, which finalises it, and opens what can be opened. Gives up if an
 // operation is under way that does not end. With no gate entered.
 void keystore_reopen_module(struct keystore_token *token);
+// A token is back: was it the last one of its module that was lost? With `telling` held.
+void keystore_end_outage(const struct keystore_token *token);
 // After a try in vain that took so long, in an outage that is so old, as long as the module's other
 // tokens are well.
 unsigned keystore_reopen_pause(uint64_t outage_ms, uint64_t reopen_ms);

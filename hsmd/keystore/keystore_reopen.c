@@ -54,17 +54,6 @@ unsigned keystore_reopen_pause(uint64_t outage_ms, uint64_t reopen_ms)
     return pause < REOPEN_PAUSE_MAX ? (unsigned)pause : REOPEN_PAUSE_MAX;
 }
 
-bool keystore_is_time_to_reopen(struct keystore_token *token)
-{
-    struct keystore_module *module = token->module;
-    deadline_t due = atomic_load(&module->next_try);
-    deadline_t none = 0;
-    if (clock_ms() < due || has_guest(token))
-        return false;
-    (void)atomic_compare_exchange_strong(&module->lost_since, &none, clock_ms());
-    return atomic_compare_exchange_strong(&module->next_try, &due, deadline_in(REOPEN_PAUSE_MS));
-}
-
 static bool has_well_one(const struct keystore_module *module, const struct keystore *keystore)
 {
     bool has_one = false;
@@ -73,6 +62,42 @@ static bool has_well_one(const struct keystore_module *module, const struct keys
             has_one = has_one || atomic_load(&keystore->tokens[i].mood) == MOOD_WELL;
     }
     return has_one;
+}
+
+bool keystore_is_time_to_reopen(struct keystore_token *token)
+{
+    struct keystore_module *module = token->module;
+    deadline_t now = clock_ms();
+    deadline_t last = atomic_load(&module->last_try);
+    deadline_t none = 0;
+    if (now < last + REOPEN_PAUSE_MS || has_guest(token) ||
+        (now < atomic_load(&module->spared_until) && has_well_one(module, token->keystore)))
+        return false;
+    (void)atomic_compare_exchange_strong(&module->lost_since, &none, now);
+    return atomic_compare_exchange_strong(&module->last_try, &last, now);
+}
+
+void keystore_end_outage(const struct keystore_token *token)
+{
+    struct keystore *keystore = token->keystore;
+    for (size_t i = 0; i < keystore->token_count; i++) {
+        if (keystore->tokens[i].module == token->module &&
+            atomic_load(&keystore->tokens[i].is_lost))
+            return;
+    }
+    atomic_store(&token->module->lost_since, 0);
+    atomic_store(&token->module->spared_until, 0);
+}
+
+// It was in vain: the well ones of the module are spared for a while.
+static void spare_others(const struct keystore_token *token, deadline_t began)
+{
+    struct keystore_module *module = token->module;
+    deadline_t now = clock_ms();
+    deadline_t since = atomic_load(&module->lost_since);
+    if (has_well_one(module, token->keystore))
+        atomic_store(&module->spared_until,
+                     deadline_in(keystore_reopen_pause(since ? now - since : 0, now - began)));
 }
 
 // One token of a module that was finalised.
@@ -102,17 +127,23 @@ static void tell_reopened(struct keystore_token *token)
     struct detail detail = token->trouble;
     pthread_mutex_unlock(&token->lock);
     keystore_tell_changes(token, err, &detail);
+    if (err != ERR_OK)
+        keystore_wake_watcher(token); // which has slept, if it was well so far
 }
 
 void keystore_reopen_module(struct keystore_token *token)
 {
     struct keystore *keystore = token->keystore;
     struct keystore_module *module = token->module;
-    bool has_others = has_well_one(module, keystore);
-    deadline_t since = atomic_load(&module->lost_since);
     deadline_t began = clock_ms();
-    if (!gate_close(&module->gate, deadline_in(REOPEN_WAIT_MS)))
+    if (!gate_close(&module->gate, deadline_in(REOPEN_WAIT_MS))) {
+        spare_others(token, began);
         return;
+    }
+    if (has_guest(token)) { // who has come meanwhile
+        gate_open(&module->gate);
+        return;
+    }
     atomic_store(&module->is_reopening, true);
     for (size_t i = 0; i < keystore->token_count; i++) {
         if (keystore->tokens[i].module == module)
@@ -128,8 +159,6 @@ void keystore_reopen_module(struct keystore_token *token)
         if (keystore->tokens[i].module == module)
             tell_reopened(&keystore->tokens[i]);
     }
-    deadline_t now = clock_ms();
-    if (has_others && atomic_load(&token->mood) != MOOD_WELL)
-        atomic_store(&module->next_try,
-                     deadline_in(keystore_reopen_pause(now - since, now - began)));
+    if (atomic_load(&token->mood) != MOOD_WELL)
+        spare_others(token, began);
 }

@@ -36,7 +36,7 @@ bool keystore_close(struct keystore *keystore);
 // From now on, and of those that are lost already; NULL: nobody any more, once this has returned.
 void keystore_on_event(struct keystore *keystore, keystore_tell tell, void *context);
 
-// Tries what is lost, so that a token heals before somebody needs it: every second, by a ticker.
+// Tries what is lost, so that a token heals before somebody needs it: twice a second, by a ticker.
 void keystore_tick(struct keystore *keystore);
 
 struct keystore_place {

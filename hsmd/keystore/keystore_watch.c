@@ -109,7 +109,7 @@ void keystore_tell_changes(struct keystore_token *token, enum err err, const str
     } else {
         log_notice("token", "token", name, "state", "back");
         atomic_store(&token->is_absence_told, false);
-        atomic_store(&token->module->lost_since, 0);
+        keystore_end_outage(token);
     }
     if (keystore->tell)
         keystore->tell(keystore->tell_context, is_lost ? KEYSTORE_TOKEN_LOST : KEYSTORE_TOKEN_BACK,

@@ -7,7 +7,8 @@ int cpu_home(void)
 {
     cpu_set_t set;
     int home = CPU_SETSIZE - 1;
-    if (sched_getaffinity(0, sizeof set, &set) != 0 || CPU_COUNT(&set) < 2)
+    if (sched_getaffinity(0, sizeof set, &set) != 0 || CPU_COUNT(&set) < 2 ||
+        sched_setaffinity(0, sizeof set, &set) != 0)
         return -1;
     while (!CPU_ISSET(home, &set))
         home--;

@@ -6,7 +6,7 @@
 #pragma once
 
 // The processor that they share: the last of those that this process may use, or -1 if that is only
-// one.
+// one, or if the system does not let it choose.
 int cpu_home(void);
 
 // Keeps the calling thread on that processor. It is a wish: a failure is none of the caller's.

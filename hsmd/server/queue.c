@@ -301,7 +301,8 @@ bool queue_withdraw(struct queue *queue, struct job *job)
 }
 
 // Lock held. Until there is a job, or the end, or the caller is to be the scout: *is_scout.
-static void wait_for_job(struct queue *queue, unsigned number, bool is_home, bool *is_scout)
+static void wait_for_job(struct queue *queue, unsigned number, bool is_home, bool may_scout,
+                         bool *is_scout)
 {
     struct lane *lane = &queue->lanes[number];
     bool is_willing = *is_scout;
@@ -323,7 +324,7 @@ static void wait_for_job(struct queue *queue, unsigned number, bool is_home, boo
             lane->is_home_idle = false;
         else
             lane->idle--;
-        is_willing = is_willing || is_home;
+        is_willing = is_willing || (is_home && may_scout);
         lane->is_called = false;
     }
 }
@@ -333,11 +334,12 @@ struct job *queue_pop(struct queue *queue, unsigned number, bool is_home, bool *
     struct lane *lane = &queue->lanes[number];
     struct job *job = NULL;
     pthread_cond_t *called = NULL;
-    bool is_willing = false;
-    if (!is_scout)
-        is_scout = &is_willing;
+    bool never = false;
+    bool may_scout = is_scout != NULL;
+    if (!may_scout)
+        is_scout = &never;
     pthread_mutex_lock(&queue->lock);
-    wait_for_job(queue, number, is_home, is_scout);
+    wait_for_job(queue, number, is_home, may_scout, is_scout);
     if (!queue->is_stopped && !*is_scout) {
         struct flow *flow = lane->first;
         leave_line(lane, flow);

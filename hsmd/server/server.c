@@ -231,14 +231,15 @@ enum err server_open(const struct server_conf *conf, struct server **out, struct
     struct server *server = mem_calloc(1, sizeof *server);
     if (!server)
         return err_set(detail, ERR_TEMP, "out of memory");
-    *server = (struct server){.handler = conf->handler,
-                              .domain = conf->domain,
-                              .reply_max = conf->reply_max,
-                              .timeout_ms = conf->timeout_ms,
-                              .home_cpu = conf->is_settled ? cpu_home() : -1,
-                              .scouting = -1,
-                              .waiting = -1,
-                              .wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
+    *server =
+        (struct server){.handler = conf->handler,
+                        .domain = conf->domain,
+                        .reply_max = conf->reply_max,
+                        .timeout_ms = conf->timeout_ms,
+                        .home_cpu = conf->is_settled && conf->lane_count == 1 ? cpu_home() : -1,
+                        .scouting = -1,
+                        .waiting = -1,
+                        .wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
     pthread_mutex_init(&server->lock, NULL);
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);

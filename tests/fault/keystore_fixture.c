@@ -101,6 +101,8 @@ static void count_event(void *context, enum keystore_event event, const char *to
         snprintf(reasons[strcmp(token, "left") ? RIGHT : LEFT], sizeof reasons[0], "%s", reason);
         pthread_mutex_unlock(&reasons_lock);
     }
+    if (event == KEYSTORE_TOKEN_LOST)
+        atomic_fetch_add(&store.lost_of_all, 1);
     if (strcmp(token, "left") != 0)
         return;
     atomic_fetch_add(event == KEYSTORE_TOKEN_LOST ? &store.lost : &store.back, 1);
@@ -127,6 +129,7 @@ static void open_configured(void)
     struct detail detail = {0};
     assert_ok(keystore_open(&store.config, &store.keystore, &detail), &detail);
     atomic_store(&store.lost, 0);
+    atomic_store(&store.lost_of_all, 0);
     atomic_store(&store.back, 0);
     keystore_on_event(store.keystore, count_event, NULL);
     assert_ok(keystore_add_key(store.keystore, "shared", WIRE_GENERAL, store.public_key, places, 2,

@@ -23,6 +23,7 @@ struct store {
     struct keystore_key *shared, *single;
     struct secret pin, wrong_pin;
     atomic_uint lost, back; // events of the left token
+    atomic_uint lost_of_all;
 };
 
 extern struct store store;

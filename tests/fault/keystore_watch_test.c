@@ -63,9 +63,9 @@ static void test_long_generation(void **state)
 static void wait_for_lost(unsigned count)
 {
     deadline_t limit = deadline_in(RECOVERY_MS);
-    while (atomic_load(&store.lost) != count && !deadline_is_past(limit))
+    while (atomic_load(&store.lost_of_all) != count && !deadline_is_past(limit))
         tick_for(50);
-    assert_int_equal(atomic_load(&store.lost), count);
+    assert_int_equal(atomic_load(&store.lost_of_all), count);
 }
 
 static void *sign_single(void *argument)
