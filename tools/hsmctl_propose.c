@@ -85,8 +85,11 @@ static enum err foresee(struct call *call, const struct act *act, struct detail 
     if (err != ERR_OK || !purpose)
         return err;
     // Whether it is of that key is for hsmd to say, but of one that is brought along.
-    return issue_check_certificates(act->certificates, act->public_key, purpose, act->any_name,
-                                    warning, detail);
+    err = issue_check_certificates(act->certificates, act->public_key, purpose, act->any_name,
+                                   warning, detail);
+    if (err == ERR_PERM)
+        call->failure = HSMCTL_EXIT_BAD;
+    return err;
 }
 
 static enum err put_warning(struct bytes warning, struct buf *out)

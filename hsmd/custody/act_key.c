@@ -117,8 +117,10 @@ enum err act_warning(struct store *store, const struct act *act, struct detail *
         err = key_copy_get(store, name, &key, &is_known, detail);
         public_key = key.key.public_key;
         purpose = key.key.purpose;
+        if (err == ERR_OK && (!is_known || key.key.is_destroyed))
+            (void)err_set(warning, ERR_PERM, "it would be refused now: the key was destroyed");
     }
-    if (err == ERR_OK && is_known &&
+    if (err == ERR_OK && is_known && !key.key.is_destroyed &&
         issue_check_certificates(act->certificates, public_key, purpose, act->any_name, warning,
                                  &refused) != ERR_OK)
         (void)err_set(warning, ERR_PERM, "it would be refused now: %.400s", refused.text);

@@ -57,11 +57,13 @@ decrypts() { # CLIENT KEY FILE
     gateway "$1" cms -decrypt -in "$3" -recip "$WORK/$2.pem" -inkey "hsmd:$2" -out "$WORK/d.txt" &&
         grep -q 'from the box' "$WORK/d.txt"
 }
-certified() { # KEY USAGE: the CA signs the request of $WORK/KEY.csr
-    printf '%s\n' "keyUsage = critical,$2" 'extendedKeyUsage = emailProtection' \
+certified() { # KEY USAGE [OPTION...]: the CA signs the request of $WORK/KEY.csr
+    local key=$1 usage=$2
+    shift 2
+    printf '%s\n' "keyUsage = critical,$usage" 'extendedKeyUsage = emailProtection' \
         'subjectAltName = email:office@a.example' >"$WORK/ext"
-    plain x509 -req -in "$WORK/$1.csr" -CA "$WORK/ca.pem" -CAkey "$WORK/ca.key" \
-        -extfile "$WORK/ext" -days 30 -out "$WORK/$1.pem"
+    plain x509 -req "$@" -in "$WORK/$key.csr" -CA "$WORK/ca.pem" -CAkey "$WORK/ca.key" \
+        -extfile "$WORK/ext" -days 30 -out "$WORK/$key.pem"
 }
 is_key() { # NAME STATE
     shows "if type == \"array\" then .[0] else . end | .state == \"$2\"" key show "$1"
@@ -152,10 +154,14 @@ agreed key csr office --common-name office.a.example --domains office.a.example 
 check "a request" plain req -in "$WORK/office.csr" -noout -verify
 agreed key csr opener --common-name office.a.example --emails office@a.example \
     >"$WORK/opener.csr" 2>"$WORK/said" || cat "$WORK/opener.csr"
-check "the CA certifies the signer" certified office digitalSignature,nonRepudiation
+check "the CA certifies the signer" certified office digitalSignature,nonRepudiation \
+    -subj /C=IT/ST=Roma/L=Roma/O=Example/OU=Mail/CN=office.a.example
 check "the CA certifies the opener" certified opener keyEncipherment
+cp "$WORK/opener.csr" "$WORK/misplaced.csr"
+check "the CA certifies another key as a signer" certified misplaced digitalSignature,nonRepudiation
 check "the certificate of another key is refused" refused_json key certificate office \
-    "$WORK/opener.pem"
+    "$WORK/misplaced.pem"
+check "... for that" grep -q 'another key' "$WORK/first"
 check "its own is not" agreed key certificate office "$WORK/office.pem"
 
 # F23: it has no domain. Who proposes and who approves know before it is done.
@@ -170,9 +176,14 @@ check "... before it is done" shows \
 as bob approve "$number" >"$WORK/second" 2>"$WORK/explained"
 check "who approves is warned" grep -q 'warning: it has no domain' "$WORK/explained"
 check "... and it is done" grep -q '^Done' "$WORK/second"
-check_not "nobody is warned of what is in order" grep -qi warning <(as dave proposals)
-check "one that would be refused is not even asked about" says 'keyUsage' as alice \
+cat "$WORK/office.pem" "$WORK/ca.pem" >"$WORK/whole.pem"
+number=$(as alice key certificate office "$WORK/whole.pem" --json | json_number)
+check "nobody is warned of one in order" shows \
+    "map(select(.number == $number)) | length == 1 and (.[0].warning // \"\") == \"\"" proposals
+check "... and is taken back" as alice reject "$number"
+check_status "one that would be refused is not even asked about" 1 as alice \
     key certificate opener "$WORK/office.pem"
+check "... for its usages" says 'keyUsage' as alice key certificate opener "$WORK/office.pem"
 check "self-signed" agreed key self-sign found --common-name found.a.example --days 3
 
 # ---- a gateway ----

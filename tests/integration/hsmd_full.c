@@ -18,6 +18,8 @@
 #include "tests/support/audit_log.h"
 #include "tests/support/custodian.h"
 
+#define FAILING "state=\"failing: no request is served\""
+#define WRITTEN "state=\"written again\""
 #define WARM_UP 40 // signatures: the audit log is far ahead of hsmd's messages, which have room
 
 static struct hsmd hsmd;
@@ -73,7 +75,7 @@ static void fill_up(const char *sync)
     struct client *client = hsmd_client(&hsmd, "gw", 0);
     for (int i = 0; i < WARM_UP; i++)
         assert_int_equal(sign(client), ERR_OK);
-    assert_false(hsmd_said(&hsmd, "state=\"failing: no request is served\""));
+    assert_int_equal(hsmd_times_said(&hsmd, FAILING), 0);
     for (unsigned round = 0; round < 2; round++) {
         assert_health(200, "ok\n");
         assert_int_equal(stat(hsmd_path(&hsmd, "state/audit.log"), &st), 0);
@@ -81,7 +83,7 @@ static void fill_up(const char *sync)
         for (int i = 0; i < 3; i++)
             assert_int_equal(sign(client), ERR_TEMP);
         assert_health(503, "audit log: it cannot be written\n");
-        assert_true(hsmd_said(&hsmd, "state=\"failing: no request is served\""));
+        assert_int_equal(hsmd_times_said(&hsmd, FAILING), round + 1);
         fetch_metrics();
         assert_true(value_of(P "audit_failing") == 1);
         assert_true(value_of(P "requests_total{client=\"gateway\",key=\"signing\","
@@ -89,7 +91,7 @@ static void fill_up(const char *sync)
         set_file_limit(RLIM_INFINITY);
         assert_int_equal(sign(client), ERR_OK);
         assert_health(200, "ok\n");
-        assert_true(hsmd_said(&hsmd, "state=\"written again\""));
+        assert_int_equal(hsmd_times_said(&hsmd, WRITTEN), round + 1);
         fetch_metrics();
         assert_true(value_of(P "audit_failing") == 0);
     }

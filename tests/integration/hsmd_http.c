@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <arpa/inet.h>
@@ -306,6 +307,7 @@ static void test_self_test(void **state)
     snprintf(text, sizeof text, "log-level = info\nmetrics-listen = \"127.0.0.1:%u\"\n", port);
     hsmd_configure(&hsmd, "log-level = info\n", text, "interval = 0", "interval = 1",
                    "purpose = general", "purpose = general state = retired", NULL);
+    const time_t begun = time(NULL);
     hsmd_serve(&hsmd);
     for (int i = 0; i < 100 && count_in("state/audit.log", "\"event\":\"self-test\"") < 4; i++)
         usleep(100000);
@@ -314,6 +316,8 @@ static void test_self_test(void **state)
         char sample[80];
         snprintf(sample, sizeof sample, P "self_test_ok{key=\"%s\"}", keys[i]);
         assert_true(value_of(sample) == 1);
+        snprintf(sample, sizeof sample, P "self_test_time_seconds{key=\"%s\"}", keys[i]);
+        assert_true(value_of(sample) >= (double)begun && value_of(sample) <= (double)time(NULL));
     }
     assert_null(strstr(buf_text(&body), "self_test_ok{key=\"general\"}")); // retired
     assert_int_equal(fetch("GET", "/healthz", NULL), 200);

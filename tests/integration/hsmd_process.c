@@ -218,6 +218,17 @@ unsigned hsmd_shim_calls(const struct hsmd *hsmd, const char *function)
     return stat(hsmd_path(hsmd, name), &st) == 0 ? (unsigned)st.st_size : 0;
 }
 
+unsigned hsmd_times_said(const struct hsmd *hsmd, const char *text)
+{
+    struct buf said;
+    unsigned times = 0;
+    read_output(hsmd, &said);
+    for (const char *at = buf_text(&said); (at = strstr(at, text)); at++)
+        times++;
+    buf_clear(&said);
+    return times;
+}
+
 bool hsmd_said(const struct hsmd *hsmd, const char *text)
 {
     struct buf said;

@@ -56,6 +56,8 @@ unsigned hsmd_shim_calls(const struct hsmd *hsmd, const char *function);
 
 // Is the text in what the running or last hsmd has written to standard error?
 bool hsmd_said(const struct hsmd *hsmd, const char *text);
+// How often is it in there?
+unsigned hsmd_times_said(const struct hsmd *hsmd, const char *text);
 
 // A client with the key pair NAME.key, NAME.pub.
 struct client *hsmd_client(struct hsmd *hsmd, const char *name, unsigned timeout_ms);

@@ -24,6 +24,9 @@ for name in sealgated sealgate hsmctl hsmd.so hsmd; do
     check "nm reads $name" sh -c '{ nm -a "$1" 2>/dev/null; nm -D "$1"; } >"$2.nm" &&
         grep -q " U .*@GLIBC" "$2.nm"' - "$BUILD/bin/$name" "$WORK/$name"
 done
+for name in sealgated sealgate hsmctl hsmd; do # what is not for other programs is seen, too
+    check "nm -a reads $name" grep -q ' T main$' "$WORK/$name.nm"
+done
 for name in sealgated sealgate hsmctl hsmd.so; do
     check_not "$name itself links no PKCS#11 library" \
         grep -i -E "NEEDED.*($pkcs11)" "$WORK/$name.needed"

@@ -420,45 +420,6 @@ static void test_rotation_busy(void **state)
     assert_int_equal(link.seq, THREADS * LINES + 1);
 }
 
-static atomic_bool is_disk_broken;
-
-int __real_fdatasync(int fd);
-int __wrap_fdatasync(int fd);
-int __wrap_fdatasync(int fd)
-{
-    errno = EIO;
-    return atomic_load(&is_disk_broken) ? -1 : __real_fdatasync(fd);
-}
-
-// What could not be synced is said, and that it can be again.
-static void test_sync_again(void **state)
-{
-    (void)state;
-    struct audit *audit = NULL;
-    struct buf said;
-    int own = dup(2);
-    assert_non_null(freopen(rotated, "w", stderr));
-    log_open("test", LOG_SINK_STDERR, LOG_LEVEL_NOTICE);
-    assert_int_equal(audit_open(path, &audit, NULL), ERR_OK);
-    assert_int_equal(audit_set_sync(audit, AUDIT_SYNC_BATCH, NULL), ERR_OK);
-    atomic_store(&is_disk_broken, true);
-    deadline_t limit = deadline_in(20000);
-    while (use(audit, 1) == ERR_OK && !deadline_is_past(limit))
-        usleep(10000);
-    assert_int_equal(use(audit, 2), ERR_TEMP);
-    atomic_store(&is_disk_broken, false);
-    assert_int_equal(use(audit, 3), ERR_OK);
-    audit_close(audit);
-    dup2(own, 2);
-    close(own);
-    log_open("test", LOG_SINK_STDERR, LOG_LEVEL_ERROR);
-    read_file(rotated, &said);
-    const char *broken = strstr(buf_text(&said), "cannot sync");
-    assert_non_null(broken);
-    assert_non_null(strstr(broken, "synced again"));
-    buf_clear(&said);
-}
-
 // A log that was removed takes no lines, so nothing is served; SIGHUP begins a new one, which says
 // where the old one ended.
 static void test_removed(void **state)
@@ -498,7 +459,6 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_rotation_full, setup, teardown),
         cmocka_unit_test_setup_teardown(test_rotation_killed, setup, teardown),
         cmocka_unit_test_setup_teardown(test_rotation_busy, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_sync_again, setup, teardown),
         cmocka_unit_test_setup_teardown(test_removed, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

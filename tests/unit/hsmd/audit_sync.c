@@ -175,6 +175,7 @@ static void test_batch(void **state)
         atomic_store(&is_broken, false);
         assert_int_equal(use(), ERR_OK);
         assert_int_equal(said("written again"), round);
+        assert_int_equal(said("synced again"), round);
         wait_synced();
     }
     audit_close(audit);

@@ -282,6 +282,49 @@ static int64_t much_later(void)
     return (int64_t)time(NULL) + 3601;
 }
 
+static int64_t hsmd_now;
+
+static int64_t at_hsmd(void)
+{
+    return hsmd_now;
+}
+
+// Whose clock is ahead asks for more than the most; whose is behind, for a time that is over.
+static void test_clocks(void **state)
+{
+    (void)state;
+    static const struct {
+        uint64_t lapse;
+        const char *attachment;
+        int64_t ahead;    // hsmd's clock
+        const char *says; // NULL: accepted
+    } rows[] = {
+        {3600 + 299, NULL, 0, NULL},
+        {3600 + 301, NULL, 0, "3600 seconds at most: ask for less, or look at the clocks"},
+        {STATEMENT_LAPSE_ATTACHMENT_MAX + 299, "1234", 0, NULL},
+        {STATEMENT_LAPSE_ATTACHMENT_MAX + 301, "1234", 0, "it waits in memory"},
+        {1800, NULL, 1740, NULL},
+        {1800, NULL, 1860, "over already: look at the clocks"},
+    };
+    const struct act unlock = {.kind = ACT_UNLOCK, .name = BYTES_LITERAL("main")};
+    council.custody->now = at_hsmd;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        const struct council_proposal proposal = {.act = rows[i].attachment ? &unlock : &add_client,
+                                                  .attachment = rows[i].attachment,
+                                                  .lapse = rows[i].lapse};
+        json_t *body = NULL;
+        council.config.proposal_lapse = rows[i].attachment ? STATEMENT_LAPSE_MAX : 3600;
+        hsmd_now = (int64_t)time(NULL) + rows[i].ahead;
+        enum err err =
+            council_propose_as(&council, COUNCIL_ALICE, COUNCIL_ALICE, &proposal, NULL, &body);
+        if (rows[i].says)
+            council_refused(err, ERR_PERM, rows[i].says);
+        else
+            council_ok(err);
+        json_decref(body);
+    }
+}
+
 static void test_lapse(void **state)
 {
     (void)state;
@@ -384,6 +427,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_altered, council_begin, council_end),
         cmocka_unit_test_setup_teardown(test_replaced, council_begin, council_end),
         cmocka_unit_test_setup_teardown(test_rejections, council_begin, council_end),
+        cmocka_unit_test_setup_teardown(test_clocks, council_begin, council_end),
         cmocka_unit_test_setup_teardown(test_lapse, council_begin, council_end),
         cmocka_unit_test_setup_teardown(test_tampering, council_begin, council_end),
         cmocka_unit_test_setup_teardown(test_full_log, council_begin, council_end),

@@ -262,10 +262,16 @@ static void test_certificates(void **state)
     json_decref(keys);
     // And what it would be refused for by now.
     council_ok(council_propose(&council, COUNCIL_ALICE, &put, &number));
+    council_tamper(&council,
+                   "CREATE TABLE was AS SELECT public_key FROM key WHERE name = 'signing'");
     council_tamper(&council, "UPDATE key SET public_key = (SELECT public_key FROM key WHERE name ="
                              " 'another') WHERE name = 'signing'");
     assert_string_equal(warning_of(number),
                         "it would be refused now: its certificate is of another key");
+    council_tamper(&council, "UPDATE key SET public_key = (SELECT public_key FROM was) WHERE name ="
+                             " 'signing'");
+    council_do_ok(act_named(ACT_KEY_DESTROY, "signing"));
+    assert_string_equal(warning_of(number), "it would be refused now: the key was destroyed");
 }
 
 static size_t grant_count(void)

@@ -137,6 +137,7 @@ static void *work(void *argument)
         metrics_token_time(metrics, WIRE_SIGN, 1000);
         metrics_audit_time(metrics, 3, i % 4 != 0);
         metrics_add_waiting(metrics, i % 2 ? 1 : -1);
+        metrics_add_busy(metrics, i % 2 ? 1 : -1);
     }
     return NULL;
 }
@@ -176,7 +177,11 @@ static void test_threads(void **state)
     assert_true(value_of(P "token_seconds_bucket{le=\"0.0005\",operation=\"sign\"}") == 0);
     assert_true(value_of(P "token_seconds_bucket{le=\"0.001\",operation=\"sign\"}") == all);
     assert_true(value_of(P "audit_failures_total") == all / 4);
+    assert_true(value_of(P "audit_write_seconds_bucket{le=\"0.0001\"}") == all);
     assert_true(value_of(P "queue_length") == 0);
+    metrics_add_busy(metrics, 2);
+    put();
+    assert_true(value_of(P "workers_busy") == 2);
 }
 
 // More names than there is room for are counted all the same, and memory stays bounded.

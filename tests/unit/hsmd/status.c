@@ -49,6 +49,19 @@ bool __wrap_keystore_key_is_open(const struct keystore_key *key, size_t i)
     return is_key_open && i == 1 && key == custodian.stores[CUSTODIAN_RSA];
 }
 
+static uint64_t unsynced_ms; // 0: as it is
+
+void __real_audit_get_status(struct audit *audit, struct audit_status *out);
+void __wrap_audit_get_status(struct audit *audit, struct audit_status *out);
+void __wrap_audit_get_status(struct audit *audit, struct audit_status *out)
+{
+    __real_audit_get_status(audit, out);
+    if (unsynced_ms) {
+        out->unsynced = 3;
+        out->unsynced_ms = unsynced_ms;
+    }
+}
+
 static int setup(void **state)
 {
     (void)state;
@@ -245,6 +258,8 @@ static void assert_sample(const char *sample, unsigned value)
         fail_msg("no %s in %s", line, buf_text(&text));
 }
 
+#define LONGEST "\nsealgate_hsmd_token_longest_call_seconds{token=\"main\"} "
+
 // Gauges of trouble: 1 while there is any, of that token alone.
 static void test_gauges(void **state)
 {
@@ -253,6 +268,8 @@ static void test_gauges(void **state)
         tokens[0].token.is_breaking = is_bad == 1;
         tokens[0].token.failures = is_bad == 1 ? 3 : 0;
         tokens[1].token.state = is_bad == 1 ? TOKEN_PIN_REFUSED : TOKEN_READY;
+        tokens[0].token.longest_call_ms = is_bad == 1 ? 2500 : 0;
+        unsynced_ms = is_bad == 1 ? 4000 : 0;
         metrics_audit_time(metrics, 10, is_bad != 1);
         buf_reset(&text);
         assert_int_equal(status_put_metrics(&status, &text), ERR_OK);
@@ -260,9 +277,12 @@ static void test_gauges(void **state)
         assert_sample("token_breaking{token=\"spare\"}", 0);
         assert_sample("token_failures{token=\"main\"}", is_bad == 1 ? 3 : 0);
         assert_sample("token_up{token=\"main\"}", is_bad != 1);
+        assert_non_null(strstr(buf_text(&text), is_bad == 1 ? LONGEST "2.5\n" : LONGEST "0\n"));
         assert_sample("token_pin_refused{token=\"main\"}", 0);
         assert_sample("token_pin_refused{token=\"spare\"}", is_bad == 1);
         assert_sample("audit_failing", is_bad == 1);
+        assert_sample("audit_unsynced_lines", is_bad == 1 ? 3 : 0);
+        assert_sample("audit_unsynced_seconds", is_bad == 1 ? 4 : 0);
     }
     tokens[1].token.state = TOKEN_LOCKED;
     buf_reset(&text);
