@@ -22,7 +22,7 @@ enum err daemon_start(const struct config *config, struct daemon **daemon, struc
 // After SIGHUP: goes on in a new audit log if the old one was moved away.
 void daemon_reopen_logs(struct daemon *daemon);
 
-// Every REFUSALS_TELL_MS or so: writes down what was only counted so far.
+// Every few seconds: writes down what was only counted so far.
 void daemon_tell_refusals(struct daemon *daemon);
 
 // ERR_TEMP: a worker hangs in the token; the process must end without calling the token's module.

@@ -12,7 +12,6 @@
 
 #define REFUSALS_MAX 60         // of a client, in the time below
 #define REFUSALS_TIME_MS 60000  // from the first one
-#define REFUSALS_TELL_MS 10000  // how often somebody should look what is to be told
 #define REFUSALS_ALL UINT64_MAX // a time at which all is over
 
 struct refusals;
