@@ -2,7 +2,10 @@
 // A call goes round the endpoints, from the last good one, until somebody gives a final answer or
 // the deadline is past. In each round the time left is shared among the endpoints still to be
 // asked, so that a silent first one leaves the second its half. After a round in which all failed
-// at once (nobody listens, say, because hsmd is being restarted) it waits a little.
+// at once (nobody listens, say, because hsmd is being restarted) it waits a little. One that kept a
+// call waiting for its whole share, or longer (a name that the resolver does not find out about),
+// is not the first of the next call, even if this one failed; and for some time it is not asked at
+// all by a call that another endpoint has answered "temp" at once.
 #include "hsmd/client/client.h"
 
 #include <stdatomic.h>
@@ -19,6 +22,7 @@
 #define PAUSE_FIRST_MS 10
 #define PAUSE_LAST_MS 250
 #define FAIR_SHARE_MS 250 // too little time to blame an endpoint for it
+#define AWAY_MS 10000     // how long one that is to blame is avoided
 
 struct client {
     char endpoints[CLIENT_ENDPOINTS_MAX][ENDPOINT_SIZE];
@@ -29,6 +33,7 @@ struct client {
     unsigned timeout_ms;
     unsigned sockets_max;
     atomic_uint last_good; // index of an endpoint
+    _Atomic deadline_t away_until[CLIENT_ENDPOINTS_MAX];
     _Atomic(struct pool *) pool;
 };
 
@@ -257,6 +262,15 @@ static bool is_hopeless(enum outcome outcome)
            outcome == OUTCOME_MALFORMED || outcome == OUTCOME_INVALID;
 }
 
+// It took the whole share of a call. Whoever found a better one meanwhile knows better.
+static void blame(struct client *client, unsigned index)
+{
+    unsigned expected = index;
+    atomic_store(&client->away_until[index], deadline_in(AWAY_MS));
+    (void)atomic_compare_exchange_strong(&client->last_good, &expected,
+                                         (index + 1) % client->endpoints_count);
+}
+
 // Whether there is no point in a further round.
 static bool ask_all(struct call *call, deadline_t deadline)
 {
@@ -264,13 +278,22 @@ static bool ask_all(struct call *call, deadline_t deadline)
     unsigned count = client->endpoints_count;
     unsigned first = atomic_load(&client->last_good);
     unsigned hopeless = 0;
-    for (unsigned i = 0; i < count; i++) {
+    bool has_answer = false;
+    for (unsigned i = 0; i < count && !deadline_is_past(deadline); i++) {
         unsigned index = (first + i) % count;
         unsigned share = (unsigned)deadline_left(deadline) / (count - i);
-        enum outcome outcome = ask_endpoint(call, index, deadline_in(share));
+        deadline_t until = deadline_in(share);
+        if (has_answer && !deadline_is_past(atomic_load(&client->away_until[index]))) {
+            hopeless++;
+            continue;
+        }
+        enum outcome outcome = ask_endpoint(call, index, until);
         bool late = outcome == OUTCOME_SILENT || outcome == OUTCOME_UNREACHABLE;
         if (!late || share >= FAIR_SHARE_MS || call->outcomes[index] == OUTCOME_UNTRIED)
             call->outcomes[index] = outcome;
+        if (late && share >= FAIR_SHARE_MS && deadline_is_past(until))
+            blame(client, index);
+        has_answer = has_answer || outcome == OUTCOME_TEMPORARY;
         if (outcome == OUTCOME_FINAL) {
             atomic_store(&client->last_good, index);
             return true;

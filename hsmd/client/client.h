@@ -20,7 +20,8 @@
 
 struct client_conf {
     // Comma-separated ZeroMQ endpoints, ipc:///path or tcp://host:port, tried in order from the
-    // last good one. An IPv6 address stands in brackets.
+    // last good one, or from the one after it if that one made a call wait. An IPv6 address stands
+    // in brackets.
     const char *endpoints;
     const char *server_key_file; // hsmd's public CURVE key, Z85, one line
     const char *public_key_file; // ours

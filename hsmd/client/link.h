@@ -34,7 +34,8 @@ struct link {
 };
 
 // Begins to connect and does not wait for it; but the name of a host is looked up here, as the
-// system's resolver does it. ERR_PERM: no endpoint, or no keys; ERR_TEMP: out of sockets or memory.
+// system's resolver does it and for as long as resolv.conf(5) lets it. ERR_PERM: no endpoint, or no
+// keys; ERR_TEMP: out of sockets or memory.
 enum err link_open(const struct link_conf *conf, struct link **link, struct detail *detail);
 void link_close(struct link *link); // NULL is fine
 // The same, but the connection goes on for those who have it too: for a forked child.

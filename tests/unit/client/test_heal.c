@@ -2,12 +2,14 @@
 // Many callers, several endpoints, and an hsmd that goes and comes.
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <arpa/inet.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -16,6 +18,37 @@
 
 #include "callers.h"
 #include "fixture.h"
+
+#define HUNG_HOST "hung.invalid"
+#define HUNG_MS 1500
+#define SHORT_MS 1000 // of a call: less
+
+// How often the client has tried to reach an endpoint of TCP.
+static atomic_uint tries;
+
+int __real_connect(int fd, const struct sockaddr *address, socklen_t len);
+int __wrap_connect(int fd, const struct sockaddr *address, socklen_t len);
+int __real_getaddrinfo(const char *host, const char *port, const struct addrinfo *hints,
+                       struct addrinfo **found);
+int __wrap_getaddrinfo(const char *host, const char *port, const struct addrinfo *hints,
+                       struct addrinfo **found);
+
+int __wrap_connect(int fd, const struct sockaddr *address, socklen_t len)
+{
+    tries += address->sa_family == AF_INET;
+    return __real_connect(fd, address, len);
+}
+
+// One host's name server does not answer.
+int __wrap_getaddrinfo(const char *host, const char *port, const struct addrinfo *hints,
+                       struct addrinfo **found)
+{
+    if (strcmp(host, HUNG_HOST) != 0)
+        return __real_getaddrinfo(host, port, hints, found);
+    tries++;
+    usleep(1000 * HUNG_MS);
+    return EAI_AGAIN;
+}
 
 static void test_many_threads(void **state)
 {
@@ -110,6 +143,73 @@ static void test_goes_on_from_a_silent_endpoint(void **state)
     close(fd);
 }
 
+// One whose backlog is full, so that connections to it are neither made nor refused.
+static void fill(int listening, int fds[4])
+{
+    struct sockaddr_in address;
+    socklen_t len = sizeof address;
+    assert_int_equal(listen(listening, 0), 0);
+    assert_int_equal(getsockname(listening, (struct sockaddr *)&address, &len), 0);
+    for (unsigned i = 0; i < 4; i++) {
+        fds[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+        (void)__real_connect(fds[i], (struct sockaddr *)&address, len);
+    }
+}
+
+// A call that fails has found out who it is that keeps everybody waiting: the next one begins with
+// the other, which is there now.
+static void assert_avoids(struct fixture *fixture, const char *hung)
+{
+    char both[300];
+    struct detail detail = {0};
+    snprintf(both, sizeof both, "%s,%s", hung, fixture->conf.endpoint);
+    struct client *client = fixture_client(fixture, both, SHORT_MS, 0);
+    tries = 0;
+    assert_int_equal(fixture_sign(client, "key", "data", &detail), ERR_TEMP);
+    assert_int_not_equal(tries, 0);
+    tries = 0;
+    fixture_start(fixture);
+    assert_signs(client, "data");
+    assert_int_equal(tries, 0);
+    fixture_stop(fixture);
+    client_close(client);
+}
+
+static void test_avoids_what_hung(void **state)
+{
+    char endpoint[64];
+    int fds[4];
+    int fd = open_silent(endpoint, sizeof endpoint);
+    assert_avoids(*state, endpoint);
+    fill(fd, fds);
+    assert_avoids(*state, endpoint);
+    for (unsigned i = 0; i < 4; i++)
+        close(fds[i]);
+    close(fd);
+    assert_avoids(*state, "tcp://" HUNG_HOST ":7");
+}
+
+// Who has no time for us says so at once; that another one hangs makes it no slower.
+static void test_does_not_wait_beside_an_answer(void **state)
+{
+    struct fixture *fixture = *state;
+    struct detail detail = {0};
+    char silent[64];
+    char both[300];
+    int fd = open_silent(silent, sizeof silent);
+    snprintf(both, sizeof both, "%s,%s", fixture->conf.endpoint, silent);
+    fixture_start(fixture);
+    struct client *client = fixture_client(fixture, both, SHORT_MS, 0);
+    tries = 0;
+    assert_int_equal(fixture_sign(client, "temp", "data", &detail), ERR_TEMP);
+    assert_int_equal(tries, 1);
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_equal(fixture_sign(client, "temp", "data", &detail), ERR_TEMP);
+    assert_int_equal(tries, 1);
+    client_close(client);
+    close(fd);
+}
+
 static void test_goes_on_from_one_in_trouble(void **state)
 {
     struct fixture *fixture = *state;
@@ -196,6 +296,8 @@ int main(void)
         TEST(test_waiters_have_a_deadline),
         TEST(test_goes_on_from_a_dead_endpoint),
         TEST(test_goes_on_from_a_silent_endpoint),
+        TEST(test_avoids_what_hung),
+        TEST(test_does_not_wait_beside_an_answer),
         TEST(test_goes_on_from_one_in_trouble),
         TEST(test_names_every_endpoint_that_failed),
         TEST(test_restart_between_calls),
