@@ -63,7 +63,8 @@ void any_begin(unsigned sessions)
                                     .label = from_environment("TOKEN_LABEL"),
                                     .init_args = *init_args ? init_args : NULL,
                                     .sessions = sessions,
-                                    .wait_ms = 60000};
+                                    .wait_ms = 60000,
+                                    .copy_keys = true};
     assert_ok(secret_init(&fixture.pin, 64, &detail), &detail);
     assert_ok(secret_init(&fixture.out, 4096, &detail), &detail);
     assert_ok(file_read_secret(from_environment("TOKEN_PIN_FILE"), &fixture.pin, &detail), &detail);
