@@ -92,9 +92,10 @@ static CK_RV make(struct token_session *holder, CK_OBJECT_HANDLE original, CK_OB
     return rv;
 }
 
-// For the one who has set is_in_work. former: a copy that is not needed any more, or none.
-static void renew(struct token_key *key, uint64_t generation, CK_OBJECT_HANDLE original,
-                  CK_OBJECT_HANDLE former)
+// For the one who has set is_in_work. former: a copy that is not needed any more, or none. Returns
+// the handle to be used.
+static CK_OBJECT_HANDLE renew(struct token_key *key, uint64_t generation, CK_OBJECT_HANDLE original,
+                              CK_OBJECT_HANDLE former)
 {
     struct token *token = key->token;
     struct token_session *holder = holder_of(token);
@@ -123,6 +124,7 @@ static void renew(struct token_key *key, uint64_t generation, CK_OBJECT_HANDLE o
     copy->is_doubtful = false;
     copy->next_look = deadline_in(LOOK_EVERY_MS);
     pthread_mutex_unlock(&key->lock);
+    return rv == CKR_OK ? handle : original;
 }
 
 // Is the key still in the token, and its copy in the holder's session? *handle becomes that of the
@@ -165,10 +167,8 @@ enum err copy_use(struct token_session *session, struct token_key *key, uint64_t
         copy->next_look = deadline_in(LOOK_EVERY_MS);
     }
     pthread_mutex_unlock(&key->lock);
-    if (is_to_make) {
-        renew(key, generation, *handle, former);
-        return ERR_OK; // the next one uses it
-    }
+    if (is_to_make)
+        *handle = renew(key, generation, *handle, former);
     if (is_to_look)
         return look(session, key, is_doubtful, made, handle, detail);
     if (is_made)
