@@ -55,6 +55,7 @@ static cfg_opt_t token_options[] = {
     NUMBER("sessions", 4, config_check_sessions),
     TEXT("init-args", NULL, NULL),
     FLAG("healing", cfg_true),
+    FLAG("copy-keys", cfg_true),
     CFG_END(),
 };
 
@@ -223,6 +224,7 @@ static enum err take_token(struct config *config, cfg_t *cfg, struct detail *det
         .pin_credential = config_optional(cfg, "pin-credential"),
         .sessions = (unsigned)cfg_getint(cfg, "sessions"),
         .healing = cfg_getbool(cfg, "healing"),
+        .copy_keys = cfg_getbool(cfg, "copy-keys"),
     };
     if (!config_optional(cfg, "module"))
         return config_complain(cfg, detail, "module is missing");

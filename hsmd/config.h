@@ -30,7 +30,8 @@ struct config_token {
     const char *pin_credential; // or NULL; without both the token is locked until an officer
                                 // gives its PIN
     unsigned sessions;
-    bool healing; // the PIN an officer gives stays in locked memory
+    bool healing;   // the PIN an officer gives stays in locked memory
+    bool copy_keys; // keys are used by copies among the session objects
 };
 
 struct config_key {

@@ -65,6 +65,9 @@ struct breaker {
     char error[sizeof((struct token_status *)NULL)->error];
 };
 
+// Behind those of the pool: the officers' (admin.c), and the one that holds the copies (copy.c).
+#define SESSIONS_BEHIND 2
+
 struct token {
     char *name, *label, *serial; // of the configuration; label and serial may be NULL
     unsigned wait_ms;
@@ -89,8 +92,25 @@ struct token {
     bool has_pin;        // healer only
     struct secret pin;   // healer only
 
-    unsigned session_count;
-    struct token_session sessions[TOKEN_SESSIONS_MAX + 1]; // the one behind the pool: see admin.c
+    bool may_copy; // keys that are used often
+
+    unsigned session_count; // of the pool
+    struct token_session sessions[TOKEN_SESSIONS_MAX + SESSIONS_BEHIND];
+};
+
+static inline unsigned token_all_sessions(const struct token *token)
+{
+    return token->session_count + SESSIONS_BEHIND;
+}
+
+// See copy.c. What it knows is of one object, found in one generation of objects.
+struct key_copy {
+    bool is_wanted, is_in_work;
+    enum { COPY_NONE, COPY_MADE, COPY_REFUSED } state;
+    bool is_doubtful; // a handle of the key was refused
+    CK_OBJECT_HANDLE original, handle;
+    uint64_t generation;
+    deadline_t next_look; // at the original
 };
 
 enum point_form { POINT_UNKNOWN, POINT_RAW, POINT_DER };
@@ -112,6 +132,7 @@ struct token_key {
     bool is_found;           // (lock)
     CK_OBJECT_HANDLE handle; // (lock) of the private key
     uint64_t generation;     // (lock) of objects, in which it was found
+    struct key_copy copy;    // (lock)
 };
 
 // session.c
@@ -244,6 +265,11 @@ typedef enum err (*key_use_fn)(struct token_session *session, struct token_key *
                                CK_OBJECT_HANDLE handle, void *arg, struct detail *detail);
 enum err key_run(struct token_session *session, struct token_key *key, key_use_fn use, void *arg,
                  struct detail *detail);
+
+// copy.c: *handle is the key's own, found in that generation of objects, and becomes that of its
+// copy if there is one or one can be made. ERR_TEMP: the key is not in the token any more.
+enum err copy_use(struct token_session *session, struct token_key *key, uint64_t generation,
+                  CK_OBJECT_HANDLE *handle, struct detail *detail);
 
 // pair.c: whether both halves of a key that was read belong together. ERR_PERM: they do not.
 // *is_proved: the token could do what it takes to know.

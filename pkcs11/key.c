@@ -27,6 +27,7 @@ static enum err find_private(struct token_session *session, const struct token_k
     CK_ULONG count = 0;
     struct template match = {.count = 0};
     template_put(&match, CKA_CLASS, &class, sizeof class);
+    template_put_flag(&match, CKA_TOKEN, true); // no copy
     if (key->id_len)
         template_put(&match, CKA_ID, key->id, key->id_len);
     if (*key->label || !key->id_len) // the CKA_ID alone may say which
@@ -377,14 +378,16 @@ static enum err current_handle(struct token_session *session, struct token_key *
 {
     uint64_t generation = token_generation(key->token).objects;
     pthread_mutex_lock(&key->lock);
-    if (session->is_object_lost)
+    if (session->is_object_lost) {
         key->is_found = false;
+        key->copy.is_doubtful = true;
+    }
     session->is_object_lost = false;
     bool is_found = key->is_found && key->generation == generation;
     *handle = key->handle;
     pthread_mutex_unlock(&key->lock);
     if (is_found)
-        return ERR_OK;
+        return copy_use(session, key, generation, handle, detail);
     enum err err = find_again(session, key, handle, detail);
     if (err) // it was there once: a matter of the token, not of the request
         return err_prefix(detail, ERR_TEMP, "key \"%s\"", key->label);
@@ -393,7 +396,7 @@ static enum err current_handle(struct token_session *session, struct token_key *
     key->generation = generation;
     key->is_found = true;
     pthread_mutex_unlock(&key->lock);
-    return ERR_OK;
+    return copy_use(session, key, generation, handle, detail);
 }
 
 enum err key_run(struct token_session *session, struct token_key *key, key_use_fn use, void *arg,

@@ -48,13 +48,16 @@ static enum err list(struct token_session *session, void *arg, struct detail *de
 {
     static const CK_OBJECT_CLASS class = CKO_PRIVATE_KEY;
     struct job *job = arg;
-    CK_ATTRIBUTE match = {CKA_CLASS, (void *)&class, sizeof class};
+    struct template match = {.count = 0};
     CK_ULONG count = 0;
     clear(job); // of a first attempt
     CK_OBJECT_HANDLE *objects = mem_calloc(TOKEN_KEYS_MAX + 1, sizeof *objects);
     if (!objects)
         return err_set(detail, ERR_TEMP, "out of memory");
-    enum err err = object_find(session, &match, 1, objects, TOKEN_KEYS_MAX + 1, &count, detail);
+    template_put(&match, CKA_CLASS, &class, sizeof class);
+    template_put_flag(&match, CKA_TOKEN, true);
+    enum err err =
+        object_find(session, match.items, match.count, objects, TOKEN_KEYS_MAX + 1, &count, detail);
     if (!err && count == 0)
         err = object_check_login(session, detail);
     if (!err && count > TOKEN_KEYS_MAX)

@@ -113,7 +113,7 @@ void session_leave(struct token_session *session)
 // Calls of an older generation were waited for before; they hang.
 static bool is_any_in_call(struct token *token, const struct token_session *self)
 {
-    for (unsigned i = 0; i <= token->session_count; i++) {
+    for (unsigned i = 0; i < token_all_sessions(token); i++) {
         struct token_session *session = &token->sessions[i];
         if (session->calls > 0 && session != self &&
             session->generation == token->generation.sessions)
@@ -126,14 +126,14 @@ static bool is_any_in_call(struct token *token, const struct token_session *self
 void session_close_all(struct token *token, const struct token_session *self,
                        session_speak_fn speak, void *arg)
 {
-    CK_SESSION_HANDLE old[TOKEN_SESSIONS_MAX + 1];
+    CK_SESSION_HANDLE old[TOKEN_SESSIONS_MAX + SESSIONS_BEHIND];
     unsigned count = 0;
     bool has_spoken = !speak;
     deadline_t limit = deadline_in(HANGING_CALL_MS);
     pthread_mutex_lock(&token->lock);
     while (is_any_in_call(token, self) && wait_changed(token, limit))
         ;
-    for (unsigned i = 0; i <= token->session_count; i++) {
+    for (unsigned i = 0; i < token_all_sessions(token); i++) {
         struct token_session *session = &token->sessions[i];
         if (session->is_open && (session->calls == 0 || session == self)) {
             session->is_open = false;

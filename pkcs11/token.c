@@ -187,7 +187,7 @@ static enum err init(struct token *token, const struct token_conf *conf, struct 
     if (!token->name || (conf->label && !token->label) || (conf->serial && !token->serial))
         return err_set(detail, ERR_TEMP, "token %s: out of memory", conf->name);
     token->sessions[conf->sessions].is_rw = true;
-    for (unsigned i = 0; i <= conf->sessions; i++) {
+    for (unsigned i = 0; i < token_all_sessions(token); i++) {
         token->sessions[i].token = token;
         enum err err = secret_init(&token->sessions[i].scratch, PADDING_BLOCK_MAX, detail);
         if (err)
@@ -220,6 +220,9 @@ enum err token_open(const struct token_conf *conf, struct token **token, struct 
     }
     if (!err)
         err = ask_token(new, detail);
+    // A token that is short of sessions is not asked for one to hold copies.
+    unsigned long most = new->info.sessions_max;
+    new->may_copy = conf->copy_keys && (!most || most >= token_all_sessions(new));
     if (err) {
         token_close(new);
         return err;
@@ -232,7 +235,7 @@ void token_close(struct token *token)
 {
     if (!token)
         return;
-    for (unsigned i = 0; i <= token->session_count; i++) {
+    for (unsigned i = 0; i < token_all_sessions(token); i++) {
         if (!token->sessions[i].token)
             continue; // token_open ended early
         session_drop(&token->sessions[i]);

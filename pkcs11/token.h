@@ -34,6 +34,7 @@ struct token_conf {
     unsigned sessions;     // in the pool, 1 to TOKEN_SESSIONS_MAX
     unsigned wait_ms;      // longest wait for a session of the pool
     bool forget_pin;       // wipe the PIN once the token has taken it: no login heals by itself
+    bool copy_keys;        // see token_key_keep
 };
 
 struct token;
@@ -84,6 +85,12 @@ enum err token_key_open(struct token *token, const char *label, struct bytes id,
 enum err token_key_open_in_time(struct token *token, const char *label, struct bytes id,
                                 deadline_t deadline, struct token_key **key, struct detail *detail);
 void token_key_close(struct token_key *key);
+
+// The key is here to stay: with copy_keys it is used by a copy of it among the token's session
+// objects, as sensitive as the key itself, which some tokens work with faster. The key's own object
+// is looked at every second: one that others have destroyed is used no longer than that. A token
+// that does not copy it works with the key itself.
+void token_key_keep(struct token_key *key);
 const struct token_key_info *token_key_describe(const struct token_key *key);
 
 // A session of the pool, for one thread. What is broken is restored first. The deadline, or wait_ms

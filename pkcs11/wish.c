@@ -35,6 +35,7 @@ static enum err find(struct token_session *session, CK_OBJECT_CLASS class,
 {
     struct template match = {.count = 0};
     template_put(&match, CKA_CLASS, &class, sizeof class);
+    template_put_flag(&match, CKA_TOKEN, true);
     template_put(&match, CKA_ID, wish->id.data, wish->id.len);
     if (by_label)
         template_put(&match, CKA_LABEL, wish->label, strlen(wish->label));

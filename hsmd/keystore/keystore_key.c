@@ -168,6 +168,7 @@ static enum err open_place(struct place *place, deadline_t deadline, struct deta
         token_key_close(opened);
         return err_prefix(detail, err, "key %s", key->name);
     }
+    token_key_keep(opened);
     atomic_store(&place->key, opened);
     return ERR_OK;
 }

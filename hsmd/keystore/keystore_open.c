@@ -119,7 +119,8 @@ enum err keystore_open_token(struct keystore_token *token, struct detail *detail
                                     .init_args = from->init_args,
                                     .sessions = token->sessions,
                                     .wait_ms = SESSION_WAIT_MS,
-                                    .forget_pin = !from->healing};
+                                    .forget_pin = !from->healing,
+                                    .copy_keys = from->copy_keys};
     struct token *opened = NULL;
     if (atomic_exchange(&token->is_opening, true))
         return err_set(detail, ERR_TEMP, "token %s: being opened", from->name);

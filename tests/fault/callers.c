@@ -41,6 +41,7 @@ const char *const callers_places[] = {
     "C_FindObjects",
     "C_FindObjectsFinal",
     "C_GetAttributeValue",
+    "C_CopyObject",
     "C_Initialize",
     "C_Finalize",
 };

@@ -4,7 +4,10 @@
 #include "pkcs11/token_admin.h"
 
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
+
+#include <p11-kit/pkcs11.h>
 
 void fault_rest(unsigned ms)
 {
@@ -49,6 +52,25 @@ void fault_all_work(void)
 {
     for (enum known i = 0; i < KNOWN_COUNT; i++)
         fault_works(i);
+}
+
+static void destroy_key(void *functions_of, unsigned long session, void *arg)
+{
+    CK_FUNCTION_LIST *fn = functions_of;
+    const char *label = arg;
+    CK_ATTRIBUTE match = {CKA_LABEL, (void *)label, strlen(label)};
+    CK_OBJECT_HANDLE objects[8];
+    CK_ULONG count = 0;
+    if (fn->C_FindObjectsInit(session, &match, 1) || fn->C_FindObjects(session, objects, 8, &count))
+        exit(1);
+    fn->C_FindObjectsFinal(session);
+    for (CK_ULONG i = 0; i < count; i++)
+        fn->C_DestroyObject(session, objects[i]);
+}
+
+void fault_destroy_key(const char *label)
+{
+    softhsm_in_child(&fixture.hsm, NULL, destroy_key, (void *)label);
 }
 
 void fault_close(void)

@@ -12,6 +12,10 @@ int fault_begin(void **state);
 int fault_end(void **state);
 int fault_reset(void **state);
 
+// As an operator would who puts another key in the place of the old one: another process destroys
+// it.
+void fault_destroy_key(const char *label);
+
 // Closes the token of the fixture with its keys, and opens it anew, with the shim as it is.
 void fault_close(void);
 void fault_open(void);

@@ -115,6 +115,7 @@ static void configure(bool has_pin, bool healing, unsigned sessions)
                                                .label = "left",
                                                .sessions = sessions,
                                                .healing = healing,
+                                               .copy_keys = true,
                                                .pin_file = has_pin ? store.pin_file : NULL};
     store.tokens[RIGHT] = store.tokens[LEFT];
     store.tokens[RIGHT].name = store.tokens[RIGHT].label = "right";

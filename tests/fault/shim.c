@@ -179,10 +179,18 @@ static CK_RV shim_C_CloseAllSessions(CK_SLOT_ID slot)
     return rv;
 }
 
+static void note_use(CK_OBJECT_HANDLE key)
+{
+    pthread_mutex_lock(&shim_lock);
+    shim_state.used = key;
+    pthread_mutex_unlock(&shim_lock);
+}
+
 static CK_RV shim_C_SignInit(CK_SESSION_HANDLE session, CK_MECHANISM *mechanism,
                              CK_OBJECT_HANDLE key)
 {
     CK_RV rv = shim_enter(AT_C_SignInit, 's', session);
+    note_use(key);
     if (!rv && shim_is_hidden(mechanism->mechanism))
         rv = CKR_MECHANISM_INVALID;
     PASS_ON(rv, C_SignInit(session, mechanism, key));
@@ -193,9 +201,35 @@ static CK_RV shim_C_DecryptInit(CK_SESSION_HANDLE session, CK_MECHANISM *mechani
                                 CK_OBJECT_HANDLE key)
 {
     CK_RV rv = shim_enter(AT_C_DecryptInit, 's', session);
+    note_use(key);
     if (!rv && shim_is_hidden(mechanism->mechanism))
         rv = CKR_MECHANISM_INVALID;
     PASS_ON(rv, C_DecryptInit(session, mechanism, key));
+    return rv;
+}
+
+static CK_RV shim_C_CopyObject(CK_SESSION_HANDLE session, CK_OBJECT_HANDLE object,
+                               CK_ATTRIBUTE *template, CK_ULONG count, CK_OBJECT_HANDLE *copy)
+{
+    CK_RV rv = shim_enter(AT_C_CopyObject, 's', session);
+    PASS_ON(rv, C_CopyObject(session, object, template, count, copy));
+    pthread_mutex_lock(&shim_lock);
+    shim_state.copy = rv ? 0 : *copy;
+    pthread_mutex_unlock(&shim_lock);
+    return rv;
+}
+
+static CK_RV shim_C_GetAttributeValue(CK_SESSION_HANDLE session, CK_OBJECT_HANDLE object,
+                                      CK_ATTRIBUTE *attributes, CK_ULONG count)
+{
+    CK_RV rv = shim_enter(AT_C_GetAttributeValue, 's', session);
+    PASS_ON(rv, C_GetAttributeValue(session, object, attributes, count));
+    pthread_mutex_lock(&shim_lock);
+    for (CK_ULONG i = 0; !rv && object == shim_state.copy && i < count; i++) {
+        if (shim_state.stubborn && attributes[i].type == shim_state.stubborn)
+            *(CK_BBOOL *)attributes[i].pValue = CK_TRUE;
+    }
+    pthread_mutex_unlock(&shim_lock);
     return rv;
 }
 

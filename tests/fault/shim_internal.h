@@ -20,8 +20,6 @@
     X(C_DestroyObject, (CK_SESSION_HANDLE a, CK_OBJECT_HANDLE b), (a, b), 's')                     \
     X(C_SetAttributeValue,                                                                         \
       (CK_SESSION_HANDLE a, CK_OBJECT_HANDLE b, CK_ATTRIBUTE * c, CK_ULONG d), (a, b, c, d), 's')  \
-    X(C_GetAttributeValue,                                                                         \
-      (CK_SESSION_HANDLE a, CK_OBJECT_HANDLE b, CK_ATTRIBUTE * c, CK_ULONG d), (a, b, c, d), 's')  \
     X(C_FindObjectsInit, (CK_SESSION_HANDLE a, CK_ATTRIBUTE * b, CK_ULONG c), (a, b, c), 's')      \
     X(C_FindObjects, (CK_SESSION_HANDLE a, CK_OBJECT_HANDLE * b, CK_ULONG c, CK_ULONG * d),        \
       (a, b, c, d), 's')                                                                           \
@@ -41,20 +39,22 @@
       (a, b, c, d, e), 's')
 
 // Those with more to them than passing on.
-#define SPECIAL(X)        \
-    X(C_Initialize)       \
-    X(C_Finalize)         \
-    X(C_GetInfo)          \
-    X(C_GetSlotList)      \
-    X(C_GetTokenInfo)     \
-    X(C_GetMechanismList) \
-    X(C_GetMechanismInfo) \
-    X(C_OpenSession)      \
-    X(C_CloseSession)     \
-    X(C_CloseAllSessions) \
-    X(C_SignInit)         \
-    X(C_DecryptInit)      \
-    X(C_DeriveKey)        \
+#define SPECIAL(X)         \
+    X(C_Initialize)        \
+    X(C_Finalize)          \
+    X(C_GetInfo)           \
+    X(C_GetSlotList)       \
+    X(C_GetTokenInfo)      \
+    X(C_GetMechanismList)  \
+    X(C_GetMechanismInfo)  \
+    X(C_OpenSession)       \
+    X(C_CloseSession)      \
+    X(C_CloseAllSessions)  \
+    X(C_SignInit)          \
+    X(C_DecryptInit)       \
+    X(C_CopyObject)        \
+    X(C_GetAttributeValue) \
+    X(C_DeriveKey)         \
     X(C_GenerateKeyPair)
 
 enum function {
@@ -81,7 +81,9 @@ struct shim_state {
     bool is_out, der_points;
     CK_RV out_rv;
     CK_FLAGS token_flags;
-    CK_ATTRIBUTE_TYPE stubborn; // made true in the private half of a new pair
+    CK_ATTRIBUTE_TYPE stubborn; // made true in the private half of a new pair, shown so in copies
+    CK_OBJECT_HANDLE copy;      // the last one, 0: none
+    CK_OBJECT_HANDLE used;      // by the last C_SignInit or C_DecryptInit
     CK_MECHANISM_TYPE hidden[SHIM_HIDDEN_MAX];
 };
 extern struct shim_state shim_state;

@@ -375,6 +375,20 @@ EXPORT void shim_insist(unsigned long attribute)
     LOCKED(shim_state.stubborn = attribute);
 }
 
+EXPORT unsigned long shim_copy(void)
+{
+    unsigned long copy;
+    LOCKED(copy = shim_state.copy);
+    return copy;
+}
+
+EXPORT unsigned long shim_used(void)
+{
+    unsigned long used;
+    LOCKED(used = shim_state.used);
+    return used;
+}
+
 EXPORT unsigned shim_calls(const char *function)
 {
     unsigned calls;

@@ -63,7 +63,8 @@ void any_begin(unsigned sessions)
                                     .label = from_environment("TOKEN_LABEL"),
                                     .init_args = *init_args ? init_args : NULL,
                                     .sessions = sessions,
-                                    .wait_ms = 60000};
+                                    .wait_ms = 60000,
+                                    .copy_keys = true};
     assert_ok(secret_init(&fixture.pin, 64, &detail), &detail);
     assert_ok(secret_init(&fixture.out, 4096, &detail), &detail);
     assert_ok(file_read_secret(from_environment("TOKEN_PIN_FILE"), &fixture.pin, &detail), &detail);
@@ -96,24 +97,51 @@ bool any_sizes(unsigned long mechanism, unsigned long *min, unsigned long *max)
     return true;
 }
 
-unsigned long any_sign_directly(const char *label, unsigned long type)
+// Private keys with that label, in a session to be closed by the caller.
+static CK_SESSION_HANDLE find_directly(const char *label, bool is_token, CK_OBJECT_HANDLE *first,
+                                       CK_ULONG *count)
 {
     CK_OBJECT_CLASS class = CKO_PRIVATE_KEY;
+    CK_BBOOL token = is_token ? CK_TRUE : CK_FALSE;
     CK_ATTRIBUTE match[] = {{CKA_CLASS, &class, sizeof class},
+                            {CKA_TOKEN, &token, sizeof token},
                             {CKA_LABEL, (void *)label, strlen(label)}};
+    CK_SESSION_HANDLE session;
+    CK_OBJECT_HANDLE objects[64];
+    assert_int_equal(functions->C_OpenSession(slot, CKF_SERIAL_SESSION, NULL, NULL, &session), 0);
+    assert_int_equal(functions->C_FindObjectsInit(session, match, 3), CKR_OK);
+    assert_int_equal(functions->C_FindObjects(session, objects, 64, count), CKR_OK);
+    assert_int_equal(functions->C_FindObjectsFinal(session), CKR_OK);
+    *first = objects[0];
+    return session;
+}
+
+unsigned long any_sign_directly(const char *label, unsigned long type)
+{
     CK_MECHANISM mechanism = {type, NULL, 0};
     CK_BYTE data[32] = {0}, signature[TOKEN_SIGNATURE_MAX];
-    CK_SESSION_HANDLE session;
     CK_OBJECT_HANDLE object;
     CK_ULONG count = 0, len = sizeof signature;
-    assert_int_equal(functions->C_OpenSession(slot, CKF_SERIAL_SESSION, NULL, NULL, &session), 0);
-    assert_int_equal(functions->C_FindObjectsInit(session, match, 2), CKR_OK);
-    assert_int_equal(functions->C_FindObjects(session, &object, 1, &count), CKR_OK);
-    assert_int_equal(functions->C_FindObjectsFinal(session), CKR_OK);
+    CK_SESSION_HANDLE session = find_directly(label, true, &object, &count);
     assert_int_equal(count, 1);
     CK_RV rv = functions->C_SignInit(session, &mechanism, object);
     if (rv == CKR_OK)
         rv = functions->C_Sign(session, data, sizeof data, signature, &len);
+    assert_int_equal(functions->C_CloseSession(session), CKR_OK);
+    return rv;
+}
+
+unsigned long any_copy_directly(const char *label, unsigned *copies)
+{
+    CK_BBOOL no = CK_FALSE;
+    CK_ATTRIBUTE template = {CKA_TOKEN, &no, sizeof no};
+    CK_OBJECT_HANDLE object, copy;
+    CK_ULONG count = 0;
+    assert_int_equal(functions->C_CloseSession(find_directly(label, false, &object, &count)), 0);
+    *copies = (unsigned)count;
+    CK_SESSION_HANDLE session = find_directly(label, true, &object, &count);
+    assert_int_equal(count, 1);
+    CK_RV rv = functions->C_CopyObject(session, object, &template, 1, &copy);
     assert_int_equal(functions->C_CloseSession(session), CKR_OK);
     return rv;
 }

@@ -19,6 +19,10 @@ bool any_sizes(unsigned long mechanism, unsigned long *min, unsigned long *max);
 // session of the test's own: its return value.
 unsigned long any_sign_directly(const char *label, unsigned long mechanism);
 
+// What it answers to a C_CopyObject of that key as a session object; *count: the copies that there
+// are already.
+unsigned long any_copy_directly(const char *label, unsigned *count);
+
 // One row of the sheet.
 void sheet_tested(const char *operation);
 void sheet_cannot(const char *operation, const char *fmt, ...)

@@ -6,6 +6,8 @@
 
 #include <pthread.h>
 
+#include "pkcs11/rv.h"
+
 #define SESSIONS 4
 #define THREADS 8
 #define ROUNDS 4
@@ -103,6 +105,23 @@ static void sign_once(enum err expected)
     use_end(&use);
 }
 
+// All that went before was done so already, as far as the token can.
+static void copies(const struct row *row)
+{
+    unsigned count = 0;
+    struct token_key_wish wish = wish_of(RSA, 2048, SIGN);
+    if (!is_in_token(&wish))
+        wish = wish_of(RSA, 2048, SIGN | DECRYPT);
+    sign_once(ERR_OK);
+    unsigned long rv = any_copy_directly(wish.label, &count);
+    if (rv == CKR_OK && count == 0)
+        fail_msg("it makes copies, and none is used");
+    if (count > 0)
+        sheet_tested(row->operation);
+    else
+        sheet_cannot(row->operation, "C_CopyObject: %s", rv_name(rv));
+}
+
 static void locks(const struct row *row)
 {
     struct detail detail = {0};
@@ -178,6 +197,7 @@ static const struct row table[] = {
     {"agree P-384", case_agree, EC, 384, DERIVE, 0, 0, NULL, 0},
     {"agree P-521", case_agree, EC, 521, DERIVE, 0, 0, NULL, 0},
     {"eight threads, four sessions", threads, 0, 0, 0, 0, 0, NULL, 0},
+    {"use a copy among the session objects", copies, 0, 0, 0, 0, 0, NULL, 0},
     {"lock and unlock", locks, 0, 0, 0, 0, 0, NULL, 0},
     {"a wrong PIN", wrong_pin, 0, 0, 0, 0, 0, NULL, 0},
     {"destroy keys", case_destroy, 0, 0, 0, 0, 0, NULL, 0},

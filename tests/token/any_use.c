@@ -21,6 +21,7 @@ bool use_begin(const struct row *row, struct use *use)
         return false;
     }
     assert_ok(token_key_open(fixture.token, wish.label, wish.id, &use->key, &detail), &detail);
+    token_key_keep(use->key);
     struct bytes spki = token_key_describe(use->key)->public_key;
     const unsigned char *at = spki.data;
     use->pkey = d2i_PUBKEY(NULL, &at, (long)spki.len);

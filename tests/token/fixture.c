@@ -16,7 +16,8 @@ struct token_conf fixture_conf(const char *module, unsigned sessions)
                                .module = module,
                                .label = fixture.hsm.label,
                                .sessions = sessions,
-                               .wait_ms = 20000};
+                               .wait_ms = 20000,
+                               .copy_keys = true};
 }
 
 void fixture_begin(unsigned keys, const char *module, unsigned sessions)

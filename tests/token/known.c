@@ -18,6 +18,8 @@ void known_begin(void)
     uint8_t block[256];
     known.rsa = fixture_key("rsa2048");
     known.ec = fixture_key("p256");
+    token_key_keep(known.rsa);
+    token_key_keep(known.ec);
     known.rsa_public = softhsm_public_key(&fixture.hsm, "rsa2048");
     known.ec_public = softhsm_public_key(&fixture.hsm, "p256");
     assert_int_equal(hash_digest(HASH_SHA256, BYTES_LITERAL("attributes"), known.digest), ERR_OK);
