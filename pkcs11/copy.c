@@ -8,9 +8,10 @@
 // the key's own object is used instead, and shows what is wrong with the token if something is.
 #include "pkcs11/internal.h"
 
-// How long a key may be used after others have destroyed its own object; and the pause between
-// tries to copy one.
+// How long a key may be used after others have destroyed its own object.
 #define LOOK_EVERY_MS 1000
+// Until the next try to copy one that the token would not copy.
+#define REFUSED_MS 60000
 
 static struct token_session *holder_of(struct token *token)
 {
@@ -28,11 +29,15 @@ void token_key_keep(struct token_key *key)
 static void open_holder(struct token *token)
 {
     struct token_session *holder = holder_of(token);
+    CK_SESSION_HANDLE handle;
     if (session_heal_begin(token, clock_ms(), NULL) != ERR_OK)
         return;
-    uint64_t generation = token_generation(token).sessions;
-    CK_SESSION_HANDLE handle;
-    if (token->fn->C_OpenSession(token->slot, CKF_SERIAL_SESSION, NULL, NULL, &handle) == CKR_OK) {
+    pthread_mutex_lock(&token->lock);
+    bool is_usable = !token->is_lost && !token->is_locked;
+    uint64_t generation = token->generation.sessions;
+    pthread_mutex_unlock(&token->lock);
+    if (is_usable &&
+        token->fn->C_OpenSession(token->slot, CKF_SERIAL_SESSION, NULL, NULL, &handle) == CKR_OK) {
         holder->handle = handle;
         holder->generation = generation;
         holder->is_open = true;
@@ -114,15 +119,15 @@ static CK_OBJECT_HANDLE renew(struct token_key *key, uint64_t generation, CK_OBJ
     pthread_mutex_lock(&key->lock);
     struct key_copy *copy = &key->copy;
     copy->is_in_work = false;
-    // What befell the token as a whole, the login or the session is no answer of it.
-    bool is_answer = (rv_damage(rv) == DAMAGE_NONE || rv_damage(rv) == DAMAGE_SESSION) &&
-                     !rv_is_session_gone(rv);
-    copy->state = !is_answer ? COPY_NONE : rv == CKR_OK ? COPY_MADE : COPY_REFUSED;
+    copy->is_made = rv == CKR_OK;
     copy->original = original;
     copy->handle = rv == CKR_OK ? handle : CK_INVALID_HANDLE;
     copy->generation = generation;
     copy->is_doubtful = false;
-    copy->next_look = deadline_in(LOOK_EVERY_MS);
+    // What befell the token as a whole, the login or the session is no answer of it.
+    bool is_refused = (rv_damage(rv) == DAMAGE_NONE || rv_damage(rv) == DAMAGE_SESSION) &&
+                      rv != CKR_OK && !rv_is_session_gone(rv);
+    copy->next_look = deadline_in(is_refused ? REFUSED_MS : LOOK_EVERY_MS);
     pthread_mutex_unlock(&key->lock);
     return rv == CKR_OK ? handle : original;
 }
@@ -141,7 +146,7 @@ static enum err look(struct token_session *session, struct token_key *key, bool 
         session->token->fn->C_GetAttributeValue(session->handle, copy, &attribute, 1) != CKR_OK) {
         pthread_mutex_lock(&key->lock);
         if (key->copy.handle == copy)
-            key->copy.state = COPY_NONE;
+            key->copy.is_made = false;
         pthread_mutex_unlock(&key->lock);
         return ERR_OK;
     }
@@ -154,13 +159,13 @@ enum err copy_use(struct token_session *session, struct token_key *key, uint64_t
 {
     struct key_copy *copy = &key->copy;
     pthread_mutex_lock(&key->lock);
-    bool is_of_now = copy->state != COPY_NONE && copy->generation == generation;
-    bool is_known = is_of_now && copy->original == *handle;
-    bool is_made = is_known && copy->state == COPY_MADE, is_doubtful = copy->is_doubtful;
-    bool is_time = copy->generation != generation || deadline_is_past(copy->next_look);
-    bool is_to_make = copy->is_wanted && !is_known && !copy->is_in_work && is_time;
+    bool is_of_now = copy->generation == generation && copy->original == *handle;
+    bool is_time = !is_of_now || deadline_is_past(copy->next_look);
+    bool is_made = is_of_now && copy->is_made, is_doubtful = copy->is_doubtful;
+    bool is_to_make = copy->is_wanted && !is_made && !copy->is_in_work && is_time;
     bool is_to_look = is_made && (is_doubtful || is_time);
-    CK_OBJECT_HANDLE former = is_of_now ? copy->handle : CK_INVALID_HANDLE, made = copy->handle;
+    bool has_former = copy->is_made && copy->generation == generation;
+    CK_OBJECT_HANDLE made = copy->handle;
     copy->is_in_work = copy->is_in_work || is_to_make;
     if (is_to_look) { // one is enough
         copy->is_doubtful = false;
@@ -168,7 +173,7 @@ enum err copy_use(struct token_session *session, struct token_key *key, uint64_t
     }
     pthread_mutex_unlock(&key->lock);
     if (is_to_make)
-        *handle = renew(key, generation, *handle, former);
+        *handle = renew(key, generation, *handle, has_former ? made : CK_INVALID_HANDLE);
     if (is_to_look)
         return look(session, key, is_doubtful, made, handle, detail);
     if (is_made)

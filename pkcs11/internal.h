@@ -105,12 +105,11 @@ static inline unsigned token_all_sessions(const struct token *token)
 
 // See copy.c. What it knows is of one object, found in one generation of objects.
 struct key_copy {
-    bool is_wanted, is_in_work;
-    enum { COPY_NONE, COPY_MADE, COPY_REFUSED } state;
+    bool is_wanted, is_in_work, is_made;
     bool is_doubtful; // a handle of the key was refused
     CK_OBJECT_HANDLE original, handle;
     uint64_t generation;
-    deadline_t next_look; // at the original
+    deadline_t next_look; // at the original; if there is no copy, until it is tried again
 };
 
 enum point_form { POINT_UNKNOWN, POINT_RAW, POINT_DER };

@@ -83,6 +83,49 @@ static void wants_none_that_could_leave(void **state)
     }
 }
 
+// In a session of the test's own. The module's session objects are not seen from other processes.
+static CK_SESSION_HANDLE begin_directly(CK_FUNCTION_LIST **fn)
+{
+    CK_SLOT_ID slots[8];
+    CK_SESSION_HANDLE session = 0;
+    CK_ULONG slot_count = 8;
+    assert_int_equal(C_GetFunctionList(fn), CKR_OK);
+    assert_int_equal((*fn)->C_GetSlotList(CK_TRUE, slots, &slot_count), CKR_OK);
+    assert_int_equal((*fn)->C_OpenSession(slots[0], CKF_SERIAL_SESSION, NULL, NULL, &session), 0);
+    return session;
+}
+
+static CK_ULONG count_private(const char *label)
+{
+    CK_FUNCTION_LIST *fn = NULL;
+    CK_SESSION_HANDLE session = begin_directly(&fn);
+    CK_OBJECT_HANDLE found[8];
+    CK_ULONG count = 0;
+    CK_OBJECT_CLASS class = CKO_PRIVATE_KEY;
+    CK_ATTRIBUTE match[] = {{CKA_CLASS, &class, sizeof class},
+                            {CKA_LABEL, (void *)label, strlen(label)}};
+    assert_int_equal(fn->C_FindObjectsInit(session, match, 2), CKR_OK);
+    assert_int_equal(fn->C_FindObjects(session, found, 8, &count), CKR_OK);
+    fn->C_FindObjectsFinal(session);
+    fn->C_CloseSession(session);
+    return count;
+}
+
+static void misses_a_copy_that_is_gone(void **state)
+{
+    (void)state;
+    CK_FUNCTION_LIST *fn = NULL;
+    open_anew();
+    fault_works(KNOWN_SIGN);
+    assert_true(is_copy_used());
+    CK_SESSION_HANDLE session = begin_directly(&fn);
+    assert_int_equal(fn->C_DestroyObject(session, shim_copy()), CKR_OK);
+    fn->C_CloseSession(session);
+    assert_false(is_copy_used());
+    fault_rest(LOOK_MS + 100);
+    assert_true(is_copy_used());
+}
+
 static void outlives_faults(void **state)
 {
     (void)state;
@@ -110,27 +153,6 @@ static void outlives_faults(void **state)
     fault_works(KNOWN_SIGN);
     assert_true(is_copy_used());
     assert_true(shim_sessions() <= POOL + 1); // one holds copies
-}
-
-// Of this process alone: the module's session objects are not seen from others.
-static CK_ULONG count_private(const char *label)
-{
-    CK_FUNCTION_LIST *fn = NULL;
-    CK_SLOT_ID slots[8];
-    CK_OBJECT_HANDLE found[8];
-    CK_SESSION_HANDLE session = 0;
-    CK_OBJECT_CLASS class = CKO_PRIVATE_KEY;
-    CK_ATTRIBUTE match[] = {{CKA_CLASS, &class, sizeof class},
-                            {CKA_LABEL, (void *)label, strlen(label)}};
-    CK_ULONG slot_count = 8, count = 0;
-    assert_int_equal(C_GetFunctionList(&fn), CKR_OK);
-    assert_int_equal(fn->C_GetSlotList(CK_TRUE, slots, &slot_count), CKR_OK);
-    assert_int_equal(fn->C_OpenSession(slots[0], CKF_SERIAL_SESSION, NULL, NULL, &session), CKR_OK);
-    assert_int_equal(fn->C_FindObjectsInit(session, match, 2), CKR_OK);
-    assert_int_equal(fn->C_FindObjects(session, found, 8, &count), CKR_OK);
-    fn->C_FindObjectsFinal(session);
-    fn->C_CloseSession(session);
-    return count;
 }
 
 static enum err sign_with(struct token_key *key)
@@ -218,6 +240,7 @@ int main(void)
         cmocka_unit_test_teardown(does_without, fault_reset),
         cmocka_unit_test_teardown(wants_none_that_could_leave, fault_reset),
         cmocka_unit_test_teardown(outlives_faults, fault_reset),
+        cmocka_unit_test_teardown(misses_a_copy_that_is_gone, fault_reset),
         cmocka_unit_test_teardown(is_destroyed_with_its_key, fault_reset),
         cmocka_unit_test_teardown(does_not_outlive_its_key_long, fault_reset),
         cmocka_unit_test_teardown(ends_with_the_login, fault_reset),
