@@ -22,7 +22,7 @@
 #define SLACK_MS 1500   // what a noisy machine may add
 #define TIMEOUT_MS 8000 // of the client: whoever waits so long got no reply at all
 #define FAULT_MS 80
-#define HEALTHY_MS 3000 // at worst; the median is a second at most
+#define HEALTHY_MS 3000 // given up then; see healing.h for what is asked
 #define CALLED_MS 5000  // until a fault is met
 #define EVERYBODY_MS 10000
 #define LOG_MAX ((size_t)256 << 20)
@@ -51,7 +51,8 @@ static const char *const places[] = {
     "C_GetTokenInfo",     "C_GetSlotList",
     "C_FindObjectsInit",  "C_FindObjects",
     "C_FindObjectsFinal", "C_GetAttributeValue",
-    "C_Initialize",       "C_Finalize",
+    "C_CopyObject",       "C_Initialize",
+    "C_Finalize",
 };
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
@@ -118,6 +119,26 @@ static unsigned suffer(unsigned rv, const char *place)
     return load_wait_healthy(&load, HEALTHY_MS);
 }
 
+// One fault at one place; true: it was felt.
+static bool suffer_in_time(unsigned rv, const char *name, const char *place,
+                           struct healing *healing)
+{
+    unsigned before = load.temporary, took;
+    do {
+        took = suffer(rv, place);
+        if (took >= HEALTHY_MS) {
+            (void)hsmd_said(&hsmd, "tell me what happened");
+            fail_msg("%s at %s: not well again", name, place);
+        }
+        if (load.wrong || load.other || load.late)
+            fail_msg("%s at %s: %u wrong answers, %u other errors, %u late (up to %u ms)", name,
+                     place, load.wrong, load.other, load.late, load.longest_ms);
+        if (!load_wait_everybody(&load, EVERYBODY_MS))
+            fail_msg("%s at %s: not everybody is served", name, place);
+    } while (!healing_note(healing, took));
+    return load.temporary > before;
+}
+
 static void test_faults(void **state)
 {
     (void)state;
@@ -125,25 +146,8 @@ static void test_faults(void **state)
     static struct healing healing;
     assert_true(load_wait(&load, 50, 20000));
     for (size_t f = 0; f < COUNT(faults); f++) {
-        unsigned slowest = 0;
-        for (size_t p = 0; p < COUNT(places); p++) {
-            unsigned before = load.temporary;
-            unsigned took = suffer(faults[f].rv, places[p]);
-            felt += load.temporary > before;
-            if (took >= HEALTHY_MS) {
-                (void)hsmd_said(&hsmd, "tell me what happened");
-                fail_msg("%s at %s: not well again", faults[f].name, places[p]);
-            }
-            if (load.wrong || load.other || load.late)
-                fail_msg("%s at %s: %u wrong answers, %u other errors, %u late (up to %u ms)",
-                         faults[f].name, places[p], load.wrong, load.other, load.late,
-                         load.longest_ms);
-            if (!load_wait_everybody(&load, EVERYBODY_MS))
-                fail_msg("%s at %s: not everybody is served", faults[f].name, places[p]);
-            slowest = took > slowest ? took : slowest;
-            healing_note(&healing, took);
-        }
-        print_message("%-27s healthy after at most %u ms\n", faults[f].name, slowest);
+        for (size_t p = 0; p < COUNT(places); p++)
+            felt += suffer_in_time(faults[f].rv, faults[f].name, places[p], &healing);
     }
     print_message("%u answered, %u temporary, longest %u ms\n", load.answered, load.temporary,
                   load.longest_ms);
@@ -174,6 +178,28 @@ static void test_log(void **state)
     buf_clear(&log);
 }
 
+// In ms, from the end of a fault of the first list of slots to the token's return.
+static unsigned suffer_first_list(unsigned rv, const char *name)
+{
+    char text[100];
+    hsmd_shim(&hsmd, "fail C_Initialize 0x30\n"); // CKR_DEVICE_ERROR
+    unsigned before = hsmd_shim_calls(&hsmd, "C_GetSlotInfo");
+    assert_true(hsmd_start(&hsmd, NULL));
+    snprintf(text, sizeof text, "count C_GetSlotInfo\n%s", fault_text(rv, "C_GetSlotInfo"));
+    hsmd_shim(&hsmd, text);
+    assert_true(wait_called("C_GetSlotInfo", before));
+    load_begin(&load, &hsmd, TIMEOUT_MS, DEADLINE_MS + SLACK_MS);
+    usleep(1000 * (FAULT_MS + (rv ? 0 : DEADLINE_MS)));
+    hsmd_shim(&hsmd, "");
+    unsigned took = load_wait_healthy(&load, HEALTHY_MS);
+    if (took >= HEALTHY_MS || load.wrong || load.other || load.late)
+        fail_msg("%s: after %u ms, %u wrong answers, %u other errors, %u late", name, took,
+                 load.wrong, load.other, load.late);
+    load_clear(&load);
+    assert_int_equal(hsmd_stop(&hsmd, SIGTERM), 0);
+    return took;
+}
+
 // The slots' own description is asked for when they are listed for the first time only: here when a
 // module heals that could not be initialised at the start.
 static void test_first_list(void **state)
@@ -182,24 +208,8 @@ static void test_first_list(void **state)
     static struct healing healing;
     load_clear(&load);
     for (size_t f = 0; f < COUNT(faults); f++) {
-        unsigned before = hsmd_shim_calls(&hsmd, "C_GetSlotInfo");
-        char text[100];
-        hsmd_shim(&hsmd, "fail C_Initialize 0x30\n"); // CKR_DEVICE_ERROR
-        assert_true(hsmd_start(&hsmd, NULL));
-        snprintf(text, sizeof text, "count C_GetSlotInfo\n%s",
-                 fault_text(faults[f].rv, "C_GetSlotInfo"));
-        hsmd_shim(&hsmd, text);
-        assert_true(wait_called("C_GetSlotInfo", before));
-        load_begin(&load, &hsmd, TIMEOUT_MS, DEADLINE_MS + SLACK_MS);
-        usleep(1000 * (FAULT_MS + (faults[f].rv ? 0 : DEADLINE_MS)));
-        hsmd_shim(&hsmd, "");
-        unsigned took = load_wait_healthy(&load, HEALTHY_MS);
-        if (took >= HEALTHY_MS || load.wrong || load.other || load.late)
-            fail_msg("%s: after %u ms, %u wrong answers, %u other errors, %u late", faults[f].name,
-                     took, load.wrong, load.other, load.late);
-        healing_note(&healing, took);
-        load_clear(&load);
-        assert_int_equal(hsmd_stop(&hsmd, SIGTERM), 0);
+        while (!healing_note(&healing, suffer_first_list(faults[f].rv, faults[f].name)))
+            ;
     }
     healing_check(&healing, "faults of the first list");
 }
