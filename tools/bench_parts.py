@@ -63,9 +63,8 @@ def audit(setup, report, options):
             mark = "  " + report.target(
                 f"audit {key} sign {callers}: batch/off {row['batch_ratio']:.3f} "
                 f"(>= {AUDIT_RATIO})", row["batch_ratio"] >= AUDIT_RATIO)
-        report.show(f"audit: {key} sign {callers}: off {row['off']:.0f}/s, batch "
-                    f"{row['batch']:.0f}/s ({row['batch_ratio']:.3f}), always {row['always']:.0f}/s "
-                    f"({row['always_ratio']:.3f}){mark}")
+        texts = [f"{sync} {row[sync]:.0f}/s ({row[sync + '_ratio']:.3f})" for sync in AUDIT_SYNCS]
+        report.show(f"audit: {key} sign {callers}: {', '.join(texts)}{mark}")
         rows.append(row)
     report.all["audit"] = rows
 
@@ -125,10 +124,11 @@ def overload(setup, report, options):
               "temp_p50_ms": p50, "temp_p99_ms": p99, "last_ms": last,
               "hsmd_rss_mib": daemon.memory(), "hsmd_peak_mib": peak}
     report.add("overload", values, f"{options.flood} requests at once: {ok:.0f} served, {temp:.0f} "
-               f"refused as temp (> 0), each p50 {p50:.1f} ms and p99 {p99:.1f} ms after it was sent "
+               f"refused as temp (> 0), p50 {p50:.1f} ms and p99 {p99:.1f} ms after each was sent "
                f"(<= {AT_ONCE_MS}), {other:.0f} otherwise (0), all in {last:.0f} ms; hsmd at most "
                f"{peak:.1f} MiB (< {MEMORY_MIB})",
-               max(columns[2]) == 0 and min(columns[1]) > 0 and p99 <= AT_ONCE_MS and peak < MEMORY_MIB)
+               max(columns[2]) == 0 and min(columns[1]) > 0 and p99 <= AT_ONCE_MS
+               and peak < MEMORY_MIB)
 
 
 def soak(setup, report, options):

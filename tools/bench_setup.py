@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What tools/bench measures on: a SoftHSM2 token with keys, hsmds that have it, and the programs."""
+"""What tools/bench measures with: a SoftHSM2 token with keys, hsmds that have it, programs."""
 
 import json
 import os
@@ -69,7 +69,7 @@ def tunables():
 
 
 def call(*command, **more):
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more)
+    done = subprocess.run(command, capture_output=True, text=True, **more)
     if done.returncode:
         raise Trouble(f"{command[0]}: {done.stderr or done.stdout}")
     return done.stdout
@@ -129,7 +129,8 @@ class Setup:
         while self.daemons:
             self.daemons.pop().stop()
 
-    def measure(self, row, pairs, seconds, daemon=None, module=None, through=None, environment=None):
+    def measure(self, row, pairs, seconds, daemon=None, module=None, through=None,
+                environment=None):
         """One row, as hsmctl bench measures it."""
         with open(self.path("pin")) as pin:
             command = [program("hsmctl"), "bench", "--module", module or module_path(), "--token",
