@@ -6,7 +6,8 @@
 //     hsmbench-crowd idle N ...   says "ready" when N are connected; ends with standard input
 //     hsmbench-crowd flood N KEY ...
 //         sends N signing requests in one go and prints, when all are answered,
-//         "OK TEMP OTHER MS-TO-LAST-TEMP MS-TO-LAST"
+//         "OK TEMP OTHER P50 P99 MS-TO-LAST": of those that were refused, how many milliseconds
+//         after it was sent half of them, and 99 of a hundred, had their answer
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -82,8 +83,9 @@ static bool send_request(void *socket, struct wire_request *request)
     return ok;
 }
 
-// The class of the answer; ERR_BUG if there is none in time, or none that can be read.
-static enum err receive(void *socket, enum wire_operation operation)
+// The class of the answer, and to which request it is; ERR_BUG if there is none in time, or none
+// that can be read.
+static enum err receive(void *socket, enum wire_operation operation, uint64_t *id)
 {
     static uint8_t frame[WIRE_FRAME_MAX];
     struct wire_reply reply;
@@ -94,6 +96,7 @@ static enum err receive(void *socket, enum wire_operation operation)
     if (len < 0 || len > (int)sizeof frame ||
         wire_decode_reply(operation, bytes_of(frame, (size_t)len), &reply, NULL) != ERR_OK)
         return ERR_BUG;
+    *id = reply.id;
     return reply.class;
 }
 
@@ -101,12 +104,13 @@ static int idle(void *context, const struct keys *keys, unsigned count)
 {
     static void *sockets[CLIENTS_MAX];
     struct wire_request request = {.operation = WIRE_LIST, .id = 1};
+    uint64_t id = 0;
     char byte;
     for (unsigned i = 0; i < count; i++)
         sockets[i] = connect_one(context, keys);
     for (unsigned i = 0; i < count; i++) {
         // One after the other: connected means that it was answered.
-        if (!send_request(sockets[i], &request) || receive(sockets[i], WIRE_LIST) != ERR_OK)
+        if (!send_request(sockets[i], &request) || receive(sockets[i], WIRE_LIST, &id) != ERR_OK)
             return fail("not all can connect");
     }
     puts("ready");
@@ -125,10 +129,35 @@ static double now_ms(void)
     return (double)time.tv_sec * 1e3 + (double)time.tv_nsec / 1e6;
 }
 
+static int compare(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+struct tally {
+    unsigned ok, temporary, other;
+    double waits[REQUESTS_MAX];    // of the temporary ones
+    double sent[REQUESTS_MAX + 1]; // when, by id
+};
+
+// One answer. False: it was something else, or none came, and then the rest will not either.
+static bool count_answer(void *socket, unsigned sent, struct tally *tally)
+{
+    uint64_t id = 0;
+    enum err class = receive(socket, WIRE_SIGN, &id);
+    if ((class != ERR_OK && class != ERR_TEMP) || id < 1 || id > sent)
+        return false;
+    if (class == ERR_TEMP)
+        tally->waits[tally->temporary++] = now_ms() - tally->sent[id];
+    else
+        tally->ok++;
+    return true;
+}
+
 static int flood(void *context, const struct keys *keys, unsigned count, const char *key)
 {
-    unsigned ok = 0, temporary = 0, other = 0;
-    double last_temp = 0;
+    static struct tally tally;
     static const uint8_t digest[32] = {1};
     struct wire_request request = {.operation = WIRE_SIGN,
                                    .sign = {.key = bytes_of_text(key),
@@ -139,26 +168,22 @@ static int flood(void *context, const struct keys *keys, unsigned count, const c
     void *socket = connect_one(context, keys);
     double began = now_ms();
     // Answers are taken in between: hsmd drops those of one who does not read.
-    for (unsigned sent = 0, answered = 0; answered < count;) {
+    for (unsigned sent = 0; tally.ok + tally.temporary < count;) {
         zmq_pollitem_t item = {.socket = socket, .events = ZMQ_POLLIN};
         if (sent < count && zmq_poll(&item, 1, 0) == 0) {
             request.id = ++sent;
+            tally.sent[sent] = now_ms();
             if (!send_request(socket, &request))
                 return fail("cannot send");
-            continue;
-        }
-        enum err class = receive(socket, WIRE_SIGN);
-        answered++;
-        if (class != ERR_OK && class != ERR_TEMP) { // or none came: nor will the rest
-            other = count - ok - temporary;
+        } else if (!count_answer(socket, sent, &tally)) {
+            tally.other = count - tally.ok - tally.temporary;
             break;
         }
-        ok += class == ERR_OK;
-        temporary += class == ERR_TEMP;
-        if (class == ERR_TEMP)
-            last_temp = now_ms() - began;
     }
-    printf("%u %u %u %.1f %.1f\n", ok, temporary, other, last_temp, now_ms() - began);
+    qsort(tally.waits, tally.temporary, sizeof *tally.waits, compare);
+    printf("%u %u %u %.2f %.2f %.1f\n", tally.ok, tally.temporary, tally.other,
+           tally.waits[tally.temporary / 2], tally.waits[tally.temporary * 99ULL / 100],
+           now_ms() - began);
     zmq_close(socket);
     return 0;
 }

@@ -137,7 +137,7 @@ int bench_half_serve(const struct bench_half *half)
     while (open < half->callers && (callers[open].state = half->open(half)) != NULL)
         callers[open++].half = half;
     if (open == half->callers) {
-        puts("ready");
+        printf("ready %s\n", half->spki);
         fflush(stdout);
         while (fgets(line, sizeof line, stdin) && strncmp(line, "run ", 4) == 0) {
             line[strcspn(line, "\n")] = 0;

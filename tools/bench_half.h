@@ -2,7 +2,9 @@
 // One half of a measurement: a program that does an operation over and over, with as many callers
 // as asked for. `hsmctl bench` (bench_pair.h) starts two of them and lets them run in turns.
 //
-// A half says "ready" when its callers are open, then answers each line "run MILLISECONDS" with
+// A half says "ready SPKI" when its callers are open, which is its key's SubjectPublicKeyInfo (RFC
+// 5280, 4.1), DER in hexadecimal: both halves must have the same. Then it answers each line
+// "run MILLISECONDS" with
 //     OPERATIONS SECONDS CPU-SECONDS P50 P99 FAILURES
 // (CPU of this process, latencies in microseconds), and ends with its standard input. What went
 // wrong goes to standard error.
@@ -12,7 +14,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum bench_operation { BENCH_SIGN, BENCH_UNWRAP, BENCH_AGREE, BENCH_OPERATIONS };
+enum bench_operation {
+    BENCH_SIGN,        // RSA PKCS#1 v1.5, ECDSA, Ed25519
+    BENCH_SIGN_PSS,    // SHA-256, MGF1 with it, a salt as long
+    BENCH_UNWRAP,      // RSA PKCS#1 v1.5
+    BENCH_UNWRAP_OAEP, // SHA-1, MGF1 with it, no label
+    BENCH_AGREE,       // ECDH
+    BENCH_OPERATIONS
+};
+#define BENCH_OPERATIONS_TEXT "sign|sign-pss|unwrap|unwrap-oaep|agree"
 
 #define BENCH_CALLERS_MAX 1024
 #define BENCH_SECRET_SIZE 32 // what is unwrapped, or agreed on
@@ -20,6 +30,7 @@ enum bench_operation { BENCH_SIGN, BENCH_UNWRAP, BENCH_AGREE, BENCH_OPERATIONS }
 struct bench_half {
     enum bench_operation operation;
     unsigned callers;
+    char *spki;
     // One caller's own state, and one operation with it; false: it failed, and said why. Results
     // are looked at in open, and in once as far as that costs nothing.
     void *(*open)(const struct bench_half *half);

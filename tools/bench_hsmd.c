@@ -17,21 +17,23 @@
 #include <openssl/store.h>
 
 #include "tools/bench_half.h"
+#include "tools/bench_public.h"
 
-#define BYTES_MAX 1024
 #define HASH "SHA256"
-#define HASH_SIZE 32
+#define HASH_SIZE BENCH_DIGEST_SIZE
 
 static OSSL_LIB_CTX *libctx;
 static EVP_PKEY *key;
+static EVP_PKEY *public_key; // the same, without hsmd.so
+static const char *hash;     // NULL: the key signs messages, without one
 
 struct caller {
     enum bench_operation operation;
-    bool is_attributes; // the key signs CMS SignedAttributes alone
-    unsigned char input[BYTES_MAX];
+    bool is_message; // not a digest is signed: Ed25519, or the key signs SignedAttributes alone
+    unsigned char input[BENCH_BYTES_MAX];
     size_t input_len;
     unsigned char secret[BENCH_SECRET_SIZE]; // what is to come out of unwrap
-    unsigned char output[BYTES_MAX];
+    unsigned char output[BENCH_BYTES_MAX];
     size_t output_len;
 };
 
@@ -50,21 +52,24 @@ static EVP_PKEY_CTX *context_new(void)
 static bool sign_digest(struct caller *caller)
 {
     EVP_PKEY_CTX *context = context_new();
-    const EVP_MD *hash = EVP_sha256();
     caller->output_len = sizeof caller->output;
     bool ok =
         context && EVP_PKEY_sign_init(context) > 0 &&
-        EVP_PKEY_CTX_set_signature_md(context, hash) > 0 &&
+        bench_set_padding(context, caller->operation) &&
+        EVP_PKEY_CTX_set_signature_md(context, EVP_sha256()) > 0 &&
         EVP_PKEY_sign(context, caller->output, &caller->output_len, caller->input, HASH_SIZE) > 0;
     EVP_PKEY_CTX_free(context);
     return ok;
 }
 
-static bool sign_attributes(struct caller *caller)
+static bool sign_message(struct caller *caller)
 {
+    EVP_PKEY_CTX *padding = NULL; // the context's
     EVP_MD_CTX *context = EVP_MD_CTX_new();
     caller->output_len = sizeof caller->output;
-    bool ok = context && EVP_DigestSignInit_ex(context, NULL, HASH, libctx, NULL, key, NULL) > 0 &&
+    bool ok = context &&
+              EVP_DigestSignInit_ex(context, &padding, hash, libctx, NULL, key, NULL) > 0 &&
+              bench_set_padding(padding, caller->operation) &&
               EVP_DigestSign(context, caller->output, &caller->output_len, caller->input,
                              caller->input_len) > 0;
     EVP_MD_CTX_free(context);
@@ -76,7 +81,7 @@ static bool unwrap(struct caller *caller)
     EVP_PKEY_CTX *context = context_new();
     caller->output_len = sizeof caller->output;
     bool ok = context && EVP_PKEY_decrypt_init(context) > 0 &&
-              EVP_PKEY_CTX_set_rsa_padding(context, RSA_PKCS1_PADDING) > 0 &&
+              bench_set_padding(context, caller->operation) &&
               EVP_PKEY_decrypt(context, caller->output, &caller->output_len, caller->input,
                                caller->input_len) > 0 &&
               caller->output_len == sizeof caller->secret &&
@@ -104,11 +109,12 @@ static bool do_once(struct caller *caller)
 {
     switch (caller->operation) {
     case BENCH_UNWRAP:
+    case BENCH_UNWRAP_OAEP:
         return unwrap(caller);
     case BENCH_AGREE:
         return agree(caller);
     default:
-        return caller->is_attributes ? sign_attributes(caller) : sign_digest(caller);
+        return caller->is_message ? sign_message(caller) : sign_digest(caller);
     }
 }
 
@@ -119,14 +125,10 @@ static bool once(void *argument)
 
 static bool make_ciphertext(struct caller *caller)
 {
-    EVP_PKEY_CTX *context = context_new();
     caller->input_len = sizeof caller->input;
-    bool ok = context && EVP_PKEY_encrypt_init(context) > 0 &&
-              EVP_PKEY_CTX_set_rsa_padding(context, RSA_PKCS1_PADDING) > 0 &&
-              EVP_PKEY_encrypt(context, caller->input, &caller->input_len, caller->secret,
-                               sizeof caller->secret) > 0;
-    EVP_PKEY_CTX_free(context);
-    return ok || fail("cannot encrypt");
+    return bench_public_encrypt(public_key, caller->operation, caller->secret, caller->input,
+                                &caller->input_len) ||
+           fail("cannot encrypt");
 }
 
 // Content-type (id-data) and message-digest, DER (RFC 5652, 11.1 and 11.2), for keys that sign
@@ -140,35 +142,32 @@ static void make_attributes(struct caller *caller)
     memmove(caller->input + sizeof head, caller->input, HASH_SIZE);
     memcpy(caller->input, head, sizeof head);
     caller->input_len = sizeof head + HASH_SIZE;
-    caller->is_attributes = true;
+    caller->is_message = true;
 }
 
 static bool is_signature(const struct caller *caller)
 {
     unsigned char digest[HASH_SIZE];
-    size_t len = 0;
-    const unsigned char *signed_digest = caller->input;
-    if (caller->is_attributes) {
-        if (!EVP_Q_digest(NULL, HASH, NULL, caller->input, caller->input_len, digest, &len))
+    const unsigned char *data = caller->input;
+    size_t len = caller->input_len;
+    if (caller->is_message && hash) {
+        if (!EVP_Q_digest(NULL, HASH, NULL, data, len, digest, &len))
             return false;
-        signed_digest = digest;
+        data = digest;
     }
-    EVP_PKEY_CTX *context = context_new();
-    bool ok =
-        context && EVP_PKEY_verify_init(context) > 0 &&
-        EVP_PKEY_CTX_set_signature_md(context, EVP_sha256()) > 0 &&
-        EVP_PKEY_verify(context, caller->output, caller->output_len, signed_digest, HASH_SIZE) == 1;
-    EVP_PKEY_CTX_free(context);
-    return ok;
+    return bench_public_verify(public_key, caller->operation, data, len, caller->output,
+                               caller->output_len);
 }
 
 static bool open_sign(struct caller *caller)
 {
-    bool ok = sign_digest(caller);
+    caller->input_len = HASH_SIZE;
+    caller->is_message = !hash;
+    bool ok = do_once(caller);
     if (!ok) {
         make_attributes(caller);
         ERR_set_mark();
-        ok = sign_attributes(caller);
+        ok = sign_message(caller);
         ERR_pop_to_mark();
     }
     return (ok || fail("cannot sign")) && (is_signature(caller) || fail("a wrong signature"));
@@ -182,10 +181,11 @@ static void *open_caller(const struct bench_half *half)
     caller->operation = half->operation;
     bool ok = RAND_bytes(caller->input, HASH_SIZE) == 1 &&
               RAND_bytes(caller->secret, sizeof caller->secret) == 1;
-    if (ok && half->operation == BENCH_UNWRAP)
+    bool is_unwrap = half->operation == BENCH_UNWRAP || half->operation == BENCH_UNWRAP_OAEP;
+    if (ok && is_unwrap)
         ok = make_ciphertext(caller);
     if (ok)
-        ok = half->operation == BENCH_SIGN ? open_sign(caller) : once(caller);
+        ok = is_unwrap || half->operation == BENCH_AGREE ? once(caller) : open_sign(caller);
     if (ok)
         return caller;
     free(caller);
@@ -210,11 +210,25 @@ static EVP_PKEY *load_key(const char *name)
     return found;
 }
 
+static int serve(struct bench_half *half, const char *conf, const char *name)
+{
+    libctx = OSSL_LIB_CTX_new();
+    if (!libctx || !OSSL_LIB_CTX_load_config(libctx, conf))
+        return fail("cannot load the configuration"), 1;
+    if ((key = load_key(name)) == NULL)
+        return fail("cannot find the key"), 1;
+    if ((public_key = bench_public_of(key)) == NULL ||
+        (half->spki = bench_public_hex(public_key)) == NULL)
+        return fail("cannot read the key's public half"), 1;
+    hash = bench_public_is(key, "ED25519") ? NULL : HASH;
+    return bench_half_serve(half);
+}
+
 static int usage(void)
 {
-    fputs(
-        "usage: hsmbench-hsmd --conf OPENSSL.CNF --key NAME --op sign|unwrap|agree [--callers N]\n",
-        stderr);
+    fputs("usage: hsmbench-hsmd --conf OPENSSL.CNF --key NAME\n"
+          "                     --op " BENCH_OPERATIONS_TEXT " [--callers N]\n",
+          stderr);
     return 2;
 }
 
@@ -249,14 +263,9 @@ int main(int argc, char **argv)
     if (!conf || !name || operation < 0 || optind != argc)
         return usage();
     half.operation = (enum bench_operation)operation;
-    libctx = OSSL_LIB_CTX_new();
-    int status = 1;
-    if (!libctx || !OSSL_LIB_CTX_load_config(libctx, conf))
-        fail("cannot load the configuration");
-    else if ((key = load_key(name)) == NULL)
-        fail("cannot find the key");
-    else
-        status = bench_half_serve(&half);
+    int status = serve(&half, conf, name);
+    OPENSSL_free(half.spki);
+    EVP_PKEY_free(public_key);
     EVP_PKEY_free(key);
     OSSL_LIB_CTX_free(libctx);
     return status;

@@ -7,8 +7,8 @@
 #include "tools/bench_half.h"
 
 static const char *const names[BENCH_OPERATIONS] = {
-    [BENCH_SIGN] = "sign",
-    [BENCH_UNWRAP] = "unwrap",
+    [BENCH_SIGN] = "sign",     [BENCH_SIGN_PSS] = "sign-pss",
+    [BENCH_UNWRAP] = "unwrap", [BENCH_UNWRAP_OAEP] = "unwrap-oaep",
     [BENCH_AGREE] = "agree",
 };
 

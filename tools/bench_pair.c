@@ -11,15 +11,21 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "hsmd/base/buf.h"
+#include "hsmd/base/hash.h"
+
 #define ARGUMENTS_MAX 32
 #define PIN_FD 3
 #define WARM_UP_MS 200
+#define LINE_MAX 8192 // "ready", and a public key in hexadecimal
 
 extern char **environ;
 
 struct child {
     pid_t pid;
-    FILE *in, *out; // its standard input and output
+    FILE *in, *out;  // its standard input and output
+    const char *key; // as it is called there
+    char spki[LINE_MAX];
 };
 
 struct sample {
@@ -27,10 +33,11 @@ struct sample {
 };
 
 static bool add_arguments(const struct bench_setup *setup, const struct bench_row *row, int side,
-                          char callers[12], const char *argv[ARGUMENTS_MAX])
+                          const char *public, char callers[12], const char *argv[ARGUMENTS_MAX])
 {
     const char *key = setup->labels[side] ? setup->labels[side] : row->key;
-    const char *const more[] = {"--key", key, "--op", row->operation, "--callers", callers, NULL};
+    const char *const more[] = {"--key",    key,    "--op", row->operation, "--callers", callers,
+                                "--public", public, NULL};
     size_t count = 0;
     for (const char *const *at = setup->commands[side]; *at; at++) {
         if (count + sizeof more / sizeof *more > ARGUMENTS_MAX)
@@ -39,6 +46,8 @@ static bool add_arguments(const struct bench_setup *setup, const struct bench_ro
     }
     snprintf(callers, 12, "%u", row->callers);
     memcpy(argv + count, more, sizeof more);
+    if (!public)
+        argv[count + 6] = NULL;
     return true;
 }
 
@@ -56,26 +65,72 @@ static enum err spawn(const char *const *argv, int pin_fd, int in, int out, pid_
     return error ? err_set(detail, ERR_PERM, "%s: %s", argv[0], strerror(error)) : ERR_OK;
 }
 
+// The PIN goes through a pipe, which holds it without waiting: it is a line.
+static enum err spawn_with_pin(const char *const *argv, const struct secret *pin, int in, int out,
+                               pid_t *pid, struct detail *detail)
+{
+    int fds[2] = {-1, -1};
+    if (!pin)
+        return spawn(argv, -1, in, out, pid, detail);
+    if (pipe2(fds, O_CLOEXEC) != 0)
+        return err_errno(detail, ERR_TEMP, "pipe");
+    enum err err = write(fds[1], pin->data, pin->len) == (ssize_t)pin->len
+                       ? spawn(argv, fds[0], in, out, pid, detail)
+                       : err_errno(detail, ERR_TEMP, "pipe");
+    close(fds[0]);
+    close(fds[1]);
+    return err;
+}
+
 static enum err start(const struct bench_setup *setup, const struct bench_row *row, int side,
-                      struct child *child, struct detail *detail)
+                      const char *public, struct child *child, struct detail *detail)
 {
     const char *argv[ARGUMENTS_MAX];
-    char callers[12], line[16];
+    char callers[12], line[LINE_MAX];
     int to[2] = {-1, -1}, from[2] = {-1, -1};
-    if (!add_arguments(setup, row, side, callers, argv))
+    if (!add_arguments(setup, row, side, public, callers, argv))
         return err_set(detail, ERR_PERM, "too many arguments");
     if (pipe2(to, O_CLOEXEC) != 0 || pipe2(from, O_CLOEXEC) != 0)
         return err_errno(detail, ERR_TEMP, "pipe");
-    if (setup->pin_fds[side] >= 0)
-        (void)lseek(setup->pin_fds[side], 0, SEEK_SET);
-    enum err err = spawn(argv, setup->pin_fds[side], to[0], from[1], &child->pid, detail);
+    enum err err = spawn_with_pin(argv, setup->pins[side], to[0], from[1], &child->pid, detail);
     close(to[0]);
     close(from[1]);
     child->in = fdopen(to[1], "w");
     child->out = fdopen(from[0], "r");
-    if (err == ERR_OK && (!fgets(line, sizeof line, child->out) || strcmp(line, "ready\n") != 0))
+    child->key = setup->labels[side] ? setup->labels[side] : row->key;
+    if (err == ERR_OK && (!fgets(line, sizeof line, child->out) ||
+                          sscanf(line, "ready %8191[0-9A-Fa-f]", child->spki) != 1))
         err = err_set(detail, ERR_PERM, "%s does not come up", argv[0]);
     return err;
+}
+
+// In hexadecimal, of a public key in hexadecimal.
+static void fingerprint(const char *spki, char out[2 * HASH_SIZE_MAX + 1])
+{
+    uint8_t der[LINE_MAX / 2], digest[HASH_SIZE_MAX];
+    size_t len = strlen(spki) / 2;
+    for (size_t i = 0; i < len; i++)
+        sscanf(spki + 2 * i, "%2hhx", &der[i]);
+    out[0] = 0;
+    if (hash_digest(HASH_SHA256, bytes_of(der, len), digest) != ERR_OK)
+        return;
+    for (size_t i = 0; i < hash_size(HASH_SHA256); i++)
+        snprintf(out + 2 * i, 3, "%02x", digest[i]);
+}
+
+// Two halves with keys of the same name but not the same key would be compared for nothing.
+static enum err check_same(const struct child children[BENCH_SIDES], struct detail *detail)
+{
+    char texts[BENCH_SIDES][2 * HASH_SIZE_MAX + 1];
+    if (strcmp(children[BENCH_DIRECT].spki, children[BENCH_HSMD].spki) == 0)
+        return ERR_OK;
+    for (int side = 0; side < BENCH_SIDES; side++)
+        fingerprint(children[side].spki, texts[side]);
+    return err_set(detail, ERR_PERM,
+                   "not the same key: the public half of %.60s in the token has SHA-256 %s, that "
+                   "of hsmd's %.60s %s (see --label)",
+                   children[BENCH_DIRECT].key, texts[BENCH_DIRECT], children[BENCH_HSMD].key,
+                   texts[BENCH_HSMD]);
 }
 
 static void stop(struct child *child)
@@ -174,12 +229,18 @@ enum err bench_measure(const struct bench_setup *setup, const struct bench_row *
                        struct bench_result *result, struct detail *detail)
 {
     static struct sample pairs[BENCH_PAIRS_MAX][BENCH_SIDES];
-    struct child children[BENCH_SIDES] = {0};
+    static struct child children[BENCH_SIDES];
     struct sample ignored;
     enum err err = ERR_OK;
     void (*before)(int) = signal(SIGPIPE, SIG_IGN);
-    for (int side = 0; side < BENCH_SIDES && err == ERR_OK; side++)
-        err = start(setup, row, side, &children[side], detail);
+    memset(children, 0, sizeof children);
+    // The one that goes through hsmd first: the token may not have the public half.
+    err = start(setup, row, BENCH_HSMD, NULL, &children[BENCH_HSMD], detail);
+    if (err == ERR_OK)
+        err = start(setup, row, BENCH_DIRECT, children[BENCH_HSMD].spki, &children[BENCH_DIRECT],
+                    detail);
+    if (err == ERR_OK)
+        err = check_same(children, detail);
     for (int side = 0; side < BENCH_SIDES && err == ERR_OK; side++)
         err = run(&children[side], WARM_UP_MS, 0, &ignored, detail);
     for (unsigned i = 0; i < setup->pairs && err == ERR_OK; i++) {

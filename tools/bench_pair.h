@@ -6,6 +6,7 @@
 #include <sys/types.h>
 
 #include "hsmd/base/err.h"
+#include "hsmd/base/secret.h"
 
 #define BENCH_PAIRS_MAX 999
 
@@ -18,12 +19,12 @@ struct bench_row {
 
 struct bench_setup {
     // The halves as argument lists of programs, ended by NULL, to which --key, --op and --callers
-    // are added. pin_fd: given to a half as descriptor 3, rewound for every one; -1: none.
+    // are added, and to the direct one --public with what the other says of its key.
     const char *const *commands[BENCH_SIDES];
-    int pin_fds[BENCH_SIDES];
-    const char *labels[BENCH_SIDES]; // of the key there; NULL: the row's key
-    pid_t hsmd;                      // whose processor time counts too; 0: unknown
-    unsigned pairs, ms;              // how often each runs, and how long
+    const struct secret *pins[BENCH_SIDES]; // what a half can read at descriptor 3; NULL: nothing
+    const char *labels[BENCH_SIDES];        // of the key there; NULL: the row's key
+    pid_t hsmd;                             // whose processor time counts too; 0: unknown
+    unsigned pairs, ms;                     // how often each runs, and how long
 };
 
 // Medians over the pairs. Rates are operations a second, times microseconds; processor time is
@@ -36,10 +37,11 @@ struct bench_result {
     double ratio, ratio_min, ratio_max; // of the rates within a pair: hsmd over direct
     double added_p50, added_p99;        // differences within a pair
     double hsmd_cpu;                    // hsmd's part of sides[BENCH_HSMD].cpu
-    bool has_hsmd_cpu;
+    bool has_hsmd_cpu;                  // false: what is there is the client's alone
     double failures;
 };
 
-// ERR_PERM: a half does not start, or ended; it has said why on standard error.
+// ERR_PERM: a half does not start, or ended, and has said why on standard error; or the two have
+// different keys.
 enum err bench_measure(const struct bench_setup *setup, const struct bench_row *row,
                        struct bench_result *result, struct detail *detail);

@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include <jansson.h>
@@ -14,13 +13,16 @@
 #include "tools/bench_half.h"
 #include "tools/bench_pair.h"
 #include "tools/hsmctl.h"
+#include "tools/hsmctl_ask.h"
 
 #define ROWS_MAX 64
+#define BANDWIDTH_CALLERS 16
 
 struct options {
-    const char *module, *token, *label, *conf, *through;
+    const char *module, *init_args, *token, *label, *conf, *through;
     int pin_fd;
     unsigned pairs, ms;
+    unsigned callers; // where a row does not say
     pid_t hsmd;
     bool is_json;
     struct bench_row rows[ROWS_MAX];
@@ -29,10 +31,12 @@ struct options {
 };
 
 static const struct option long_options[] = {{"module", required_argument, NULL, 'm'},
+                                             {"init-args", required_argument, NULL, 'a'},
                                              {"token", required_argument, NULL, 't'},
                                              {"label", required_argument, NULL, 'l'},
                                              {"conf", required_argument, NULL, 'f'},
                                              {"pin-fd", required_argument, NULL, 'p'},
+                                             {"mode", required_argument, NULL, 'o'},
                                              {"pairs", required_argument, NULL, 'n'},
                                              {"seconds", required_argument, NULL, 's'},
                                              {"pid", required_argument, NULL, 'i'},
@@ -90,8 +94,15 @@ static bool parse_row(char *text, struct bench_row *row)
     const char *callers = strtok_r(NULL, ":", &save);
     if (!row->key || !row->operation || bench_operation_by_name(row->operation) < 0)
         return false;
-    row->callers = callers ? bench_number(callers, BENCH_CALLERS_MAX) : 1;
-    return true;
+    row->callers = callers ? bench_number(callers, BENCH_CALLERS_MAX) : 0;
+    return !strtok_r(NULL, ":", &save);
+}
+
+static bool parse_mode(const char *text, unsigned *callers)
+{
+    bool is_bandwidth = strcmp(text, "bandwidth") == 0;
+    *callers = is_bandwidth ? BANDWIDTH_CALLERS : 1;
+    return is_bandwidth || strcmp(text, "latency") == 0;
 }
 
 // An option that is a text.
@@ -100,11 +111,8 @@ static bool take_text(struct options *options, int letter)
     const struct {
         int letter;
         const char **text;
-    } rows[] = {{'m', &options->module},
-                {'t', &options->token},
-                {'l', &options->label},
-                {'f', &options->conf},
-                {'x', &options->through}};
+    } rows[] = {{'m', &options->module}, {'a', &options->init_args}, {'t', &options->token},
+                {'l', &options->label},  {'f', &options->conf},      {'x', &options->through}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         if (rows[i].letter != letter)
             continue;
@@ -114,6 +122,17 @@ static bool take_text(struct options *options, int letter)
     return false;
 }
 
+static int check_options(const struct options *options)
+{
+    if (!options->module || !options->token || !options->row_count)
+        return hsmctl_usage_error("bench: --module, --token and a KEY:OPERATION please");
+    if (!options->conf && !options->through)
+        return hsmctl_usage_error("bench: --conf FILE please, or set OPENSSL_CONF");
+    if (options->ms < 10 || options->ms > 3600000)
+        return hsmctl_usage_error("bench: --seconds is 0.01 to 3600");
+    return HSMCTL_EXIT_GOOD;
+}
+
 static int parse_options(int argc, char **argv, struct options *options)
 {
     optind = 1;
@@ -121,6 +140,10 @@ static int parse_options(int argc, char **argv, struct options *options)
         switch (option) {
         case 'p':
             options->pin_fd = (int)bench_number(optarg, 1000);
+            break;
+        case 'o':
+            if (!parse_mode(optarg, &options->callers))
+                return hsmctl_usage_error("bench: --mode is latency or bandwidth");
             break;
         case 'n':
             options->pairs = bench_number(optarg, BENCH_PAIRS_MAX);
@@ -140,47 +163,39 @@ static int parse_options(int argc, char **argv, struct options *options)
         }
     }
     for (; optind < argc; optind++) {
-        if (options->row_count == ROWS_MAX ||
-            !parse_row(argv[optind], &options->rows[options->row_count++]))
-            return hsmctl_usage_error("bench: %s: not KEY:sign|unwrap|agree[:CALLERS]",
-                                      argv[optind]);
+        struct bench_row *row = &options->rows[options->row_count];
+        char text[80]; // as it was before it is cut
+        if (options->row_count++ == ROWS_MAX)
+            return hsmctl_usage_error("bench: at most %d keys at a time", ROWS_MAX);
+        snprintf(text, sizeof text, "%s", argv[optind]);
+        if (!parse_row(argv[optind], row))
+            return hsmctl_usage_error("bench: %s: not KEY:" BENCH_OPERATIONS_TEXT "[:CALLERS]",
+                                      text);
     }
-    if (!options->module || !options->token || options->pin_fd < 0 || !options->row_count)
-        return hsmctl_usage_error("bench: --module, --token, --pin-fd and a KEY:OPERATION please");
-    if (!options->conf && !options->through)
-        return hsmctl_usage_error("bench: --conf FILE please, or set OPENSSL_CONF");
-    if (options->ms < 10 || options->ms > 3600000)
-        return hsmctl_usage_error("bench: --seconds is 0.01 to 3600");
-    return HSMCTL_EXIT_GOOD;
+    for (unsigned i = 0; i < options->row_count; i++) {
+        if (!options->rows[i].callers)
+            options->rows[i].callers = options->callers;
+    }
+    return check_options(options);
 }
-
-// The PIN where it can be read from the beginning again and never reaches a disk.
-static int keep_pin(int fd)
-{
-    char pin[256];
-    ssize_t len = read(fd, pin, sizeof pin);
-    int kept = len > 0 ? memfd_create("pin", MFD_CLOEXEC) : -1;
-    bool ok = kept >= 0 && write(kept, pin, (size_t)len) == len;
-    explicit_bzero(pin, sizeof pin);
-    if (!ok && kept >= 0)
-        close(kept);
-    return ok ? kept : -1;
-}
-
 static void print_header(void)
 {
-    printf("%-10s %-6s %7s %10s %10s %6s %17s %17s %10s %10s\n", "key", "op", "callers", "direct/s",
-           "hsmd/s", "ratio", "direct p50/p99 us", "hsmd p50/p99 us", "direct cpu", "hsmd cpu");
+    printf("%-10s %-11s %7s %10s %10s %6s %17s %17s %10s %10s\n", "key", "op", "callers",
+           "direct/s", "hsmd/s", "ratio", "direct p50/p99 us", "hsmd p50/p99 us", "direct cpu",
+           "hsmd cpu");
 }
 
 static void print_row(const struct bench_row *row, const struct bench_result *result)
 {
     const struct bench_side *direct = &result->sides[BENCH_DIRECT];
     const struct bench_side *hsmd = &result->sides[BENCH_HSMD];
-    printf("%-10s %-6s %7u %10.1f %10.1f %6.3f %8.0f/%8.0f %8.0f/%8.0f %7.1f us %7.1f us%s\n",
-           row->key, row->operation, row->callers, direct->rate, hsmd->rate, result->ratio,
-           direct->p50, direct->p99, hsmd->p50, hsmd->p99, direct->cpu * 1e6, hsmd->cpu * 1e6,
-           result->has_hsmd_cpu ? "" : " (client alone)");
+    printf("%-10s %-11s %7u %10.1f %10.1f %6.3f %8.0f/%8.0f %8.0f/%8.0f %7.1f us ", row->key,
+           row->operation, row->callers, direct->rate, hsmd->rate, result->ratio, direct->p50,
+           direct->p99, hsmd->p50, hsmd->p99, direct->cpu * 1e6);
+    if (result->has_hsmd_cpu)
+        printf("%7.1f us\n", hsmd->cpu * 1e6);
+    else
+        printf("%10s\n", "unknown");
     if (result->failures > 0)
         printf("           %.0f operations failed\n", result->failures);
     fflush(stdout);
@@ -196,13 +211,15 @@ static json_t *row_json(const struct options *options, const struct bench_row *r
                   row->operation, "callers", (int)row->callers, "pairs", (int)options->pairs,
                   "seconds", options->ms / 1e3, "direct", direct->rate, "hsmd", hsmd->rate, "ratio",
                   result->ratio, "ratio_min", result->ratio_min, "ratio_max", result->ratio_max);
-    json_t *more = json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "direct_p50_us",
-                             direct->p50, "direct_p99_us", direct->p99, "hsmd_p50_us", hsmd->p50,
-                             "hsmd_p99_us", hsmd->p99, "added_p50_us", result->added_p50,
-                             "added_p99_us", result->added_p99, "direct_cpu_s", direct->cpu,
-                             "hsmd_cpu_s", hsmd->cpu, "failures", result->failures);
-    if (result->has_hsmd_cpu && more)
+    json_t *more =
+        json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "direct_p50_us", direct->p50,
+                  "direct_p99_us", direct->p99, "hsmd_p50_us", hsmd->p50, "hsmd_p99_us", hsmd->p99,
+                  "added_p50_us", result->added_p50, "added_p99_us", result->added_p99,
+                  "direct_cpu_s", direct->cpu, "failures", result->failures);
+    if (result->has_hsmd_cpu && more) {
+        json_object_set_new(more, "hsmd_cpu_s", json_real(hsmd->cpu));
         json_object_set_new(more, "hsmd_daemon_cpu_s", json_real(result->hsmd_cpu));
+    }
     if (json && more)
         json_object_update(json, more);
     json_decref(more);
@@ -239,9 +256,44 @@ static int run_rows(const struct options *options, const struct bench_setup *set
     return status;
 }
 
+static int run(const struct options *options, const struct secret *pin)
+{
+    const char *const init_args = options->init_args ? "--init-args" : NULL;
+    const char *const direct[] = {options->programs[BENCH_DIRECT],
+                                  "--module",
+                                  options->module,
+                                  "--token",
+                                  options->token,
+                                  init_args,
+                                  options->init_args,
+                                  NULL};
+    const char *const hsmd[] = {options->programs[BENCH_HSMD], "--conf", options->conf, NULL};
+    const char *const through[] = {options->programs[BENCH_HSMD],
+                                   "--module",
+                                   options->through,
+                                   "--token",
+                                   options->token,
+                                   init_args,
+                                   options->init_args,
+                                   NULL};
+    const struct bench_setup setup = {
+        .commands = {direct, options->through ? through : hsmd},
+        .pins = {pin, options->through ? pin : NULL},
+        .labels = {options->label, options->through ? options->label : NULL},
+        .hsmd = options->hsmd || options->through ? options->hsmd : find_hsmd(),
+        .pairs = options->pairs,
+        .ms = options->ms,
+    };
+    return run_rows(options, &setup);
+}
+
 int hsmctl_bench(int argc, char **argv)
 {
-    struct options options = {.conf = getenv("OPENSSL_CONF"), .pin_fd = -1, .pairs = 5, .ms = 3000};
+    struct options options = {
+        .conf = getenv("OPENSSL_CONF"), .pin_fd = -1, .pairs = 5, .ms = 3000, .callers = 1};
+    struct secret pin = {0};
+    struct detail detail = {0};
+    char prompt[100];
     int status = parse_options(argc, argv, &options);
     if (status != HSMCTL_EXIT_GOOD)
         return status;
@@ -249,35 +301,13 @@ int hsmctl_bench(int argc, char **argv)
         !find_program(options.through ? "hsmbench-direct" : "hsmbench-hsmd",
                       options.programs[BENCH_HSMD]))
         return hsmctl_usage_error("bench: hsmbench-direct and hsmbench-hsmd are not installed");
-    const char *const direct[] = {options.programs[BENCH_DIRECT],
-                                  "--module",
-                                  options.module,
-                                  "--token",
-                                  options.token,
-                                  "--pin-fd",
-                                  "3",
-                                  NULL};
-    const char *const hsmd[] = {options.programs[BENCH_HSMD], "--conf", options.conf, NULL};
-    const char *const through[] = {options.programs[BENCH_HSMD],
-                                   "--module",
-                                   options.through,
-                                   "--token",
-                                   options.token,
-                                   "--pin-fd",
-                                   "3",
-                                   NULL};
-    int pin = keep_pin(options.pin_fd);
-    if (pin < 0)
-        return hsmctl_usage_error("bench: no PIN on descriptor %d", options.pin_fd);
-    const struct bench_setup setup = {
-        .commands = {direct, options.through ? through : hsmd},
-        .pin_fds = {pin, options.through ? pin : -1},
-        .labels = {options.label, options.through ? options.label : NULL},
-        .hsmd = options.hsmd || options.through ? options.hsmd : find_hsmd(),
-        .pairs = options.pairs,
-        .ms = options.ms,
-    };
-    status = run_rows(&options, &setup);
-    close(pin);
+    snprintf(prompt, sizeof prompt, "user PIN of token %.60s", options.token);
+    enum err err = secret_harden_process(&detail);
+    if (err == ERR_OK)
+        err = secret_init(&pin, ASK_SECRET_MAX + 1, &detail);
+    if (err == ERR_OK)
+        err = ask_secret(prompt, options.pin_fd, &pin, &detail);
+    status = err == ERR_OK ? run(&options, &pin) : hsmctl_trouble(&detail);
+    secret_clear(&pin);
     return status;
 }

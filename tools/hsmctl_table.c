@@ -205,8 +205,9 @@ static const struct command rows[] = {
      .raw = hsmctl_audit,
      .what = "audit logs for other programs"},
     {.words = "bench",
-     .arguments = "--module FILE --token LABEL --pin-fd N [--conf FILE] [--label LABEL] "
-                  "[--pairs N] [--seconds N] [--pid N] [--through FILE] [--json] "
+     .arguments = "--module FILE [--init-args TEXT] --token LABEL [--pin-fd N] [--conf FILE] "
+                  "[--label LABEL] [--mode latency|bandwidth] [--pairs N] [--seconds N] "
+                  "[--pid N] [--through FILE] [--json] "
                   "KEY:OPERATION[:CALLERS]...",
      .raw = hsmctl_bench,
      .what = "what hsmd costs: the token directly, and through hsmd"},

@@ -182,8 +182,8 @@ static void test_log(void **state)
 static unsigned suffer_first_list(unsigned rv, const char *name)
 {
     char text[100];
-    hsmd_shim(&hsmd, "fail C_Initialize 0x30\n"); // CKR_DEVICE_ERROR
     unsigned before = hsmd_shim_calls(&hsmd, "C_GetSlotInfo");
+    hsmd_shim(&hsmd, "fail C_Initialize 0x30\n"); // CKR_DEVICE_ERROR
     assert_true(hsmd_start(&hsmd, NULL));
     snprintf(text, sizeof text, "count C_GetSlotInfo\n%s", fault_text(rv, "C_GetSlotInfo"));
     hsmd_shim(&hsmd, text);
