@@ -445,6 +445,8 @@ enum err daemon_stop(struct daemon *daemon, struct detail *detail)
     if (daemon->audit) {
         struct detail reason;
         core_tell_refusals(&daemon->core, REFUSALS_ALL);
+        if (daemon->custody)
+            custody_tell_refusals(daemon->custody, REFUSALS_ALL);
         if (audit_write(daemon->audit, &(struct audit_record){.event = AUDIT_STOP}, &reason) !=
             ERR_OK)
             log_error("stop", "err", reason.text);
