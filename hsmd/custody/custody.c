@@ -265,13 +265,3 @@ void custody_tick(struct custody *custody)
         log_warning("custody", "state", "cannot look after proposals and keys", "err", detail.text);
     custody_tell_refusals(custody, clock_ms());
 }
-
-void custody_tell_token(void *audit, enum keystore_event event, const char *token,
-                        const char *reason)
-{
-    bool is_lost = event == KEYSTORE_TOKEN_LOST;
-    const struct audit_record record = {.event = is_lost ? AUDIT_TOKEN_LOST : AUDIT_TOKEN_BACK,
-                                        .token = token,
-                                        .reason = is_lost ? reason : NULL};
-    (void)audit_write(audit, &record, NULL); // logs itself; the token is not ours to keep away
-}

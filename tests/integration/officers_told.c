@@ -7,15 +7,20 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
+#include "hsmd/base/clock.h"
 #include "hsmd/base/file.h"
 #include "hsmd/refusals.h"
 #include "tests/integration/chamber.h"
+#include "tests/support/audit_log.h"
 
 #define LOG_MAX ((size_t)1 << 20)
+#define WAIT_MS 20000
 
 static struct chamber chamber;
 
@@ -83,9 +88,100 @@ static void test_counted_at_stop(void **state)
     assert_non_null(strstr(last, "\"event\":\"stop\""));
 }
 
+static bool is_ready(void)
+{
+    json_t *status = chamber_read(&chamber, DAVE, READ_STATUS, "");
+    const json_t *token = json_array_get(json_object_get(status, "tokens"), 0);
+    const char *is_state = json_string_value(json_object_get(token, "state"));
+    bool is_it = is_state && strcmp(is_state, "ready") == 0;
+    json_decref(status);
+    return is_it;
+}
+
+static void wait_ready(bool is_wanted)
+{
+    deadline_t until = deadline_in(WAIT_MS);
+    while (is_ready() != is_wanted && !deadline_is_past(until))
+        usleep(100000);
+    assert_true(is_ready() == is_wanted);
+    usleep(500000); // for hsmd to have tried to write it down
+}
+
+static void set_log_room(rlim_t room)
+{
+    struct stat st;
+    struct rlimit both = {RLIM_INFINITY, RLIM_INFINITY};
+    assert_int_equal(stat(hsmd_path(&chamber.hsmd, "state/audit.log"), &st), 0);
+    if (room != RLIM_INFINITY)
+        both.rlim_cur = (rlim_t)st.st_size + room;
+    assert_int_equal(prlimit(chamber.hsmd.pid, RLIMIT_FSIZE, &both, NULL), 0);
+}
+
+static unsigned told(const char *event)
+{
+    char text[80];
+    snprintf(text, sizeof text, "\"event\":\"%s\",\"token\":\"main\"", event);
+    return chamber_lines(&chamber, text, "");
+}
+
+static void wait_told(const char *event, unsigned count)
+{
+    deadline_t until = deadline_in(WAIT_MS);
+    while (told(event) != count && !deadline_is_past(until))
+        usleep(100000);
+    assert_int_equal(told(event), count);
+}
+
+// The time in the last line of the event.
+static void last_time(const char *event, char at[CLOCK_STAMP_SIZE])
+{
+    struct buf log;
+    buf_init(&log, LOG_MAX);
+    assert_int_equal(file_read(hsmd_path(&chamber.hsmd, "state/audit.log"), &log, NULL), ERR_OK);
+    char *rest = (char *)log.data;
+    for (char *line; (line = strsep(&rest, "\n")) != NULL;) {
+        const char *time = strstr(line, "\"time\":\"");
+        if (time && strstr(line, event))
+            snprintf(at, CLOCK_STAMP_SIZE, "%s", time + strlen("\"time\":\""));
+    }
+    buf_clear(&log);
+}
+
+// A token is pulled while the disk is full, and comes back when there is room again, or before.
+static void test_token_while_full(void **state)
+{
+    const struct act unlock = {.kind = ACT_UNLOCK, .name = BYTES_LITERAL("main")};
+    char room_again[CLOCK_STAMP_SIZE];
+    char at[CLOCK_STAMP_SIZE];
+    (void)state;
+    begin("healing = true");
+    (void)chamber_must_propose(&chamber, ALICE, &unlock, SOFTHSM_PIN);
+    for (unsigned round = 1; round <= 2; round++) {
+        wait_ready(true);
+        set_log_room(20);
+        hsmd_shim(&chamber.hsmd, "pull\n");
+        wait_ready(false);
+        if (round == 2) {
+            hsmd_shim(&chamber.hsmd, "");
+            wait_ready(true);
+        }
+        assert_int_equal(told("token-lost"), round - 1);
+        clock_stamp(room_again);
+        set_log_room(RLIM_INFINITY);
+        wait_told("token-lost", round);
+        hsmd_shim(&chamber.hsmd, "");
+        wait_told("token-back", round);
+        last_time("token-lost", at);
+        assert_true(strcmp(at, room_again) < 0); // when it happened
+    }
+    chamber_stop(&chamber);
+    assert_true(audit_log_verify(hsmd_path(&chamber.hsmd, "state/audit.log")) > 4);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_token_while_full),
         cmocka_unit_test(test_counted_at_stop),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
