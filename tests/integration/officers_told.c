@@ -178,10 +178,31 @@ static void test_token_while_full(void **state)
     assert_true(audit_log_verify(hsmd_path(&chamber.hsmd, "state/audit.log")) > 4);
 }
 
+// What keeps a token from being used when hsmd starts is said as it is.
+static void test_lost_at_start(void **state)
+{
+    static const char lost[] = "\"event\":\"token-lost\",\"token\":\"main\","
+                               "\"reason\":\"at the start: ";
+    (void)state;
+    assert_int_equal(
+        file_write(hsmd_path(&chamber.hsmd, "wrong.pin"), BYTES_LITERAL("4711\n"), 0400, NULL),
+        ERR_OK);
+    begin("pin-file = \"wrong.pin\"");
+    assert_int_equal(chamber_lines(&chamber, lost, "wrong PIN (its PIN is from"), 1);
+    chamber_stop(&chamber);
+    hsmd_shim(&chamber.hsmd, "pull\n");
+    begin("pin-file = \"pin\"");
+    assert_int_equal(chamber_lines(&chamber, lost, "wrong PIN (its PIN is from"), 1);
+    assert_int_equal(chamber_lines(&chamber, lost, "no token with the label"), 1);
+    hsmd_shim(&chamber.hsmd, "");
+    chamber_stop(&chamber);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_token_while_full),
+        cmocka_unit_test(test_lost_at_start),
         cmocka_unit_test(test_counted_at_stop),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
