@@ -193,7 +193,7 @@ static enum err handle(struct call *call, struct bytes frame)
     bool is_read = err == ERR_OK && call->request.operation == MESSAGE_READ;
     if (err == ERR_OK)
         err = dispatch(call);
-    if ((err == ERR_DENIED || err == ERR_PERM) && !is_read && !call->is_carried)
+    if (err != ERR_OK && !is_read && !call->is_carried)
         tell_refusal(call->custody, call->officer.name, call->request.id, err, call->detail.text);
     return err;
 }
