@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the audit log of a real hsmd tells when that is not easy: of more refusals than are written
-// one by one, of a token that is lost while the log cannot be written or before it is served.
+// one by one, of a token that is lost while the log cannot be written or before anybody is served,
+// of an act that a kill has undone.
+#include <inttypes.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -12,10 +15,12 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+#include <sqlite3.h>
 
 #include "hsmd/base/clock.h"
 #include "hsmd/base/file.h"
 #include "hsmd/refusals.h"
+#include "hsmd/registry/store.h"
 #include "tests/integration/chamber.h"
 #include "tests/support/audit_log.h"
 
@@ -198,11 +203,69 @@ static void test_lost_at_start(void **state)
     chamber_stop(&chamber);
 }
 
+static void kill_hsmd(void)
+{
+    chamber_hang_up(&chamber, ALICE);
+    chamber_hang_up(&chamber, DAVE);
+    (void)hsmd_stop(&chamber.hsmd, SIGKILL);
+}
+
+// The registry as it is if hsmd is killed between the line of the act and the commit.
+static void undo_commit(uint64_t number)
+{
+    sqlite3 *db = NULL;
+    char sql[200];
+    snprintf(sql, sizeof sql,
+             "DELETE FROM client WHERE name = 'late'; "
+             "UPDATE proposal SET state = %d, ended = '', result = x'' WHERE number = %" PRIu64,
+             PROPOSAL_PENDING, number);
+    assert_int_equal(sqlite3_open(hsmd_path(&chamber.hsmd, "state/" STORE_FILE), &db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_changes(db), 1);
+    sqlite3_close(db);
+}
+
+// The log says that an act was done, and its proposal waits still: said at the next start, once.
+static void test_act_lost(void **state)
+{
+    const struct act add = {.kind = ACT_CLIENT_ADD,
+                            .name = BYTES_LITERAL("late"),
+                            .curve_key = BYTES_LITERAL("rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7")};
+    char what[48], proposal_state[16];
+    uint8_t digest[STATEMENT_DIGEST_SIZE];
+    (void)state;
+    begin("");
+    uint64_t number = chamber_must_propose(&chamber, ALICE, &add, NULL);
+    snprintf(what, sizeof what, "\"proposal\":%" PRIu64 ",", number);
+    assert_int_equal(chamber_lines(&chamber, "\"event\":\"act\"", what), 1);
+    kill_hsmd();
+    chamber_start(&chamber);
+    assert_true(chamber_has_client(&chamber, "late"));
+    assert_int_equal(chamber_lines(&chamber, "\"event\":\"act-lost\"", ""), 0);
+    const struct act revoke = {.kind = ACT_CLIENT_REVOKE, .name = add.name};
+    (void)chamber_must_propose(&chamber, ALICE, &revoke, NULL);
+    number = chamber_must_propose(&chamber, ALICE, &add, NULL);
+    snprintf(what, sizeof what, "\"proposal\":%" PRIu64 ",", number);
+    kill_hsmd();
+    undo_commit(number);
+    for (unsigned i = 0; i < 2; i++) {
+        chamber_start(&chamber);
+        assert_false(chamber_has_client(&chamber, "late"));
+        chamber_look(&chamber, number, proposal_state, digest);
+        assert_string_equal(proposal_state, "pending");
+        assert_int_equal(chamber_lines(&chamber, "\"event\":\"act-lost\"", what), 1);
+        kill_hsmd();
+    }
+    assert_int_equal(chamber_lines(&chamber, "\"event\":\"act-lost\"", ""), 1);
+    assert_true(audit_log_verify(hsmd_path(&chamber.hsmd, "state/audit.log")) > 4);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_token_while_full),
         cmocka_unit_test(test_lost_at_start),
+        cmocka_unit_test(test_act_lost),
         cmocka_unit_test(test_counted_at_stop),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
