@@ -316,14 +316,33 @@ bool core_is_client(const struct core *core, const char *public_key)
     return is_client;
 }
 
+// False: it is only counted.
+static bool tell_stranger(const struct core *core, const char *reason)
+{
+    const struct audit_record record = {
+        .event = AUDIT_REFUSE, .result = err_name(ERR_DENIED), .reason = reason};
+    if (!refusals_admit(core->refusals, STRANGER, clock_ms()))
+        return false;
+    (void)audit_write(core->audit, &record, NULL); // nothing was done; logs itself
+    return true;
+}
+
 void core_tell_stranger(const struct core *core, const char *public_key)
 {
     char reason[100];
     snprintf(reason, sizeof reason, "the key of this connection, %s, is no client's", public_key);
-    const struct audit_record record = {
-        .event = AUDIT_REFUSE, .result = err_name(ERR_DENIED), .reason = reason};
-    if (refusals_admit(core->refusals, STRANGER, clock_ms()))
-        (void)audit_write(core->audit, &record, NULL); // nothing was done; logs itself
+    (void)tell_stranger(core, reason);
+}
+
+// A request on a connection that was let in: its client has been revoked since.
+static void refuse_stranger(const struct core *core, const char *peer)
+{
+    char reason[100];
+    snprintf(reason, sizeof reason, "a request of the key %s, which is no client's any more",
+             peer ? peer : "(unknown)");
+    metrics_refused(core->metrics, METRICS_UNKNOWN_PEER);
+    if (tell_stranger(core, reason))
+        log_warning("request", "peer", peer, "err", reason);
 }
 
 // A known client's request.
@@ -351,7 +370,7 @@ bool core_handle(const struct core *core, struct core_worker *worker, const char
     if (is_known)
         serve(&call, frame, reply);
     else
-        metrics_refused(core->metrics, METRICS_UNKNOWN_PEER);
+        refuse_stranger(core, peer);
     live_give(core->live, call.registry);
     return is_known;
 }

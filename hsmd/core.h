@@ -38,7 +38,8 @@ void core_worker_clear(struct core_worker *worker); // a zeroed struct is fine
 
 // peer: who sent the frame, as the CURVE handshake proved it (Z85), or NULL if it did not.
 // Puts the reply into reply, an empty buffer with cap WIRE_FRAME_MAX that the caller wipes
-// (buf_wipe) when it is sent. False: no answer at all, the peer is unknown.
+// (buf_wipe) when it is sent. False: no answer at all, the peer is unknown, or not known any more;
+// that has a line in the audit log too, or is one more in a count.
 bool core_handle(const struct core *core, struct core_worker *worker, const char *peer,
                  struct bytes frame, deadline_t deadline, struct buf *reply);
 

@@ -13,6 +13,7 @@
 #include "hsmd/base/log.h"
 #include "hsmd/core_handler.h"
 #include "hsmd/custody/custody_handler.h"
+#include "hsmd/custody/token_lines.h"
 #include "hsmd/lineage.h"
 #include "hsmd/migrate.h"
 #include "hsmd/server/endpoint.h"
@@ -40,6 +41,7 @@ struct daemon {
     struct live *live;
     struct keystore *keystore;
     struct audit *audit;
+    struct token_lines *token_lines;
     struct lineage lineage;
     struct refusals *refusals;
     struct checkpointer *checkpointer;
@@ -157,7 +159,9 @@ static unsigned tick_budgets(void *context)
 
 static unsigned tick_custody(void *context)
 {
-    custody_tick(context);
+    struct daemon *daemon = context;
+    custody_tick(daemon->custody);
+    token_lines_retry(daemon->token_lines);
     return CUSTODY_TICK_MS;
 }
 
@@ -208,7 +212,9 @@ static enum err open_keystore(struct daemon *daemon, struct detail *detail)
     enum err err = keystore_open(daemon->config, &daemon->keystore, detail);
     if (err != ERR_OK)
         return err;
-    keystore_on_event(daemon->keystore, custody_tell_token, daemon->audit);
+    if (token_lines_new(daemon->audit, &daemon->token_lines) != ERR_OK)
+        return err_set(detail, ERR_TEMP, "out of memory");
+    keystore_on_event(daemon->keystore, token_lines_tell, daemon->token_lines);
     return ticker_start(KEYSTORE_TICK_MS, tick_keystore, daemon->keystore, &daemon->keystore_ticker,
                         detail);
 }
@@ -232,8 +238,7 @@ static enum err open_custody(struct daemon *daemon, struct detail *detail)
     if (err == ERR_OK)
         err = lineage_remember(daemon->store, daemon->audit, detail);
     if (err == ERR_OK)
-        err = ticker_start(CUSTODY_TICK_MS, tick_custody, daemon->custody, &daemon->custody_ticker,
-                           detail);
+        err = ticker_start(CUSTODY_TICK_MS, tick_custody, daemon, &daemon->custody_ticker, detail);
     return err == ERR_OK ? ERR_OK : err_prefix(detail, err, "registry");
 }
 
@@ -445,6 +450,10 @@ enum err daemon_stop(struct daemon *daemon, struct detail *detail)
     if (daemon->audit) {
         struct detail reason;
         core_tell_refusals(&daemon->core, REFUSALS_ALL);
+        if (daemon->custody)
+            custody_tell_refusals(daemon->custody, REFUSALS_ALL);
+        if (daemon->token_lines)
+            token_lines_retry(daemon->token_lines);
         if (audit_write(daemon->audit, &(struct audit_record){.event = AUDIT_STOP}, &reason) !=
             ERR_OK)
             log_error("stop", "err", reason.text);
@@ -458,6 +467,7 @@ enum err daemon_stop(struct daemon *daemon, struct detail *detail)
     if (!keystore_close(daemon->keystore))
         return err_set(detail, ERR_TEMP, "the thread of a token is stuck in its module");
     custody_free(daemon->custody);
+    token_lines_free(daemon->token_lines);
     audit_close(daemon->audit);
     live_free(daemon->live);
     refusals_free(daemon->refusals);

@@ -13,6 +13,8 @@
 #include "hsmd/custody/founding.h"
 #include "hsmd/state_directory.h"
 
+#define LOST_ACT "hsmd ended before what the act changed was kept: the proposal waits still"
+
 static enum err see_officer(void *context, const struct store_officer *officer)
 {
     (void)officer;
@@ -43,6 +45,27 @@ static void compare(const struct audit_trace *trace, struct store *store, struct
                  lineage->proposal, trace->proposal);
 }
 
+static enum err see_pending(void *context, const struct store_proposal *proposal)
+{
+    *(uint64_t *)context = proposal->number;
+    return ERR_OK;
+}
+
+// Of a registry that goes on where the log left off.
+static enum err find_lost_act(const struct audit_trace *trace, struct store *store,
+                              struct lineage *lineage, struct detail *detail)
+{
+    char number[24];
+    if (!trace->act || lineage->problem[0])
+        return ERR_OK;
+    enum err err =
+        store_each_proposal(store, trace->act, true, see_pending, &lineage->lost_act, detail);
+    snprintf(number, sizeof number, "%" PRIu64, lineage->lost_act);
+    if (lineage->lost_act)
+        log_warning("act-lost", "proposal", number, "err", LOST_ACT);
+    return err;
+}
+
 enum err lineage_check(const struct config *config, struct store *store, struct lineage *lineage,
                        struct detail *detail)
 {
@@ -68,7 +91,7 @@ enum err lineage_check(const struct config *config, struct store *store, struct 
     compare(&trace, store, lineage);
     if (lineage->problem[0])
         log_warning("registry", "err", lineage->problem);
-    return ERR_OK;
+    return find_lost_act(&trace, store, lineage, detail);
 }
 
 enum err lineage_tell_start(const struct lineage *lineage, struct store *store, struct audit *audit,
@@ -83,7 +106,10 @@ enum err lineage_tell_start(const struct lineage *lineage, struct store *store, 
     }
     if (lineage->problem[0])
         record.reason = reason;
-    return audit_write(audit, &record, detail);
+    const struct audit_record lost = {
+        .event = AUDIT_ACT_LOST, .proposal = lineage->lost_act, .reason = LOST_ACT};
+    enum err err = lineage->lost_act ? audit_write(audit, &lost, detail) : ERR_OK;
+    return err == ERR_OK ? audit_write(audit, &record, detail) : err;
 }
 
 enum err lineage_remember(struct store *store, struct audit *audit, struct detail *detail)

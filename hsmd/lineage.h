@@ -12,6 +12,7 @@ struct lineage {
     bool has_officers; // the registry has
     uint64_t proposal; // the number of its last one; 0: none
     char problem[160]; // what does not fit together; "": nothing
+    uint64_t lost_act; // a proposal that was carried out by the log, and waits still; 0: none
 };
 
 // ERR_PERM: the registry has no officers, hsmd.conf has, and the log knows that there were some
@@ -19,8 +20,9 @@ struct lineage {
 enum err lineage_check(const struct config *config, struct store *store, struct lineage *lineage,
                        struct detail *detail);
 
-// The line of a start, which says it too. Once the registry has officers, its number and the first
-// line of each rotated file are from then on for the next start to compare with.
+// The line of a start, which says it too, after one of an act that was lost: hsmd ended between the
+// act's line and the commit of what it changed. Once the registry has officers, its number and the
+// first line of each rotated file are from then on for the next start to compare with.
 enum err lineage_tell_start(const struct lineage *lineage, struct store *store, struct audit *audit,
                             struct detail *detail);
 // After officers may have been founded.

@@ -21,6 +21,7 @@
 #include "hsmd/base/text.h"
 #include "hsmd/base/secret.h"
 #include "tools/hsmctl.h"
+#include "tools/hsmctl_audit_state.h"
 
 #define KEY_FILE_MAX 65536
 #define READ_SIZE 65536
@@ -30,6 +31,7 @@ struct options {
     unsigned key_count;
     bool has_no_key, is_json, is_live;
     const char *config, *passphrase_fd; // of --live; may be NULL
+    const char *state;                  // NULL: none
     struct audit_expected expected;
 };
 
@@ -48,12 +50,13 @@ static enum err load_key(const char *path, EVP_PKEY **key, struct detail *detail
     return err;
 }
 
-// A key after the first one: of a log that was signed with one after the other.
-static enum err add_key(struct audit_verify *verify, const char *path, EVP_PKEY **key,
-                        struct detail *detail)
+// Those after the first one are of a log that was signed with one after the other.
+static enum err load_keys(const struct options *options, EVP_PKEY **keys, struct detail *detail)
 {
-    enum err err = load_key(path, key, detail);
-    return err == ERR_OK ? audit_verify_add_key(verify, *key, detail) : err;
+    enum err err = ERR_OK;
+    for (unsigned i = 0; i < options->key_count && err == ERR_OK; i++)
+        err = load_key(options->key_files[i], &keys[i], detail);
+    return err;
 }
 
 // "-" is standard input.
@@ -83,8 +86,10 @@ static const char *hex_of(const uint8_t hash[AUDIT_HASH_SIZE], char out[2 * AUDI
     return out;
 }
 
-static int print_json(const struct audit_report *report, bool has_key)
+static int print_json(const struct options *options, const struct audit_report *report,
+                      const struct audit_link *former)
 {
+    bool has_key = options->key_count > 0;
     char hash[2 * AUDIT_HASH_SIZE + 1];
     json_t *json = json_pack(
         "{s:b, s:I, s:I, s:I, s:I, s:s, s:b, s:I, s:I, s:s, s:I, s:b, s:b, s:I, s:I}", "good",
@@ -95,6 +100,8 @@ static int print_json(const struct audit_report *report, bool has_key)
         report->covered_time, "uncovered", (json_int_t)report->uncovered, "closed",
         report->is_closed, "torn_end", report->has_torn_end, "torn", (json_int_t)report->torn,
         "unclean_starts", (json_int_t)report->unclean);
+    if (json && options->state)
+        json_object_set_new(json, "former_seq", json_integer((json_int_t)former->seq));
     if (json && report->is_bad)
         json_object_set_new(json, "bad",
                             json_pack("{s:s?, s:I, s:I, s:s}", "file", report->bad_file, "line",
@@ -119,8 +126,10 @@ static void print_bad(const struct audit_report *report)
         printf("The lines before that fit together, up to seq %" PRIu64 ".\n", report->last.seq);
 }
 
-static void print_text(const struct audit_report *report, bool has_key)
+static void print_text(const struct options *options, const struct audit_report *report,
+                       const struct audit_link *former)
 {
+    bool has_key = options->key_count > 0;
     char hash[2 * AUDIT_HASH_SIZE + 1];
     if (report->is_bad)
         print_bad(report);
@@ -135,6 +144,10 @@ static void print_text(const struct audit_report *report, bool has_key)
                report->covered_time, report->checkpoints);
     if (report->is_bad)
         return;
+    if (options->state && former->seq)
+        printf("it goes on from seq %" PRIu64 ", which a former check has seen\n", former->seq);
+    else if (options->state)
+        puts("note: no former check of this key is known; this one is remembered");
     if (report->first_seq > 1)
         printf("note: lines before seq %" PRIu64 " were not looked at\n", report->first_seq);
     if (has_key && report->uncovered)
@@ -184,28 +197,54 @@ static enum err ask_hsmd(const struct options *options, struct audit_expected *e
     return err;
 }
 
+static enum err read_logs(const struct options *options, EVP_PKEY *const *keys, char **files,
+                          const struct audit_expected *expected, struct audit_verify **verify,
+                          struct detail *detail)
+{
+    enum err err = audit_verify_new(keys[0], expected, verify, detail);
+    for (unsigned i = 1; i < options->key_count && err == ERR_OK; i++)
+        err = audit_verify_add_key(*verify, keys[i], detail);
+    for (; err == ERR_OK && *files; files++)
+        err = read_log(*verify, *files, detail);
+    return err;
+}
+
+static enum err print(const struct options *options, const struct audit_report *report,
+                      const struct audit_link *former, struct detail *detail)
+{
+    bool is_printed = true;
+    if (options->is_json)
+        is_printed = print_json(options, report, former) == 0;
+    else
+        print_text(options, report, former);
+    return is_printed && fflush(stdout) == 0 ? ERR_OK
+                                             : err_errno(detail, ERR_TEMP, "standard output");
+}
+
 static int verify_files(const struct options *options, char **files)
 {
     EVP_PKEY *keys[AUDIT_KEYS_MAX] = {NULL};
+    struct audit_expected expected = options->expected;
     struct audit_verify *verify = NULL;
+    struct audit_state state;
     struct detail detail = {0};
     int status = HSMCTL_EXIT_GOOD;
-    enum err err = options->key_count ? load_key(options->key_files[0], &keys[0], &detail) : ERR_OK;
+    enum err err = load_keys(options, keys, &detail);
+    if (err == ERR_OK && options->state)
+        err = audit_state_load(options->state, &state, &detail);
+    if (err == ERR_OK && options->state)
+        err = audit_state_find(&state, keys, options->key_count, &expected.former, &detail);
     if (err == ERR_OK)
-        err = audit_verify_new(keys[0], &options->expected, &verify, &detail);
-    for (unsigned i = 1; i < options->key_count && err == ERR_OK; i++)
-        err = add_key(verify, options->key_files[i], &keys[i], &detail);
-    for (; err == ERR_OK && *files; files++)
-        err = read_log(verify, *files, &detail);
+        err = read_logs(options, keys, files, &expected, &verify, &detail);
     if (err == ERR_OK) {
         const struct audit_report *report = audit_verify_end(verify);
         status = report->is_bad ? HSMCTL_EXIT_BAD : HSMCTL_EXIT_GOOD;
-        if (!options->is_json)
-            print_text(report, keys[0] != NULL);
-        else if (print_json(report, keys[0] != NULL) != 0)
-            err = err_set(&detail, ERR_TEMP, "cannot print");
-        if (err == ERR_OK && fflush(stdout) != 0)
-            err = err_errno(&detail, ERR_TEMP, "standard output");
+        err = print(options, report, &expected.former, &detail);
+        bool is_news = options->state && !report->is_bad;
+        if (err == ERR_OK && is_news)
+            err = audit_state_set(&state, keys, options->key_count, &report->last, &detail);
+        if (err == ERR_OK && is_news)
+            err = audit_state_save(options->state, &state, &detail);
     }
     audit_verify_free(verify);
     for (unsigned i = 0; i < options->key_count; i++)
@@ -222,6 +261,8 @@ static const char *check_options(const struct options *options, bool has_files)
         return "no file given";
     if (options->is_live && (options->expected.seq || options->expected.has_hash))
         return "either --live or --expect-seq, --expect-hash";
+    if (options->state && options->has_no_key)
+        return "--state goes with --key";
     if (!options->is_live && (options->config || options->passphrase_fd))
         return "--config and --passphrase-fd go with --live";
     return NULL;
@@ -239,6 +280,7 @@ int hsmctl_audit_verify(int argc, char **argv)
         {"live", no_argument, NULL, 'l'},
         {"config", required_argument, NULL, 'f'},
         {"passphrase-fd", required_argument, NULL, 'p'},
+        {"state", required_argument, NULL, 't'},
         {0},
     };
     struct options options = {0};
@@ -259,6 +301,8 @@ int hsmctl_audit_verify(int argc, char **argv)
             options.config = optarg;
         else if (c == 'p')
             options.passphrase_fd = optarg;
+        else if (c == 't')
+            options.state = optarg;
         else if (c == 's' &&
                  (*optarg == '0' || !number_get(optarg, UINT64_MAX, &options.expected.seq)))
             return hsmctl_usage_error("--expect-seq: \"%s\" is no number of a line", optarg);

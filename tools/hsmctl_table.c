@@ -191,7 +191,7 @@ static const struct command rows[] = {
      .run = run_audit_fetch,
      .what = "the audit log, from hsmd"},
     {.words = "audit verify",
-     .arguments = "--key FILE|--no-key [--expect-seq N] [--expect-hash HEX] "
+     .arguments = "--key FILE|--no-key [--state FILE] [--expect-seq N] [--expect-hash HEX] "
                   "[--live [--config FILE] [--passphrase-fd N]] [--closed] [--json] FILE...",
      .raw = hsmctl_audit,
      .what = "check audit logs; FILEs in the order they were written"},

@@ -46,6 +46,7 @@
     X(AUDIT_ACT, "act", "enough have agreed; result tells whether it worked")            \
     X(AUDIT_UNLOCK, "unlock", "that act was to log in to a token")                       \
     X(AUDIT_LOCK, "lock", "that act was to log out of a token")                          \
+    X(AUDIT_ACT_LOST, "act-lost", "what that line says was not kept")                    \
     X(AUDIT_OFFICER_REFUSED, "officer-refused", "an officer asked for what may not be")  \
     X(AUDIT_TOKEN_LOST, "token-lost", "a token does not answer any more")                \
     X(AUDIT_TOKEN_BACK, "token-back", "it does again")

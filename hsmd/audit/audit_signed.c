@@ -29,18 +29,28 @@ struct audit_signed {
     } ring[AUDIT_COVER_MAX];
 };
 
-static enum err set_key_id(struct signer *signer)
+enum err audit_signed_key_id(EVP_PKEY *key, uint8_t id[AUDIT_HASH_SIZE], struct detail *detail)
 {
     uint8_t digest[HASH_SIZE_MAX];
     uint8_t *der = NULL;
-    struct buf hex;
-    int len = i2d_PUBKEY(signer->key, &der);
-    buf_init(&hex, sizeof signer->key_id);
+    int len = i2d_PUBKEY(key, &der);
     enum err err =
         len > 0 ? hash_digest(HASH_SHA256, bytes_of(der, (size_t)len), digest) : ERR_PERM;
     OPENSSL_free(der);
-    if (err == ERR_OK)
-        err = text_put_hex(&hex, bytes_of(digest, AUDIT_HASH_SIZE));
+    if (err != ERR_OK)
+        return err_set(detail, err, "the audit key cannot be hashed");
+    memcpy(id, digest, AUDIT_HASH_SIZE);
+    return ERR_OK;
+}
+
+static enum err set_key_id(struct signer *signer, struct detail *detail)
+{
+    uint8_t id[AUDIT_HASH_SIZE];
+    struct buf hex;
+    buf_init(&hex, sizeof signer->key_id);
+    enum err err = audit_signed_key_id(signer->key, id, detail);
+    if (err == ERR_OK && text_put_hex(&hex, bytes_of(id, sizeof id)) != ERR_OK)
+        err = err_set(detail, ERR_TEMP, "out of memory");
     if (err == ERR_OK)
         memcpy(signer->key_id, hex.data, hex.len);
     buf_clear(&hex);
@@ -54,9 +64,9 @@ enum err audit_signed_add_key(struct audit_signed *seals, EVP_PKEY *key, struct 
         return err_set(detail, ERR_PERM, "an audit key is of type RSA or EC");
     if (seals->signer_count == AUDIT_KEYS_MAX)
         return err_set(detail, ERR_PERM, "more than %d audit keys", AUDIT_KEYS_MAX);
-    enum err err = set_key_id(&signer);
+    enum err err = set_key_id(&signer, detail);
     if (err != ERR_OK)
-        return err_set(detail, err, "the audit key cannot be hashed");
+        return err;
     seals->signers[seals->signer_count++] = signer;
     return ERR_OK;
 }

@@ -11,6 +11,9 @@
 
 struct audit_signed;
 
+// What checkpoints of this key have in key_id: the SHA-256 of its SubjectPublicKeyInfo.
+enum err audit_signed_key_id(EVP_PKEY *key, uint8_t id[AUDIT_HASH_SIZE], struct detail *detail);
+
 // key: RSA or EC, borrowed. ERR_PERM: of another type.
 enum err audit_signed_new(EVP_PKEY *key, struct audit_signed **seals, struct detail *detail);
 // One more that may have signed, when the key was changed. ERR_PERM also: too many.

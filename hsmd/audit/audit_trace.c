@@ -31,7 +31,13 @@ static void take_instance(struct bytes field, struct audit_trace *trace)
     buf_clear(&instance);
 }
 
-static void see_line(struct bytes line, struct audit_trace *trace)
+static bool is_end_of_act(enum audit_event event)
+{
+    return event == AUDIT_ACT || event == AUDIT_UNLOCK || event == AUDIT_LOCK ||
+           event == AUDIT_ACT_LOST;
+}
+
+static void see_line(struct bytes line, struct audit_trace *trace, bool *has_act)
 {
     struct audit_line parsed;
     if (!line.len || is_use(line) || audit_parse(line, &parsed, NULL) != ERR_OK)
@@ -40,18 +46,21 @@ static void see_line(struct bytes line, struct audit_trace *trace)
     struct bytes instance = parsed.fields[AUDIT_FIELD_INSTANCE];
     if (number.data && audit_field_number(number) > trace->proposal)
         trace->proposal = audit_field_number(number);
+    if (!*has_act && is_end_of_act(parsed.event) && parsed.event != AUDIT_ACT_LOST && number.data)
+        trace->act = audit_field_number(number);
+    *has_act = *has_act || is_end_of_act(parsed.event);
     trace->has_acts = trace->has_acts || parsed.event == AUDIT_ACT || parsed.event == AUDIT_PROPOSE;
     if (instance.data)
         take_instance(instance, trace);
 }
 
 // Whole lines, the last one first.
-static void see_lines(struct bytes text, struct audit_trace *trace)
+static void see_lines(struct bytes text, struct audit_trace *trace, bool *has_act)
 {
     while (text.len && !trace->has_instance) {
         const uint8_t *end = memrchr(text.data, '\n', text.len);
         size_t start = end ? (size_t)(end - text.data) + 1 : 0;
-        see_line(bytes_of(text.data + start, text.len - start), trace);
+        see_line(bytes_of(text.data + start, text.len - start), trace, has_act);
         text.len = end ? start - 1 : 0;
     }
 }
@@ -60,6 +69,7 @@ static enum err read_back(int fd, const char *path, uint8_t *chunk, struct audit
                           struct detail *detail)
 {
     struct stat st;
+    bool has_act = false;
     if (fstat(fd, &st) != 0)
         return err_errno(detail, ERR_TEMP, "%s", path);
     for (off_t end = st.st_size; end > 0 && !trace->has_instance;) {
@@ -71,7 +81,7 @@ static enum err read_back(int fd, const char *path, uint8_t *chunk, struct audit
         // A line that begins before the chunk is left to the next one.
         const uint8_t *first = start ? memchr(chunk, '\n', len) : NULL;
         size_t skip = first ? (size_t)(first - chunk) + 1 : 0;
-        see_lines(bytes_of(chunk + skip, len - skip), trace);
+        see_lines(bytes_of(chunk + skip, len - skip), trace, &has_act);
         end = skip && skip < len ? start + (off_t)skip : start;
     }
     return ERR_OK;

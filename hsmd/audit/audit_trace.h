@@ -10,6 +10,8 @@ struct audit_trace {
     uint8_t instance[AUDIT_INSTANCE_SIZE];
     bool has_acts;     // after that line, or in the whole file if there is none: acts of officers
     uint64_t proposal; // the greatest number of a proposal there; 0: none
+    uint64_t act;      // there too, the last act that was carried out: its proposal; 0: none, or
+                       // it had none, or it is known to be lost (AUDIT_ACT_LOST)
 };
 
 // Reads the log from its end back to that line. No file, or an empty one: nothing is known. Lines

@@ -36,6 +36,7 @@ struct audit_verify {
     struct buf text;           // of the line that is being read
     bool is_overlong;
     bool has_expected_hash;
+    bool has_former;      // the line of the former check, or the one after it as the first
     bool is_stopped;      // the newest line that is no checkpoint is a stop
     bool is_stop_covered; // and the newest line a checkpoint of it
     uint64_t stop;        // its number
@@ -142,6 +143,17 @@ static void judge(struct audit_verify *verify, const struct place *next)
               "changed, or the next line's \"prev\" was: its hash does not fit");
 }
 
+// The line after the one that a former check has seen last; false: it follows another one.
+static bool follows_former(struct audit_verify *verify, const struct place *place)
+{
+    const struct audit_link *former = &verify->expected.former;
+    verify->has_former = same(place->prev, former->hash);
+    if (!verify->has_former)
+        blame(verify, place, place->seq,
+              "another log: the line before it is not the one that a former check has seen");
+    return verify->has_former;
+}
+
 // The very first line: the chain begins with it, or goes on from a file that was not given.
 static bool begins(struct audit_verify *verify, const struct place *place)
 {
@@ -154,7 +166,8 @@ static bool begins(struct audit_verify *verify, const struct place *place)
     else if (place->event != AUDIT_ROTATE)
         blame(verify, place, place->seq,
               "the log begins here in the middle: lines before it are missing");
-    return place->event == AUDIT_ROTATE && place->seq != 1;
+    return place->event == AUDIT_ROTATE && place->seq != 1 &&
+           (place->seq - 1 != verify->expected.former.seq || follows_former(verify, place));
 }
 
 static void note_event(struct audit_verify *verify, const struct place *place)
@@ -198,6 +211,14 @@ static void accept(struct audit_verify *verify, const struct place *place,
             return;
         }
         note_seal(verify, line);
+    }
+    if (place->seq == expected->former.seq) {
+        verify->has_former = same(place->hash, expected->former.hash);
+        if (!verify->has_former) {
+            blame(verify, place, place->seq,
+                  "another log: a former check has seen another line of this number");
+            return;
+        }
     }
     if (expected->has_hash && (!expected->seq || expected->seq == place->seq) &&
         same(expected->hash, place->hash))
@@ -311,6 +332,15 @@ static void check_expected(struct audit_verify *verify)
         blame(verify, NULL, report->last.seq + 1,
               "cut: it ends with line %" PRIu64 ", but line %" PRIu64 " was written",
               report->last.seq, expected->seq);
+    else if (expected->former.seq > report->last.seq)
+        blame(verify, NULL, report->last.seq + 1,
+              "cut: it ends with line %" PRIu64 ", but a former check has seen line %" PRIu64,
+              report->last.seq, expected->former.seq);
+    else if (expected->former.seq && !verify->has_former)
+        blame(verify, NULL, expected->former.seq,
+              "line %" PRIu64 ", which a former check has seen, is not in the files given: give "
+              "those from it on",
+              expected->former.seq);
     else if (expected->seq && expected->seq < report->first_seq)
         blame(verify, NULL, expected->seq, "line %" PRIu64 " is not in the files given",
               expected->seq);

@@ -21,6 +21,9 @@ struct audit_expected {
     bool has_hash;
     uint8_t hash[AUDIT_HASH_SIZE]; // and a line (that one, if seq is given) with this hash
     bool is_closed;                // it must end with a stop and the checkpoint over it
+    // seq 0: nothing. A line that was good in a former check: the log must have it, or begin with
+    // the one after it.
+    struct audit_link former;
 };
 
 struct audit_report {

@@ -193,7 +193,7 @@ static enum err handle(struct call *call, struct bytes frame)
     bool is_read = err == ERR_OK && call->request.operation == MESSAGE_READ;
     if (err == ERR_OK)
         err = dispatch(call);
-    if ((err == ERR_DENIED || err == ERR_PERM) && !is_read && !call->is_carried)
+    if (err != ERR_OK && !is_read && !call->is_carried)
         tell_refusal(call->custody, call->officer.name, call->request.id, err, call->detail.text);
     return err;
 }
@@ -234,12 +234,12 @@ void custody_refuse(struct bytes frame, enum err class, const char *why, struct 
     (void)message_encode_reply(&answer, reply); // none, if memory is short
 }
 
-static void tell_counted(struct custody *custody)
+void custody_tell_refusals(struct custody *custody, deadline_t now)
 {
     char name[TEXT_NAME_MAX + 1];
     char reason[80];
     uint64_t count = 0;
-    while (refusals_take(custody->refusals, clock_ms(), name, &count)) {
+    while (refusals_take(custody->refusals, now, name, &count)) {
         bool is_stranger = strcmp(name, STRANGER) == 0;
         snprintf(reason, sizeof reason, "%" PRIu64 " more, not written down one by one", count);
         const struct audit_record record = {.event = AUDIT_OFFICER_REFUSED,
@@ -263,15 +263,5 @@ void custody_tick(struct custody *custody)
     pthread_mutex_unlock(&custody->store);
     if (err != ERR_OK)
         log_warning("custody", "state", "cannot look after proposals and keys", "err", detail.text);
-    tell_counted(custody);
-}
-
-void custody_tell_token(void *audit, enum keystore_event event, const char *token,
-                        const char *reason)
-{
-    bool is_lost = event == KEYSTORE_TOKEN_LOST;
-    const struct audit_record record = {.event = is_lost ? AUDIT_TOKEN_LOST : AUDIT_TOKEN_BACK,
-                                        .token = token,
-                                        .reason = is_lost ? reason : NULL};
-    (void)audit_write(audit, &record, NULL); // logs itself; the token is not ours to keep away
+    custody_tell_refusals(custody, clock_ms());
 }

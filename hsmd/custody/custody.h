@@ -59,7 +59,5 @@ void custody_refuse(struct bytes frame, enum err class, const char *why, struct 
 // keys that were seen for the first time; tells of refusals that were only counted. Every few
 // seconds.
 void custody_tick(struct custody *custody);
-
-// For keystore_on_event: a line in the audit log, context.
-void custody_tell_token(void *audit, enum keystore_event event, const char *token,
-                        const char *reason);
+// Those of which a minute is over (REFUSALS_ALL: all); for the end, when nobody asks any more.
+void custody_tell_refusals(struct custody *custody, deadline_t now);

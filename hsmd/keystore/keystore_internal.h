@@ -47,6 +47,7 @@ struct keystore_token {
     struct token *_Atomic token; // NULL: not there
     _Atomic enum mood mood;      // as far as is known: what pick goes by
     atomic_bool is_lost;         // and that was told
+    struct detail lost_reason;   // (keystore->telling) why, the last time
     atomic_uint doubts;          // requests that failed, since it was last looked at or did well
     atomic_uint failures;        // looks in a row that found it not well
     atomic_bool is_refused;      // its PIN was; only an officer may try again

@@ -105,6 +105,7 @@ void keystore_tell_changes(struct keystore_token *token, enum err err, const str
     if (is_lost && !reason.text[0])
         find_reason(token, &reason);
     if (is_lost) {
+        token->lost_reason = reason;
         log_warning("token", "token", name, "state", "lost", "err", reason.text);
     } else {
         log_notice("token", "token", name, "state", "back");
@@ -123,9 +124,12 @@ void keystore_on_event(struct keystore *keystore, keystore_tell tell, void *cont
     keystore->tell = tell;
     keystore->tell_context = context;
     for (size_t i = 0; i < keystore->token_count && tell; i++) {
-        if (atomic_load(&keystore->tokens[i].is_lost))
-            tell(context, KEYSTORE_TOKEN_LOST, keystore->tokens[i].conf->name,
-                 "not there at the start");
+        const struct keystore_token *token = &keystore->tokens[i];
+        struct detail reason;
+        if (!atomic_load(&token->is_lost))
+            continue;
+        (void)err_set(&reason, ERR_TEMP, "at the start: %s", token->lost_reason.text);
+        tell(context, KEYSTORE_TOKEN_LOST, token->conf->name, reason.text);
     }
     pthread_mutex_unlock(&keystore->telling);
 }

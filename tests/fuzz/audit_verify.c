@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // audit_parse and audit_verify with anything. A line that is parsed is the line that hsmd would
-// write, so its parts put together are the line again; a report is the same whatever the pieces.
+// write, so its parts put together are the line again; a report is the same whatever the pieces; a
+// log that is good goes on from its own last line.
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -48,10 +49,11 @@ static void parse_lines(struct bytes text)
     }
 }
 
-static struct audit_report verify(struct bytes text, size_t piece)
+static struct audit_report verify(struct bytes text, size_t piece, const struct audit_link *former)
 {
+    const struct audit_expected expected = {.former = *former};
     struct audit_verify *verify = NULL;
-    require(audit_verify_new(NULL, NULL, &verify, NULL) == ERR_OK);
+    require(audit_verify_new(NULL, &expected, &verify, NULL) == ERR_OK);
     audit_verify_file(verify, "log");
     for (size_t at = 0; at < text.len; at += piece)
         audit_verify_put(verify,
@@ -63,12 +65,19 @@ static struct audit_report verify(struct bytes text, size_t piece)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+    static const struct audit_link none;
     struct bytes text = bytes_of(data, size);
     parse_lines(text);
-    struct audit_report whole = verify(text, size + 1);
-    struct audit_report pieces = verify(text, 7);
+    struct audit_report whole = verify(text, size + 1, &none);
+    struct audit_report pieces = verify(text, 7, &none);
     require(whole.is_bad == pieces.is_bad && whole.bad_line == pieces.bad_line &&
             whole.lines == pieces.lines && strcmp(whole.reason.text, pieces.reason.text) == 0);
     require(whole.is_bad || whole.lines > 0);
+    if (!whole.is_bad) { // what was good knows itself again, and nothing else of that number
+        struct audit_link other = whole.last;
+        require(!verify(text, size + 1, &whole.last).is_bad);
+        other.hash[0] ^= 1;
+        require(verify(text, size + 1, &other).is_bad);
+    }
     return 0;
 }

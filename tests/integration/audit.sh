@@ -44,6 +44,11 @@ sed '4s/"time":"2/"time":"1/' "$log" >"$WORK/changed"
 check_status "a change: 1" 1 verify "$WORK/changed"
 verify "$WORK/changed" >"$WORK/said" || true
 check "... the line is named" grep -q 'line 4' "$WORK/said"
+head -n "$(grep -n '"event":"checkpoint"' "$log" | sed -n '1s/:.*//p')" "$log" >"$WORK/cut"
+check "a first check with --state" verify --state "$WORK/seen" "$log"
+check "cut behind a checkpoint it is good by itself" verify "$WORK/cut"
+check_status "... and not by --state: 1" 1 verify --state "$WORK/seen" "$WORK/cut"
+check "... which goes on with the whole one" verify --state "$WORK/seen" "$log"
 check_status "standard input" 0 verify - <"$log"
 check_status "no file: 2" 2 verify
 check_status "no such file: 2" 2 verify "$WORK/none"

@@ -247,6 +247,8 @@ static void test_changes_while_connected(void **state)
     assert_int_equal(sign(), ERR_TEMP);
     assert_int_equal(sign(), ERR_TEMP);
     assert_int_equal(chamber_lines(&chamber, "\"event\":\"use\"", "gateway"), uses);
+    assert_int_equal(chamber_lines(&chamber, "\"event\":\"refuse\"", "\"reason\":\"a request of"),
+                     1);
     chamber_stop(&chamber);
 }
 

@@ -53,6 +53,42 @@ static void expect(const uint8_t *instance, bool has_acts, uint64_t proposal)
     assert_int_equal(trace.proposal, proposal);
 }
 
+static void expect_act(uint64_t proposal)
+{
+    struct audit_trace trace;
+    assert_int_equal(audit_trace_read(path, &trace, NULL), ERR_OK);
+    assert_int_equal(trace.act, proposal);
+}
+
+// Which act was the last to be carried out since the start, if nobody knows that it is lost.
+static void test_last_act(void **state)
+{
+    (void)state;
+    struct audit *audit = open_log();
+    put(audit, AUDIT_START, one, 0);
+    expect_act(0);
+    put(audit, AUDIT_ACT, NULL, 3);
+    put(audit, AUDIT_UNLOCK, NULL, 2);
+    put(audit, AUDIT_APPROVE, NULL, 5);
+    put(audit, AUDIT_BEGIN, NULL, 5);
+    for (unsigned i = 0; i < MANY; i++)
+        put(audit, AUDIT_REFUSE, NULL, 0);
+    expect_act(2);
+    put(audit, AUDIT_LOCK, NULL, 5);
+    expect_act(5);
+    put(audit, AUDIT_ACT_LOST, NULL, 5);
+    expect_act(0);
+    put(audit, AUDIT_ACT, NULL, 6);
+    expect_act(6);
+    put(audit, AUDIT_ACT, NULL, 0); // hsmd's own
+    expect_act(0);
+    put(audit, AUDIT_ACT, NULL, 7);
+    put(audit, AUDIT_START, one, 7);
+    expect_act(0);
+    audit_close(audit);
+    unlink(path);
+}
+
 static void test_trace(void **state)
 {
     (void)state;
@@ -117,6 +153,7 @@ static int tear_down(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_last_act),
         cmocka_unit_test(test_trace),
         cmocka_unit_test(test_rotation),
     };

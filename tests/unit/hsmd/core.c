@@ -127,7 +127,8 @@ static bool check_cell(const struct cell *cell, unsigned client, unsigned type,
     lines = custodian_audit_lines(&custodian, last, sizeof last) - lines;
     bool ok = false;
     if (client == CUSTODIAN_STRANGER)
-        ok = class == -1 && used == 0 && lines == 0;
+        ok = class == -1 && used == 0 && lines == 1 && strstr(last, "\"event\":\"refuse\"") &&
+             strstr(last, custodian.public_keys[CUSTODIAN_STRANGER]);
     else if (expected)
         ok = class == ERR_OK && used == 1 && lines == 1 && strstr(last, "\"event\":\"use\"") &&
              strstr(last, "\"result\":\"ok\"") && is_right_answer(cell, type, &reply);

@@ -15,6 +15,8 @@ static void test_crowd(void **state)
         council_ok(council_propose(&council, COUNCIL_CAROL, &three, &number));
     council_refused(council_propose(&council, COUNCIL_CAROL, &three, NULL), ERR_TEMP,
                     "16 proposals of yours");
+    assert_int_equal(council_lines(&council, "\"result\":\"temp\",\"reason\":\"16 proposals of"),
+                     1);
     struct council_proposal change = {.act = &add_client, .replaces = number};
     json_t *body = NULL;
     council_ok(council_propose_as(&council, COUNCIL_CAROL, COUNCIL_CAROL, &change, NULL, &body));

@@ -4,7 +4,25 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "hsmd/base/file.h"
 #include "tests/support/council_test.h"
+
+// Refusals of an officer, with class and reason, that the audit log tells of.
+static unsigned refusals(const char *officer, const char *reason)
+{
+    char text[160];
+    snprintf(text, sizeof text, "\"officer\":\"%s\",\"id\":", officer);
+    unsigned count = 0;
+    struct buf log;
+    buf_init(&log, (size_t)8 << 20);
+    council_ok(file_read(council.audit_path, &log, &council.detail));
+    char *rest = (char *)log.data;
+    for (char *line; (line = strsep(&rest, "\n")) != NULL;)
+        count += strstr(line, "\"event\":\"officer-refused\"") && strstr(line, text) &&
+                 strstr(line, "\"result\":\"temp\"") && strstr(line, reason);
+    buf_clear(&log);
+    return count;
+}
 
 static void test_locked(void **state)
 {
@@ -37,6 +55,7 @@ static void test_locked(void **state)
         council_propose_as(&council, COUNCIL_ALICE, COUNCIL_ALICE, &proposal, NULL, &body),
         ERR_TEMP, "of yours with a PIN");
     json_decref(body);
+    assert_int_equal(refusals("alice", "of yours with a PIN"), 1);
     // One that changes another takes its place; others have their own.
     proposal.replaces = numbers[1];
     council_ok(council_propose_as(&council, COUNCIL_ALICE, COUNCIL_ALICE, &proposal, NULL, &body));
@@ -153,6 +172,7 @@ static void test_piles(void **state)
                     "times within an hour");
     council_refused(council_reject(&council, COUNCIL_CAROL, number - 50), ERR_TEMP,
                     "within an hour");
+    assert_int_equal(refusals("carol", "times within an hour"), 2);
     council_ok(council_propose(&council, COUNCIL_ALICE, &request, NULL));
 }
 

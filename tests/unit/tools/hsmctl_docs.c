@@ -71,9 +71,9 @@ static void test_no_other(void **state)
 {
     (void)state;
     // Of the audit commands that parse by themselves; hsmd_docs looks at them.
-    static const char *const others[] = {"key",    "no-key",   "expect-seq", "expect-hash",
-                                         "closed", "live",     "since",      "event",
-                                         "client", "key-name", "format"};
+    static const char *const others[] = {"key",    "no-key", "expect-seq", "expect-hash",
+                                         "closed", "live",   "state",      "since",
+                                         "event",  "client", "key-name",   "format"};
     unsigned seen = 0;
     for (const char *at = buf_text(&page); (at = strstr(at, "Fl -")); seen++) {
         at += strlen("Fl -");
