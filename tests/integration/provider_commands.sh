@@ -149,10 +149,10 @@ check_refused "pkeyutl -sign -rawin of no attributes" "hsmd rejects" ours pkeyut
 
 for key in general ec-general ed25519-general; do
     check "req -new $key" ours req -new -key "hsmd:$key" -subj "/CN=$key" -out r.csr
-    check "... verifies" plain req -in r.csr -verify -noout
+    check_says "... verifies" "verify OK" plain req -in r.csr -verify -noout
     check "req -x509 $key" ours req -x509 -new -key "hsmd:$key" -subj "/CN=ca" -days 2 -out own.pem \
         -addext basicConstraints=critical,CA:TRUE
-    check "... verifies" plain verify -CAfile own.pem own.pem
+    check "... verifies" plain verify -check_ss_sig -CAfile own.pem own.pem
     check "x509 -req -CAkey $key" ours x509 -req -in r.csr -CA own.pem -CAkey "hsmd:$key" -days 2 \
         -out leaf.pem
     check "... verifies" plain verify -CAfile own.pem leaf.pem
@@ -167,16 +167,16 @@ for key in general ec-general ed25519-general; do
     check "... verifies" plain verify -CAfile own.pem leaf.pem
     check "ca -gencrl" ours ca -config ca.cnf -gencrl -crldays 2 -cert own.pem -keyfile "hsmd:$key" \
         -out ca.crl
-    check "... verifies" plain crl -in ca.crl -CAfile own.pem -noout
+    check_says "... verifies" "verify OK" plain crl -in ca.crl -CAfile own.pem -noout
     check "ocsp responder with $key" ours ocsp -index db/index.txt -CA own.pem -rsigner own.pem \
         -rkey "hsmd:$key" -issuer own.pem -cert leaf.pem -VAfile own.pem -no_nonce \
         -respout ocsp.der
-    check "... verifies" plain ocsp -issuer own.pem -cert leaf.pem -CAfile own.pem -VAfile own.pem \
-        -no_nonce -respin ocsp.der
+    check_says "... verifies" "leaf.pem: good" plain ocsp -issuer own.pem -cert leaf.pem \
+        -CAfile own.pem -VAfile own.pem -no_nonce -respin ocsp.der
 done
 check "req with PSS" ours req -new -key hsmd:general -subj /CN=x -sigopt rsa_padding_mode:pss \
     -sigopt rsa_pss_saltlen:digest -out r.csr
-check "... verifies" plain req -in r.csr -verify -noout
+check_says "... verifies" "verify OK" plain req -in r.csr -verify -noout
 
 # ---- TLS ----
 

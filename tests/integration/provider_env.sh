@@ -153,6 +153,17 @@ key_file() { # KEY
     OPENSSL_CONF=$WORK/plain.cnf bash -c "${recipe//hsmd:web/hsmd:$1}" || give_up "no PEM file of $1"
 }
 
+# The command works and says TEXT: some of openssl's tell a bad signature by words alone.
+check_says() { # WHAT TEXT COMMAND...
+    local what=$1 text=$2
+    shift 2
+    if "$@" >"$WORK/check.out" 2>&1 && grep -qF -- "$text" "$WORK/check.out"; then
+        pass "$what"
+    else
+        fail "$what: it failed, or no \"$text\" in"
+        sed 's/^/    /' "$WORK/check.out" | tail -n 15
+    fi
+}
 # The command fails and says TEXT.
 check_refused() { # WHAT TEXT COMMAND...
     local what=$1 text=$2
