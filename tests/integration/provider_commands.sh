@@ -5,7 +5,6 @@
 # shellcheck source=tests/integration/provider_env.sh
 . "$(dirname "$0")/provider_env.sh"
 make_environment
-SERVER_PID=
 
 # ---- the module itself ----
 
@@ -180,40 +179,6 @@ check_says "... verifies" "verify OK" plain req -in r.csr -verify -noout
 
 # ---- TLS ----
 
-start_server() { # KEY OPTION...
-    local key=$1
-    shift
-    : >server.log # now: the one before has a port in it, too
-    # exec: SERVER_PID is openssl's own, and killing it leaves nothing behind
-    (OPENSSL_CONF=$WORK/ours.cnf exec openssl s_server -accept 127.0.0.1:0 -naccept 1 \
-        -cert "$key.pem" -key "hsmd:$key" -www "$@" >server.log 2>&1) &
-    SERVER_PID=$!
-    PORT=
-    for _ in $(seq 100); do
-        PORT=$(sed -n 's/^ACCEPT 127.0.0.1:\([0-9]*\)$/\1/p' server.log)
-        [[ -z $PORT ]] || return 0
-        sleep 0.1
-    done
-    return 1
-}
-handshake() { # TEXT OPTION... : the client's output has TEXT
-    local text=$1
-    shift
-    timeout 20 openssl s_client -connect "127.0.0.1:$PORT" -CAfile ca.pem -verify_return_error \
-        "$@" </dev/null >client.log 2>&1
-    if ! grep -q "Verify return code: 0" client.log || ! grep -q "$text" client.log; then
-        cat client.log server.log
-        return 1
-    fi
-}
-tls() { # NAME KEY TEXT CLIENT-OPTION...
-    local name=$1 key=$2 text=$3
-    shift 3
-    check "s_server: $name" start_server "$key"
-    check "... handshake" handshake "$text" "$@"
-    kill "$SERVER_PID" 2>/dev/null
-    wait "$SERVER_PID"
-}
 tls "TLS 1.3, RSA-PSS" general "Peer signature type: RSA-PSS" -tls1_3
 tls "TLS 1.3, ECDSA" ec-general "Peer signature type: ECDSA" -tls1_3
 tls "TLS 1.3, Ed25519" ed25519-general "Peer signature type: ed25519" -tls1_3
