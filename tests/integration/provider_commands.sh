@@ -14,6 +14,9 @@ ldd "$BUILD/bin/hsmd.so" >ldd.txt
 check "... is linked to libcrypto" grep -q libcrypto ldd.txt
 check_not "... and to no PKCS #11 library" grep -Eq 'p11|pkcs11|softhsm' ldd.txt
 check_not "... nor does it load one" grep -aEq 'C_GetFunctionList|softhsm' "$BUILD/bin/hsmd.so"
+# Its fork handler may be called when OpenSSL has closed it.
+readelf -d "$BUILD/bin/hsmd.so" >dynamic.txt
+check "... and stays in memory once loaded" grep -q NODELETE dynamic.txt
 check "provider is listed" ours list -providers -verbose
 
 # ---- store and pkey ----
