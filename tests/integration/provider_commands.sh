@@ -149,28 +149,35 @@ check_refused "pkeyutl -sign -rawin of no attributes" "hsmd rejects" ours pkeyut
 
 # ---- requests and certificates ----
 
+# The books of a CA, empty.
+new_database() {
+    rm -rf certs && mkdir certs && : >index.txt && echo 01 >serial
+    printf '%s\n' '[ca]' 'default_ca = d' '[d]' 'database = index.txt' 'serial = serial' \
+        'new_certs_dir = certs' 'default_md = sha256' 'policy = p' 'default_days = 2' '[p]' \
+        'commonName = supplied' >ca.cnf
+}
+own_ca() { # KEY
+    ours req -x509 -new -key "hsmd:$1" -subj "/CN=ca" -days 2 -out own.pem \
+        -addext basicConstraints=critical,CA:TRUE
+}
 for key in general ec-general ed25519-general; do
     check "req -new $key" ours req -new -key "hsmd:$key" -subj "/CN=$key" -out r.csr
     check_says "... verifies" "verify OK" plain req -in r.csr -verify -noout
-    check "req -x509 $key" ours req -x509 -new -key "hsmd:$key" -subj "/CN=ca" -days 2 -out own.pem \
-        -addext basicConstraints=critical,CA:TRUE
+    check "req -x509 $key" own_ca "$key"
     check "... verifies" plain verify -check_ss_sig -CAfile own.pem own.pem
     check "x509 -req -CAkey $key" ours x509 -req -in r.csr -CA own.pem -CAkey "hsmd:$key" -days 2 \
         -out leaf.pem
     check "... verifies" plain verify -CAfile own.pem leaf.pem
     check_refused "x509 -req -CAkey of a key for S/MIME" "CMS SignedAttributes only" ours x509 -req \
         -in r.csr -CA signing.pem -CAkey hsmd:signing -out no.pem
-    rm -rf db && mkdir db && : >db/index.txt && echo 01 >db/serial
-    printf '%s\n' '[ca]' 'default_ca = d' '[d]' 'database = db/index.txt' 'serial = db/serial' \
-        'new_certs_dir = db' 'default_md = sha256' 'policy = p' 'default_days = 2' '[p]' \
-        'commonName = supplied' >ca.cnf
+    new_database
     check "ca with $key" ours ca -config ca.cnf -batch -notext -cert own.pem -keyfile "hsmd:$key" \
         -in r.csr -out leaf.pem
     check "... verifies" plain verify -CAfile own.pem leaf.pem
     check "ca -gencrl" ours ca -config ca.cnf -gencrl -crldays 2 -cert own.pem -keyfile "hsmd:$key" \
         -out ca.crl
     check_says "... verifies" "verify OK" plain crl -in ca.crl -CAfile own.pem -noout
-    check "ocsp responder with $key" ours ocsp -index db/index.txt -CA own.pem -rsigner own.pem \
+    check "ocsp responder with $key" ours ocsp -index index.txt -CA own.pem -rsigner own.pem \
         -rkey "hsmd:$key" -issuer own.pem -cert leaf.pem -VAfile own.pem -no_nonce \
         -respout ocsp.der
     check_says "... verifies" "leaf.pem: good" plain ocsp -issuer own.pem -cert leaf.pem \
@@ -198,12 +205,41 @@ examples() { # a command a line
     sed -n '/^\.Sh EXAMPLES/,/^A TLS server/p' "$ROOT/providers/provider-hsmd.7" |
         sed -e ':more' -e '/\\e$/{N; s/ *\\e\n */ /; b more' -e '}' | sed -n 's/^\(\.Dl \)\?\$ openssl //p'
 }
+# The page's keys are called otherwise.
+own_ca general && new_database && cp file.pub peer.pub || give_up "no CA"
+by_our_names() {
+    sed -e 's/hsmd:web-ec/hsmd:ec-general/; s/hsmd:web/hsmd:general/; s/hsmd:ca/hsmd:general/' \
+        -e 's/ca\.pem/own.pem/g; s/-port 2560/-port 0 -nrequest 1/'
+}
+# What stays there and answers one request by HTTP.
+answers_ocsp() { # OPTION...
+    : >ocsp.log # now: the one before has a port in it, too
+    (OPENSSL_CONF=$WORK/ours.cnf exec timeout 30 openssl "$@" >ocsp.log 2>&1) &
+    SERVER_PID=$!
+    wait_for 10 grep -q '^ACCEPT' ocsp.log || return 1
+    plain ocsp -issuer own.pem -cert web.pem -CAfile own.pem -VAfile own.pem \
+        -url "http://127.0.0.1:$(sed -n 's/^ACCEPT.*:\([0-9]*\) .*/\1/p' ocsp.log)"
+    local status=$?
+    wait "$SERVER_PID"
+    cat ocsp.log
+    return $status
+}
 COUNT=0
 while read -r line; do
     COUNT=$((COUNT + 1))
-    # The page's CA has a key of its own; here it is the one of purpose general.
-    line=$(sed 's/hsmd:web/hsmd:general/; s/-CA ca.pem -CAkey hsmd:ca/-CA general.pem -CAkey hsmd:general/' <<<"$line")
+    line=$(by_our_names <<<"$line")
     # shellcheck disable=SC2086
-    check "provider-hsmd(7): openssl $line" ours $line
+    case $line in
+    *" -port "*) check_says "provider-hsmd(7): openssl $line" "web.pem: good" answers_ocsp $line ;;
+    *) check "provider-hsmd(7): openssl $line" ours $line ;;
+    esac
 done < <(examples)
-check "... which are seven" test "$COUNT" -eq 7
+check "... which are eleven" test "$COUNT" -eq 11
+check "... the certificate" plain verify -CAfile own.pem web.pem
+check_says "... the revocation list" "verify OK" plain crl -in ca.crl -CAfile own.pem -noout
+check "... the other side's key" plain pkeyutl -derive -inkey file.key -peerkey ec-general.pub \
+    "${kdf[@]}" -out want
+check "... is the same" cmp shared.key want
+check "ca -revoke" ours ca -config ca.cnf -cert own.pem -keyfile hsmd:general -revoke web.pem
+check_says "ocsp answers that it is revoked" "web.pem: revoked" answers_ocsp ocsp -index index.txt \
+    -CA own.pem -rsigner own.pem -rkey hsmd:general -port 0 -nrequest 1
