@@ -16,15 +16,16 @@
 #include "hsmd/base/file.h"
 #include "tests/integration/hsmd_load.h"
 #include "tests/support/healing.h"
+#include "tests/support/slowness.h"
 
 #define DEADLINE_MS 500 // of a request, in hsmd
 #define DEADLINE_TEXT "request-timeout = 500"
-#define SLACK_MS 1500   // what a noisy machine may add
-#define TIMEOUT_MS 8000 // of the client: whoever waits so long got no reply at all
+#define SLACK_MS (1500 * SLOWNESS)   // what a noisy machine may add
+#define TIMEOUT_MS (8000 * SLOWNESS) // of the client: whoever waits so long got no reply at all
 #define FAULT_MS 80
-#define HEALTHY_MS 3000 // given up then; see healing.h for what is asked
-#define CALLED_MS 5000  // until a fault is met
-#define EVERYBODY_MS 10000
+#define HEALTHY_MS (3000 * SLOWNESS) // given up then; see healing.h for what is asked
+#define CALLED_MS (5000 * SLOWNESS)  // until a fault is met
+#define EVERYBODY_MS (10000 * SLOWNESS)
 #define LOG_MAX ((size_t)256 << 20)
 
 static struct hsmd hsmd;

@@ -112,8 +112,22 @@ static int wait_status(pid_t pid)
 
 static void read_output(const struct hsmd *hsmd, struct buf *out)
 {
-    buf_init(out, 1 << 20);
+    buf_init(out, 64 << 20);
     REQUIRE(file_read(hsmd_path(hsmd, "stderr"), out, NULL) == ERR_OK);
+}
+
+// What a sanitizer finds in hsmd is no matter of exit statuses: it may have been killed.
+static void check_sanitizers(const struct hsmd *hsmd)
+{
+    struct buf said;
+    read_output(hsmd, &said);
+    const char *found = strstr(buf_text(&said), "Sanitizer: ");
+    if (!found)
+        found = strstr(buf_text(&said), "runtime error: ");
+    if (found)
+        fprintf(stderr, "hsmd: %.8000s\n", found);
+    REQUIRE(!found);
+    buf_clear(&said);
 }
 
 int hsmd_run(struct hsmd *hsmd, char *output, size_t size, ...)
@@ -129,6 +143,7 @@ int hsmd_run(struct hsmd *hsmd, char *output, size_t size, ...)
     if (pid == 0)
         run_program(hsmd, args);
     int status = wait_status(pid);
+    check_sanitizers(hsmd);
     struct buf said;
     read_output(hsmd, &said);
     snprintf(output, size, "%s", buf_text(&said));
@@ -178,6 +193,7 @@ bool hsmd_start(struct hsmd *hsmd, int *status)
         return true;
     int ended = wait_status(hsmd->pid);
     hsmd->pid = 0;
+    check_sanitizers(hsmd);
     if (status)
         *status = ended;
     return false;
@@ -194,7 +210,9 @@ int hsmd_stop(struct hsmd *hsmd, int signal)
     pid_t pid = hsmd->pid;
     hsmd->pid = 0;
     kill(pid, signal);
-    return wait_status(pid);
+    int status = wait_status(pid);
+    check_sanitizers(hsmd);
+    return status;
 }
 
 void hsmd_use_shim(struct hsmd *hsmd)

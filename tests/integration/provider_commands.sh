@@ -5,7 +5,6 @@
 # shellcheck source=tests/integration/provider_env.sh
 . "$(dirname "$0")/provider_env.sh"
 make_environment
-SERVER_PID=
 
 # ---- the module itself ----
 
@@ -15,6 +14,9 @@ ldd "$BUILD/bin/hsmd.so" >ldd.txt
 check "... is linked to libcrypto" grep -q libcrypto ldd.txt
 check_not "... and to no PKCS #11 library" grep -Eq 'p11|pkcs11|softhsm' ldd.txt
 check_not "... nor does it load one" grep -aEq 'C_GetFunctionList|softhsm' "$BUILD/bin/hsmd.so"
+# Its fork handler may be called when OpenSSL has closed it.
+readelf -d "$BUILD/bin/hsmd.so" >dynamic.txt
+check "... and stays in memory once loaded" grep -q NODELETE dynamic.txt
 check "provider is listed" ours list -providers -verbose
 
 # ---- store and pkey ----
@@ -147,73 +149,46 @@ check_refused "pkeyutl -sign -rawin of no attributes" "hsmd rejects" ours pkeyut
 
 # ---- requests and certificates ----
 
+# The books of a CA, empty.
+new_database() {
+    rm -rf certs && mkdir certs && : >index.txt && echo 01 >serial
+    printf '%s\n' '[ca]' 'default_ca = d' '[d]' 'database = index.txt' 'serial = serial' \
+        'new_certs_dir = certs' 'default_md = sha256' 'policy = p' 'default_days = 2' '[p]' \
+        'commonName = supplied' >ca.cnf
+}
+own_ca() { # KEY
+    ours req -x509 -new -key "hsmd:$1" -subj "/CN=ca" -days 2 -out own.pem \
+        -addext basicConstraints=critical,CA:TRUE
+}
 for key in general ec-general ed25519-general; do
     check "req -new $key" ours req -new -key "hsmd:$key" -subj "/CN=$key" -out r.csr
-    check "... verifies" plain req -in r.csr -verify -noout
-    check "req -x509 $key" ours req -x509 -new -key "hsmd:$key" -subj "/CN=ca" -days 2 -out own.pem \
-        -addext basicConstraints=critical,CA:TRUE
-    check "... verifies" plain verify -CAfile own.pem own.pem
+    check_says "... verifies" "verify OK" plain req -in r.csr -verify -noout
+    check "req -x509 $key" own_ca "$key"
+    check "... verifies" plain verify -check_ss_sig -CAfile own.pem own.pem
     check "x509 -req -CAkey $key" ours x509 -req -in r.csr -CA own.pem -CAkey "hsmd:$key" -days 2 \
         -out leaf.pem
     check "... verifies" plain verify -CAfile own.pem leaf.pem
     check_refused "x509 -req -CAkey of a key for S/MIME" "CMS SignedAttributes only" ours x509 -req \
         -in r.csr -CA signing.pem -CAkey hsmd:signing -out no.pem
-    rm -rf db && mkdir db && : >db/index.txt && echo 01 >db/serial
-    printf '%s\n' '[ca]' 'default_ca = d' '[d]' 'database = db/index.txt' 'serial = db/serial' \
-        'new_certs_dir = db' 'default_md = sha256' 'policy = p' 'default_days = 2' '[p]' \
-        'commonName = supplied' >ca.cnf
+    new_database
     check "ca with $key" ours ca -config ca.cnf -batch -notext -cert own.pem -keyfile "hsmd:$key" \
         -in r.csr -out leaf.pem
     check "... verifies" plain verify -CAfile own.pem leaf.pem
     check "ca -gencrl" ours ca -config ca.cnf -gencrl -crldays 2 -cert own.pem -keyfile "hsmd:$key" \
         -out ca.crl
-    check "... verifies" plain crl -in ca.crl -CAfile own.pem -noout
-    check "ocsp responder with $key" ours ocsp -index db/index.txt -CA own.pem -rsigner own.pem \
+    check_says "... verifies" "verify OK" plain crl -in ca.crl -CAfile own.pem -noout
+    check "ocsp responder with $key" ours ocsp -index index.txt -CA own.pem -rsigner own.pem \
         -rkey "hsmd:$key" -issuer own.pem -cert leaf.pem -VAfile own.pem -no_nonce \
         -respout ocsp.der
-    check "... verifies" plain ocsp -issuer own.pem -cert leaf.pem -CAfile own.pem -VAfile own.pem \
-        -no_nonce -respin ocsp.der
+    check_says "... verifies" "leaf.pem: good" plain ocsp -issuer own.pem -cert leaf.pem \
+        -CAfile own.pem -VAfile own.pem -no_nonce -respin ocsp.der
 done
 check "req with PSS" ours req -new -key hsmd:general -subj /CN=x -sigopt rsa_padding_mode:pss \
     -sigopt rsa_pss_saltlen:digest -out r.csr
-check "... verifies" plain req -in r.csr -verify -noout
+check_says "... verifies" "verify OK" plain req -in r.csr -verify -noout
 
 # ---- TLS ----
 
-start_server() { # KEY OPTION...
-    local key=$1
-    shift
-    : >server.log # now: the one before has a port in it, too
-    # exec: SERVER_PID is openssl's own, and killing it leaves nothing behind
-    (OPENSSL_CONF=$WORK/ours.cnf exec openssl s_server -accept 127.0.0.1:0 -naccept 1 \
-        -cert "$key.pem" -key "hsmd:$key" -www "$@" >server.log 2>&1) &
-    SERVER_PID=$!
-    PORT=
-    for _ in $(seq 100); do
-        PORT=$(sed -n 's/^ACCEPT 127.0.0.1:\([0-9]*\)$/\1/p' server.log)
-        [[ -z $PORT ]] || return 0
-        sleep 0.1
-    done
-    return 1
-}
-handshake() { # TEXT OPTION... : the client's output has TEXT
-    local text=$1
-    shift
-    timeout 20 openssl s_client -connect "127.0.0.1:$PORT" -CAfile ca.pem -verify_return_error \
-        "$@" </dev/null >client.log 2>&1
-    if ! grep -q "Verify return code: 0" client.log || ! grep -q "$text" client.log; then
-        cat client.log server.log
-        return 1
-    fi
-}
-tls() { # NAME KEY TEXT CLIENT-OPTION...
-    local name=$1 key=$2 text=$3
-    shift 3
-    check "s_server: $name" start_server "$key"
-    check "... handshake" handshake "$text" "$@"
-    kill "$SERVER_PID" 2>/dev/null
-    wait "$SERVER_PID"
-}
 tls "TLS 1.3, RSA-PSS" general "Peer signature type: RSA-PSS" -tls1_3
 tls "TLS 1.3, ECDSA" ec-general "Peer signature type: ECDSA" -tls1_3
 tls "TLS 1.3, Ed25519" ed25519-general "Peer signature type: ed25519" -tls1_3
@@ -230,12 +205,41 @@ examples() { # a command a line
     sed -n '/^\.Sh EXAMPLES/,/^A TLS server/p' "$ROOT/providers/provider-hsmd.7" |
         sed -e ':more' -e '/\\e$/{N; s/ *\\e\n */ /; b more' -e '}' | sed -n 's/^\(\.Dl \)\?\$ openssl //p'
 }
+# The page's keys are called otherwise.
+own_ca general && new_database && cp file.pub peer.pub || give_up "no CA"
+by_our_names() {
+    sed -e 's/hsmd:web-ec/hsmd:ec-general/; s/hsmd:web/hsmd:general/; s/hsmd:ca/hsmd:general/' \
+        -e 's/ca\.pem/own.pem/g; s/-port 2560/-port 0 -nrequest 1/'
+}
+# What stays there and answers one request by HTTP.
+answers_ocsp() { # OPTION...
+    : >ocsp.log # now: the one before has a port in it, too
+    (OPENSSL_CONF=$WORK/ours.cnf exec timeout 30 openssl "$@" >ocsp.log 2>&1) &
+    SERVER_PID=$!
+    wait_for 10 grep -q '^ACCEPT' ocsp.log || return 1
+    plain ocsp -issuer own.pem -cert web.pem -CAfile own.pem -VAfile own.pem \
+        -url "http://127.0.0.1:$(sed -n 's/^ACCEPT.*:\([0-9]*\) .*/\1/p' ocsp.log)"
+    local status=$?
+    wait "$SERVER_PID"
+    cat ocsp.log
+    return $status
+}
 COUNT=0
 while read -r line; do
     COUNT=$((COUNT + 1))
-    # The page's CA has a key of its own; here it is the one of purpose general.
-    line=$(sed 's/hsmd:web/hsmd:general/; s/-CA ca.pem -CAkey hsmd:ca/-CA general.pem -CAkey hsmd:general/' <<<"$line")
+    line=$(by_our_names <<<"$line")
     # shellcheck disable=SC2086
-    check "provider-hsmd(7): openssl $line" ours $line
+    case $line in
+    *" -port "*) check_says "provider-hsmd(7): openssl $line" "web.pem: good" answers_ocsp $line ;;
+    *) check "provider-hsmd(7): openssl $line" ours $line ;;
+    esac
 done < <(examples)
-check "... which are seven" test "$COUNT" -eq 7
+check "... which are eleven" test "$COUNT" -eq 11
+check "... the certificate" plain verify -CAfile own.pem web.pem
+check_says "... the revocation list" "verify OK" plain crl -in ca.crl -CAfile own.pem -noout
+check "... the other side's key" plain pkeyutl -derive -inkey file.key -peerkey ec-general.pub \
+    "${kdf[@]}" -out want
+check "... is the same" cmp shared.key want
+check "ca -revoke" ours ca -config ca.cnf -cert own.pem -keyfile hsmd:general -revoke web.pem
+check_says "ocsp answers that it is revoked" "web.pem: revoked" answers_ocsp ocsp -index index.txt \
+    -CA own.pem -rsigner own.pem -rkey hsmd:general -port 0 -nrequest 1

@@ -21,6 +21,7 @@ KEYS=(
     "0a ed25519-signing EC:edwards25519 smime-sign --usage-sign"
 )
 HSMD_PID=
+SERVER_PID=
 
 plain() {
     OPENSSL_CONF=$WORK/plain.cnf openssl "$@"
@@ -140,6 +141,45 @@ make_environment() {
     printf 'Content-Type: text/plain\r\n\r\nGr\303\274\303\237e aus dem Kasten.\r\n' >m.txt
 }
 
+# ---- a TLS server ----
+
+start_server() { # KEY OPTION...
+    local key=$1
+    shift
+    : >server.log # now: the one before has a port in it, too
+    # exec: SERVER_PID is openssl's own, and killing it leaves nothing behind
+    (OPENSSL_CONF=$WORK/ours.cnf exec openssl s_server -accept 127.0.0.1:0 -naccept 1 \
+        -cert "$key.pem" -key "hsmd:$key" -www "$@" >server.log 2>&1) &
+    SERVER_PID=$!
+    PORT=
+    for _ in $(seq 100); do
+        PORT=$(sed -n 's/^ACCEPT 127.0.0.1:\([0-9]*\)$/\1/p' server.log)
+        [[ -z $PORT ]] || return 0
+        sleep 0.1
+    done
+    return 1
+}
+handshake() { # TEXT OPTION... : the client's output has TEXT
+    local text=$1
+    shift
+    timeout 20 openssl s_client -connect "127.0.0.1:$PORT" -CAfile ca.pem -verify_return_error \
+        "$@" </dev/null >client.log 2>&1
+    if ! grep -q "Verify return code: 0" client.log || ! grep -q "$text" client.log; then
+        cat client.log server.log
+        return 1
+    fi
+}
+tls() { # NAME KEY TEXT CLIENT-OPTION...
+    local name=$1 key=$2 text=$3
+    shift 3
+    check "s_server: $name" start_server "$key"
+    check "... handshake" handshake "$text" "$@"
+    kill "$SERVER_PID" 2>/dev/null
+    wait "$SERVER_PID"
+}
+
+# ---- the page ----
+
 # What provider-hsmd(7) shows from the line that FIRST matches to the end of that block.
 shown() { # FIRST
     sed -n -e "/$1/,/^\.Ed/p" "$ROOT/providers/provider-hsmd.7" | sed -e '/^\.Ed/,$d' -e 's/^\$ //'
@@ -153,6 +193,17 @@ key_file() { # KEY
     OPENSSL_CONF=$WORK/plain.cnf bash -c "${recipe//hsmd:web/hsmd:$1}" || give_up "no PEM file of $1"
 }
 
+# The command works and says TEXT: some of openssl's tell a bad signature by words alone.
+check_says() { # WHAT TEXT COMMAND...
+    local what=$1 text=$2
+    shift 2
+    if "$@" >"$WORK/check.out" 2>&1 && grep -qF -- "$text" "$WORK/check.out"; then
+        pass "$what"
+    else
+        fail "$what: it failed, or no \"$text\" in"
+        sed 's/^/    /' "$WORK/check.out" | tail -n 15
+    fi
+}
 # The command fails and says TEXT.
 check_refused() { # WHAT TEXT COMMAND...
     local what=$1 text=$2

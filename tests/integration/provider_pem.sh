@@ -39,26 +39,33 @@ NGINX=$(PATH=$PATH:/usr/sbin command -v nginx) || give_up "no nginx"
 free_port() {
     python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
 }
-start_nginx() { # KEY...: several, for a client that can do one or the other
-    local key
+# With the configuration of the page; without ECDSA, if web.pem is the only one.
+etc=$WORK/etc
+mkdir "$etc"
+cp ours.cnf "$etc/openssl.cnf"
+serves() { # NAME KEY
+    cp "$2.pem" "$etc/$1.pem"
+    cp "$2.hsmd.pem" "$etc/$1.key.pem"
+}
+start_nginx() {
+    local page
+    page=$(shown '^env OPENSSL_CONF') && [[ $page == *ssl_certificate_key* ]] ||
+        give_up "provider-hsmd(7) has no configuration of nginx"
+    [[ -f $etc/web-ec.pem ]] || page=$(sed '/web-ec/d' <<<"$page")
     PORT=$(free_port)
     {
         printf '%s\n' 'daemon off;' 'worker_processes 2;' "pid $WORK/nginx.pid;" \
-            "error_log $WORK/nginx.log;" "env OPENSSL_CONF=$WORK/ours.cnf;" 'events {}' 'http {' \
-            'access_log off;' "client_body_temp_path $WORK/t1;" "proxy_temp_path $WORK/t2;" \
-            "fastcgi_temp_path $WORK/t3;" "uwsgi_temp_path $WORK/t4;" "scgi_temp_path $WORK/t5;" \
-            'server {' "listen 127.0.0.1:$PORT ssl;" 'ssl_protocols TLSv1.2 TLSv1.3;' \
-            'ssl_session_tickets off;'
-        for key in "$@"; do
-            printf '%s\n' "ssl_certificate $WORK/$key.pem;" \
-                "ssl_certificate_key $WORK/$key.hsmd.pem;"
-        done
-        printf '%s\n' 'location / { return 200 "served by nginx\n"; }' '}' '}'
+            "error_log $WORK/nginx.log;" 'events {}'
+        sed -e "s|/etc/nginx|$etc|" -e "s/listen 443/listen 127.0.0.1:$PORT/" -e "/^http {/a \\
+            access_log off; client_body_temp_path $WORK/t1; proxy_temp_path $WORK/t2; \\
+            fastcgi_temp_path $WORK/t3; uwsgi_temp_path $WORK/t4; scgi_temp_path $WORK/t5;" \
+            -e '/listen/a ssl_session_tickets off; location / { return 200 "served by nginx\\n"; }' \
+            <<<"$page"
     } >nginx.conf
-    (OPENSSL_CONF=$WORK/ours.cnf exec "$NGINX" -p "$WORK" -c "$WORK/nginx.conf" >nginx.out 2>&1) &
+    (OPENSSL_CONF=$etc/openssl.cnf exec "$NGINX" -p "$WORK" -c "$WORK/nginx.conf" >nginx.out 2>&1) &
     NGINX_PID=$!
     wait_for 10 listens "$PORT" && return
-    cat nginx.out nginx.log
+    cat nginx.conf nginx.out nginx.log
     return 1
 }
 stop_nginx() {
@@ -87,7 +94,9 @@ handshake() { # TEXT OPTION...: the client's output has TEXT, and nginx answers
 }
 # The workers are another user, when root starts it: the socket must let them in.
 chmod 666 "$WORK/sock"
-check "nginx starts" start_nginx general ec-general
+serves web general
+serves web-ec ec-general
+check "nginx starts" start_nginx
 check "... TLS 1.3, RSA" handshake "Peer signature type: RSA-PSS" -tls1_3 \
     -sigalgs rsa_pss_rsae_sha256:RSA+SHA256
 check "... TLS 1.3, ECDSA" handshake "Peer signature type: ECDSA" -tls1_3 \
@@ -113,6 +122,8 @@ chmod 666 "$WORK/sock"
 check "... after hsmd was started anew" handshake "Peer signature type: ECDSA" -tls1_3 \
     -sigalgs ECDSA+SHA256:RSA+SHA256
 stop_nginx
-check "nginx starts with Ed25519" start_nginx ed25519-general
+rm "$etc/web-ec.pem"
+serves web ed25519-general
+check "nginx starts with Ed25519" start_nginx
 check "... TLS 1.3, Ed25519" handshake "Peer signature type: ed25519" -tls1_3
 stop_nginx

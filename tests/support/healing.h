@@ -5,8 +5,10 @@
 
 #include <stdbool.h>
 
+#include "tests/support/slowness.h"
+
 #define HEALING_TIMES_MAX 1024
-#define HEALING_MS 1000
+#define HEALING_MS (1000 * SLOWNESS)
 #define HEALING_TRIES 3
 
 struct healing {

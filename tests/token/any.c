@@ -222,8 +222,9 @@ void sheet_compare(const char *table)
             column = *line == '|' ? column_of(line, any_kind()) : 0;
             continue;
         }
-        if (!cell(line, 0, operation, sizeof operation) || *operation == '-' ||
-            !cell(line, column, result, sizeof result))
+        if (!cell(line, 0, operation, sizeof operation))
+            break; // what follows is another table
+        if (*operation == '-' || !cell(line, column, result, sizeof result))
             continue;
         bool same = at < rows && strcmp(sheet[at].operation, operation) == 0 &&
                     strcmp(sheet[at].result, result) == 0;

@@ -35,6 +35,8 @@ struct token_key_wish wish_of(enum token_key_type type, unsigned bits, unsigned 
 bool is_in_token(const struct token_key_wish *wish);
 // What of a usage the token does not offer; NULL: nothing.
 const char *missing_for_usage(unsigned usage, enum token_key_type type);
+// Why the token says that it cannot generate such a key; false: it does not say so.
+bool says_it_cannot_generate(const struct row *row, char *reason, size_t size);
 
 // any_use.c
 

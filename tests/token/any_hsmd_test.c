@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // hsmd itself with a token of any maker: keys made in it, named in hsmd.conf, migrated into the
-// registry, and used by a client: each operation that the token offers.
-#include "tests/token/any.h"
+// registry, and used by a client: each operation that the token offers. With "prepare DIR" it makes
+// keys and hsmd.conf alone, for provider_token.sh.
+#include "tests/token/any_cases.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -11,15 +12,14 @@
 
 #include <openssl/ec.h>
 #include <openssl/evp.h>
+#include <openssl/pem.h>
 #include <openssl/rsa.h>
 #include <openssl/x509.h>
-#include <p11-kit/pkcs11.h>
 
 #include "hsmd/base/file.h"
 #include "hsmd/kdf.h"
 #include "tests/integration/hsmd_process.h"
 #include "tests/support/custodian.h"
-#include "tests/token/officer.h"
 
 static struct hsmd hsmd;
 static struct client *client;
@@ -27,27 +27,21 @@ static struct buf frame;
 
 // The keys by what is done with them. RSA for both usages: there are tokens that cannot sign with a
 // key that is for signing alone.
-enum { SIGNING, DECRYPTION, AGREEMENT, EDWARDS, KEYS };
+enum { SIGNING, DECRYPTION, AGREEMENT, EC_SIGNING, EDWARDS, GENERAL, KEYS };
 static const struct {
-    const char *name, *purpose, *operation;
+    const char *name, *purpose, *operations;
     enum token_key_type type;
     unsigned bits, usage;
 } rows[KEYS] = {
-    [SIGNING] = {"signing", "smime-sign", "sign", TOKEN_KEY_RSA, 2048, SIGN | DECRYPT},
-    [DECRYPTION] = {"decryption", "smime-decrypt", "unwrap", TOKEN_KEY_RSA, 2048, SIGN | DECRYPT},
-    [AGREEMENT] = {"agreement", "smime-decrypt", "agree", TOKEN_KEY_EC, 256, DERIVE},
-    [EDWARDS] = {"edwards", "general", "sign", TOKEN_KEY_ED25519, 256, SIGN},
+    [SIGNING] = {"signing", "smime-sign", "sign", RSA, 2048, SIGN | DECRYPT},
+    [DECRYPTION] = {"decryption", "smime-decrypt", "unwrap", RSA, 2048, SIGN | DECRYPT},
+    [AGREEMENT] = {"agreement", "smime-decrypt", "agree", EC, 256, DERIVE},
+    [EC_SIGNING] = {"ec-signing", "smime-sign", "sign", EC, 256, SIGN},
+    [EDWARDS] = {"edwards", "general", "sign", ED25519, 256, SIGN},
+    [GENERAL] = {"general", "general", "sign, unwrap", RSA, 2048, SIGN | DECRYPT},
 };
 static EVP_PKEY *public_keys[KEYS]; // NULL: the token cannot do it
-
-static bool is_offered(unsigned key)
-{
-    if (key == AGREEMENT)
-        return any_offers(CKM_EC_KEY_PAIR_GEN, CKF_GENERATE_KEY_PAIR) &&
-               any_offers(CKM_ECDH1_DERIVE, CKF_DERIVE);
-    return key != EDWARDS || (any_offers(CKM_EC_EDWARDS_KEY_PAIR_GEN, CKF_GENERATE_KEY_PAIR) &&
-                              any_offers(CKM_EDDSA, CKF_SIGN));
-}
+static char reasons[KEYS][100];     // why not
 
 static void make_keys(void)
 {
@@ -55,9 +49,11 @@ static void make_keys(void)
     for (unsigned i = 0; i < KEYS; i++) {
         struct detail detail = {0};
         struct token_key *key = NULL;
+        const struct row row = {rows[i].name, NULL, rows[i].type, rows[i].bits, rows[i].usage, 0, 0,
+                                NULL,         0};
         const struct token_key_wish wish =
             officer_wish(rows[i].name, rows[i].name, rows[i].type, rows[i].bits, rows[i].usage);
-        if (!is_offered(i))
+        if (says_it_cannot_generate(&row, reasons[i], sizeof reasons[i]))
             continue;
         assert_ok(token_key_generate(fixture.token, &wish, OFFICER_PATIENCE, &detail), &detail);
         assert_ok(token_key_open(fixture.token, wish.label, wish.id, &key, &detail), &detail);
@@ -89,7 +85,7 @@ static void configure(void)
             snprintf(text + len, sizeof text - len,
                      "key %s { token = main label = \"%s\" purpose = %s }\n"
                      "grant { client = gateway key = %s operations = { %s } }\n",
-                     name, name, rows[i].purpose, name, rows[i].operation);
+                     name, name, rows[i].purpose, name, rows[i].operations);
     }
     assert_ok(file_write(hsmd_path(&hsmd, "hsmd.conf"), bytes_of_text(text), 0600, &detail),
               &detail);
@@ -135,7 +131,7 @@ static int end(void **state)
 static bool has_key(unsigned key)
 {
     if (!public_keys[key])
-        print_message("%s: the token does not offer it\n", rows[key].name);
+        print_message("%s: %s\n", rows[key].name, reasons[key]);
     return public_keys[key];
 }
 
@@ -165,23 +161,28 @@ static void signs(void **state)
 {
     (void)state;
     static const struct {
+        unsigned key;
         enum wire_algorithm algorithm;
         unsigned salt;
-    } ways[] = {{WIRE_RSA_PKCS1, 0}, {WIRE_RSA_PSS, 32}};
+    } ways[] = {
+        {SIGNING, WIRE_RSA_PKCS1, 0}, {SIGNING, WIRE_RSA_PSS, 32}, {EC_SIGNING, WIRE_ECDSA, 0}};
     struct buf attributes;
     buf_init(&attributes, 4096);
     custodian_attributes(HASH_SHA256, &attributes);
     for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
+        unsigned key = ways[i].key;
         struct wire_reply reply;
         struct wire_request request = {.operation = WIRE_SIGN,
-                                       .sign = {.key = BYTES_LITERAL("signing"),
+                                       .sign = {.key = bytes_of_text(rows[key].name),
                                                 .algorithm = ways[i].algorithm,
                                                 .hash = HASH_SHA256,
                                                 .salt = ways[i].salt,
                                                 .form = WIRE_ATTRIBUTES,
                                                 .data = buf_bytes(&attributes)}};
+        if (!has_key(key))
+            continue;
         ask(&request, &reply);
-        check_signature(SIGNING, ways[i].salt, buf_bytes(&attributes), reply.signature);
+        check_signature(key, ways[i].salt, buf_bytes(&attributes), reply.signature);
     }
     buf_clear(&attributes);
 }
@@ -262,8 +263,33 @@ static void agrees(void **state)
     EVP_PKEY_free(peer);
 }
 
-int main(void)
+// What provider_token.sh needs to start a hsmd of its own in dir: hsmd.conf, and of each key the
+// public half, NAME.pub, or why the token cannot have it, NAME.cannot.
+static int prepare(const char *dir)
 {
+    make_keys();
+    snprintf(hsmd.dir, sizeof hsmd.dir, "%s", dir);
+    snprintf(hsmd.endpoint, sizeof hsmd.endpoint, "ipc://%s/sock", dir);
+    configure();
+    for (unsigned i = 0; i < KEYS; i++) {
+        char name[40];
+        snprintf(name, sizeof name, "%s.%s", rows[i].name, public_keys[i] ? "pub" : "cannot");
+        FILE *file = fopen(hsmd_path(&hsmd, name), "w");
+        assert_non_null(file);
+        if (public_keys[i])
+            assert_int_equal(PEM_write_PUBKEY(file, public_keys[i]), 1);
+        else
+            fprintf(file, "%s\n", reasons[i]);
+        assert_int_equal(fclose(file), 0);
+        EVP_PKEY_free(public_keys[i]);
+    }
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc == 3 && strcmp(argv[1], "prepare") == 0)
+        return prepare(argv[2]);
     const struct CMUnitTest tests[] = {cmocka_unit_test(signs),
                                        cmocka_unit_test(signs_with_ed25519),
                                        cmocka_unit_test(unwraps), cmocka_unit_test(agrees)};

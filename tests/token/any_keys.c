@@ -81,8 +81,7 @@ const char *missing_for_usage(unsigned usage, enum token_key_type type)
     return NULL;
 }
 
-// Why the token says that it cannot generate such a key; false: it does not say so.
-static bool says_it_cannot_generate(const struct row *row, char *reason, size_t size)
+bool says_it_cannot_generate(const struct row *row, char *reason, size_t size)
 {
     static const CK_MECHANISM_TYPE types[] = {[RSA] = CKM_RSA_PKCS_KEY_PAIR_GEN,
                                               [EC] = CKM_EC_KEY_PAIR_GEN,

@@ -68,8 +68,31 @@ static void test_fork(void **state)
     app_close(libctx);
 }
 
+static bool signs_anew(void)
+{
+    OSSL_LIB_CTX *libctx = app_open(fake, "default hsmd", "30000", NULL);
+    EVP_PKEY *key = app_try_key(libctx, "hsmd:general");
+    bool ok = key && signs(libctx, key, "anew");
+    EVP_PKEY_free(key);
+    app_close(libctx);
+    return ok;
+}
+
+// OpenSSL has let go of the module, and its fork handler is called all the same.
+static void test_fork_after_unload(void **state)
+{
+    (void)state;
+    assert_true(signs_anew());
+    pid_t child = fork();
+    if (child == 0)
+        _exit(signs_anew() ? CHILD_OK : 1);
+    await(child, CHILD_OK);
+    assert_true(signs_anew());
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_fork)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_fork),
+                                       cmocka_unit_test(test_fork_after_unload)};
     return cmocka_run_group_tests(tests, setup, app_fake_teardown);
 }

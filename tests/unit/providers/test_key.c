@@ -280,11 +280,23 @@ static CMS_ContentInfo *cms_through_der(CMS_ContentInfo *cms)
     return again;
 }
 
-static void check_cms_sign(const char *name)
+// The key, or a copy of it that is left when the key itself is gone.
+static EVP_PKEY *load(const char *name, bool as_copy)
 {
     char uri[64];
     snprintf(uri, sizeof uri, "hsmd:%s", name);
     EVP_PKEY *key = app_key(libctx, uri);
+    if (!as_copy)
+        return key;
+    EVP_PKEY *copy = EVP_PKEY_dup(key);
+    assert_non_null(copy);
+    EVP_PKEY_free(key);
+    return copy;
+}
+
+static void check_cms_sign(const char *name, bool by_copy)
+{
+    EVP_PKEY *key = load(name, by_copy);
     X509 *cert = certificate(name);
     BIO *in = BIO_new_mem_buf("mail\r\n", -1);
     CMS_ContentInfo *cms = CMS_sign_ex(cert, key, NULL, in, CMS_BINARY, libctx, NULL);
@@ -311,12 +323,10 @@ static void check_cms_sign(const char *name)
     EVP_PKEY_free(key);
 }
 
-static void check_cms_decrypt(const char *name)
+static void check_cms_decrypt(const char *name, bool by_copy)
 {
-    char uri[64];
     char *text = NULL;
-    snprintf(uri, sizeof uri, "hsmd:%s", name);
-    EVP_PKEY *key = app_key(libctx, uri);
+    EVP_PKEY *key = load(name, by_copy);
     X509 *cert = certificate(name);
     STACK_OF(X509) *certs = sk_X509_new_null();
     sk_X509_push(certs, fake_certificate(fake, name));
@@ -343,13 +353,14 @@ static void check_cms_decrypt(const char *name)
 static void test_cms(void **state)
 {
     (void)state;
-    for (int i = 0; i < 2; i++) {
-        libctx = app_open(fake, orders[i], APP_TIMEOUT, NULL);
-        check_cms_sign("signing");
-        check_cms_sign("ec-signing");
-        check_cms_decrypt("decryption");
-        check_cms_decrypt("ec-decryption");
-        check_cms_decrypt("ec384-decryption");
+    for (int i = 0; i < 4; i++) {
+        bool by_copy = i >= 2;
+        libctx = app_open(fake, orders[i % 2], APP_TIMEOUT, NULL);
+        check_cms_sign("signing", by_copy);
+        check_cms_sign("ec-signing", by_copy);
+        check_cms_decrypt("decryption", by_copy);
+        check_cms_decrypt("ec-decryption", by_copy);
+        check_cms_decrypt("ec384-decryption", by_copy);
         app_close(libctx);
     }
 }

@@ -273,6 +273,7 @@ static void *wait_for_ever(void *arg)
 static int exit_in_flight(long milliseconds)
 {
     pthread_t threads[4];
+    char go;
     OSSL_PROVIDER_set_default_search_path(NULL, TEST_BUILD "/bin");
     if (!OSSL_PROVIDER_load(NULL, "default") || !OSSL_PROVIDER_load(NULL, "hsmd"))
         return 1;
@@ -282,29 +283,52 @@ static int exit_in_flight(long milliseconds)
     alarm(60);
     for (int i = 0; i < 4; i++)
         pthread_create(&threads[i], NULL, wait_for_ever, &worker);
+    if (read(STDIN_FILENO, &go, 1) != 1)
+        return 3;
     nanosleep(&(struct timespec){.tv_nsec = milliseconds * 1000000}, NULL);
     exit(CHILD_OK);
 }
 
-// No crash, no hang.
+static pid_t start_exit_in_flight(int round, int *go)
+{
+    char milliseconds[16];
+    int ends[2];
+    snprintf(milliseconds, sizeof milliseconds, "%d", 20 * round);
+    assert_int_equal(pipe(ends), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        dup2(ends[0], STDIN_FILENO);
+        close(ends[0]);
+        close(ends[1]);
+        // What threads in flight hold is no leak, and a race of the end with them no news.
+        setenv("ASAN_OPTIONS", "detect_leaks=0", 1);
+        setenv("TSAN_OPTIONS", "report_bugs=0", 1);
+        setenv("HSMD_TIMEOUT", "60000", 1);
+        execl("/proc/self/exe", "test", "exit", milliseconds, (char *)NULL);
+        _exit(127);
+    }
+    close(ends[0]);
+    *go = ends[1];
+    return child;
+}
+
+// No crash, no hang, from the moment on when all requests are with hsmd.
 static void test_exit_in_flight(void **state)
 {
     (void)state;
     set_environment(true);
+    fake_set_fault(fake, FAKE_SIGNS_NEVER);
     for (int round = 0; round < 4; round++) {
-        char milliseconds[16];
-        snprintf(milliseconds, sizeof milliseconds, "%d", 10 + 20 * round);
-        fake_set_fault(fake, FAKE_SIGNS_NEVER);
-        pid_t child = fork();
-        if (child == 0) {
-            // What threads in flight hold is no leak, and a race of the end with them no news.
-            setenv("ASAN_OPTIONS", "detect_leaks=0", 1);
-            setenv("TSAN_OPTIONS", "report_bugs=0", 1);
-            setenv("HSMD_TIMEOUT", "60000", 1);
-            execl("/proc/self/exe", "test", "exit", milliseconds, (char *)NULL);
-            _exit(127);
-        }
+        int go = -1;
+        unsigned before = fake_count(fake, WIRE_SIGN);
+        deadline_t start = clock_ms();
+        pid_t child = start_exit_in_flight(round, &go);
+        while (fake_count(fake, WIRE_SIGN) < before + 4 && clock_ms() - start < 30000)
+            nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
+        assert_int_equal(write(go, "", 1), 1);
+        close(go);
         await(child, CHILD_OK);
+        assert_true(fake_count(fake, WIRE_SIGN) >= before + 4);
     }
     set_environment(false);
 }

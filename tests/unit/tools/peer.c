@@ -17,6 +17,7 @@
 struct peer_state {
     void *context, *router, *zap, *control, *controlled;
     pthread_t thread;
+    pthread_mutex_t lock; // of what follows; the thread holds it while it answers
     struct buf act, attachment;
     uint8_t nonce[STATEMENT_NONCE_SIZE];
     uint8_t signature[STATEMENT_SIGNATURE_SIZE];
@@ -288,8 +289,11 @@ static void *run(void *data)
             return NULL;
         if (items[1].revents)
             reply_zap(peer);
-        if (items[0].revents)
+        if (items[0].revents) {
+            pthread_mutex_lock(&state->lock);
             serve(peer);
+            pthread_mutex_unlock(&state->lock);
+        }
     }
 }
 
@@ -307,6 +311,7 @@ void peer_start(struct peer *peer)
     struct peer_state *state = calloc(1, sizeof *state);
     must(state, "memory");
     peer->state = state;
+    pthread_mutex_init(&state->lock, NULL);
     buf_init(&state->act, ACT_SIZE_MAX);
     buf_init(&state->attachment, ACT_ATTACHMENT_MAX);
     state->context = zmq_ctx_new();
@@ -338,16 +343,23 @@ void peer_stop(struct peer *peer)
     zmq_ctx_term(state->context);
     buf_clear(&state->act);
     buf_clear(&state->attachment);
+    pthread_mutex_destroy(&state->lock);
     free(state);
     peer->state = NULL;
 }
 
 struct bytes peer_attachment(const struct peer *peer)
 {
-    return buf_bytes(&peer->state->attachment);
+    pthread_mutex_lock(&peer->state->lock);
+    struct bytes attachment = buf_bytes(&peer->state->attachment);
+    pthread_mutex_unlock(&peer->state->lock);
+    return attachment;
 }
 
 int peer_signatures(const struct peer *peer)
 {
-    return peer->state->signatures;
+    pthread_mutex_lock(&peer->state->lock);
+    int signatures = peer->state->signatures;
+    pthread_mutex_unlock(&peer->state->lock);
+    return signatures;
 }

@@ -3,6 +3,8 @@
 // keeps one proposal, verifies what is signed as hsmd does, and wants two signatures.
 #pragma once
 
+#include <stdatomic.h>
+
 #include "hsmd/base/curve.h"
 #include "hsmd/base/secret.h"
 #include "hsmd/officers/keyfile.h"
@@ -33,7 +35,7 @@ enum peer_mode {
 struct peer {
     char endpoint[120]; // from here to the blank line: set by the test
     enum peer_mode mode;
-    unsigned self; // who is at the other end
+    atomic_uint self; // who is at the other end; may change at any time
     struct officer_public officers[PEER_OFFICERS];
     char secret_key[CURVE_TEXT_SIZE];
 
