@@ -205,7 +205,14 @@ static enum err open_audit(struct daemon *daemon, struct detail *detail)
 
 static enum err open_keystore(struct daemon *daemon, struct detail *detail)
 {
-    enum err err = keystore_open(daemon->config, &daemon->keystore, detail);
+    const struct config *config = daemon->config;
+    bool *is_locked = mem_calloc(config->token_count, sizeof *is_locked);
+    enum err err = is_locked ? ERR_OK : err_set(detail, ERR_TEMP, "out of memory");
+    for (size_t i = 0; i < config->token_count && err == ERR_OK; i++)
+        err = store_is_locked(daemon->store, config->tokens[i].name, &is_locked[i], detail);
+    if (err == ERR_OK)
+        err = keystore_open(config, is_locked, &daemon->keystore, detail);
+    mem_free(is_locked);
     if (err != ERR_OK)
         return err;
     keystore_on_event(daemon->keystore, custody_tell_token, daemon->audit);

@@ -44,7 +44,7 @@
     X(AUDIT_LAPSE, "lapse", "nobody has agreed on it in time")                           \
     X(AUDIT_BEGIN, "begin", "enough have agreed; a token begins to do it")               \
     X(AUDIT_ACT, "act", "enough have agreed; result tells whether it worked")            \
-    X(AUDIT_UNLOCK, "unlock", "that act was to log in to a token")                       \
+    X(AUDIT_UNLOCK, "unlock", "that act, or hsmd itself, logs in to a token")            \
     X(AUDIT_LOCK, "lock", "that act was to log out of a token")                          \
     X(AUDIT_OFFICER_REFUSED, "officer-refused", "an officer asked for what may not be")  \
     X(AUDIT_TOKEN_LOST, "token-lost", "a token does not answer any more")                \

@@ -269,9 +269,13 @@ void custody_tick(struct custody *custody)
 void custody_tell_token(void *audit, enum keystore_event event, const char *token,
                         const char *reason)
 {
-    bool is_lost = event == KEYSTORE_TOKEN_LOST;
-    const struct audit_record record = {.event = is_lost ? AUDIT_TOKEN_LOST : AUDIT_TOKEN_BACK,
-                                        .token = token,
-                                        .reason = is_lost ? reason : NULL};
+    static const enum audit_event events[] = {[KEYSTORE_TOKEN_LOST] = AUDIT_TOKEN_LOST,
+                                              [KEYSTORE_TOKEN_BACK] = AUDIT_TOKEN_BACK,
+                                              [KEYSTORE_TOKEN_UNLOCKED] = AUDIT_UNLOCK};
+    const struct audit_record record = {
+        .event = events[event],
+        .token = token,
+        .result = event == KEYSTORE_TOKEN_UNLOCKED ? err_name(ERR_OK) : NULL,
+        .reason = event == KEYSTORE_TOKEN_BACK ? NULL : reason};
     (void)audit_write(audit, &record, NULL); // logs itself; the token is not ours to keep away
 }

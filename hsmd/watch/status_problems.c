@@ -54,7 +54,7 @@ static const char *what_ails(const struct keystore_status *token)
 {
     switch (token->token.state) {
     case TOKEN_LOCKED:
-        return "it is locked";
+        return token->is_officers_lock ? "it is locked, by officers" : "it is locked";
     case TOKEN_PIN_REFUSED:
         return "it refused its PIN";
     case TOKEN_ABSENT:
