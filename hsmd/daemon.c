@@ -452,7 +452,7 @@ enum err daemon_stop(struct daemon *daemon, struct detail *detail)
     if (daemon->audit) {
         struct detail reason;
         core_tell_refusals(&daemon->core, REFUSALS_ALL);
-        if (audit_write(daemon->audit, &(struct audit_record){.event = AUDIT_STOP}, &reason) !=
+        if (lineage_tell_stop(err == ERR_OK ? daemon->store : NULL, daemon->audit, &reason) !=
             ERR_OK)
             log_error("stop", "err", reason.text);
     }

@@ -26,6 +26,12 @@ static enum err count_officers(struct store *store, unsigned *count, struct deta
     return store_each_officer(store, NULL, see_officer, count, detail);
 }
 
+static bool is_known(const struct audit_trace *trace, unsigned which, const struct lineage *lineage)
+{
+    return which < trace->known &&
+           memcmp(trace->registry[which], lineage->digest, sizeof lineage->digest) == 0;
+}
+
 static void compare(const struct audit_trace *trace, struct store *store, struct lineage *lineage)
 {
     bool is_same = trace->has_instance &&
@@ -43,6 +49,19 @@ static void compare(const struct audit_trace *trace, struct store *store, struct
                  lineage->proposal, trace->proposal);
 }
 
+// Of a registry that is the one of the log: does it say what it said?
+static void compare_said(const struct audit_trace *trace, struct lineage *lineage)
+{
+    if (lineage->problem[0] || !trace->known || is_known(trace, 0, lineage))
+        return;
+    snprintf(lineage->problem, sizeof lineage->problem, "%s",
+             trace->is_act && is_known(trace, 1, lineage)
+                 ? "the last act of the audit log is not in it: hsmd ended before that was "
+                   "written, or it was put back"
+                 : "officers, clients, grants, keys or locks in it are not those that the audit "
+                   "log knows: somebody else has changed it");
+}
+
 enum err lineage_check(const struct config *config, struct store *store, struct lineage *lineage,
                        struct detail *detail)
 {
@@ -54,6 +73,8 @@ enum err lineage_check(const struct config *config, struct store *store, struct 
         err = count_officers(store, &officers, detail);
     if (err == ERR_OK)
         err = store_last_proposal(store, &lineage->proposal, detail);
+    if (err == ERR_OK)
+        err = store_digest(store, lineage->digest, detail);
     if (err != ERR_OK)
         return err;
     lineage->has_officers = officers > 0;
@@ -66,6 +87,7 @@ enum err lineage_check(const struct config *config, struct store *store, struct 
             "audit log",
             config->state_directory, config->path);
     compare(&trace, store, lineage);
+    compare_said(&trace, lineage);
     if (lineage->problem[0])
         log_warning("registry", "err", lineage->problem);
     return ERR_OK;
@@ -80,9 +102,21 @@ enum err lineage_tell_start(const struct lineage *lineage, struct store *store, 
     if (lineage->has_officers) {
         record.instance = bytes_of(store_instance(store), AUDIT_INSTANCE_SIZE);
         record.proposal = lineage->proposal;
+        record.registry = bytes_of(lineage->digest, sizeof lineage->digest);
     }
     if (lineage->problem[0])
         record.reason = reason;
+    return audit_write(audit, &record, detail);
+}
+
+enum err lineage_tell_stop(struct store *store, struct audit *audit, struct detail *detail)
+{
+    uint8_t digest[STORE_DIGEST_SIZE];
+    unsigned officers = 0;
+    struct audit_record record = {.event = AUDIT_STOP};
+    if (store && count_officers(store, &officers, NULL) == ERR_OK && officers &&
+        store_digest(store, digest, NULL) == ERR_OK)
+        record.registry = bytes_of(digest, sizeof digest);
     return audit_write(audit, &record, detail);
 }
 

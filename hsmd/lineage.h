@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Does the registry go on where the audit log left off? Who can remove registry.db, or put an old
 // copy in its place, would else have hsmd take its officers from hsmd.conf again, or bring back
-// officers, clients and statements that were done with, and nobody would see it.
+// officers, clients and statements that were done with, and nobody would see it. Or who edits it
+// while hsmd is down: so lines of acts, starts and stops have a hash of what it says.
 #pragma once
 
 #include "hsmd/audit/audit.h"
@@ -9,9 +10,10 @@
 #include "hsmd/registry/store.h"
 
 struct lineage {
-    bool has_officers; // the registry has
-    uint64_t proposal; // the number of its last one; 0: none
-    char problem[160]; // what does not fit together; "": nothing
+    bool has_officers;                 // the registry has
+    uint64_t proposal;                 // the number of its last one; 0: none
+    uint8_t digest[STORE_DIGEST_SIZE]; // of what it says
+    char problem[160];                 // what does not fit together; "": nothing
 };
 
 // ERR_PERM: the registry has no officers, hsmd.conf has, and the log knows that there were some
@@ -23,6 +25,8 @@ enum err lineage_check(const struct config *config, struct store *store, struct 
 // line of each rotated file are from then on for the next start to compare with.
 enum err lineage_tell_start(const struct lineage *lineage, struct store *store, struct audit *audit,
                             struct detail *detail);
+// The line of a stop, with what the registry says by then; store: NULL if others may still use it.
+enum err lineage_tell_stop(struct store *store, struct audit *audit, struct detail *detail);
 // After officers may have been founded.
 enum err lineage_remember(struct store *store, struct audit *audit, struct detail *detail);
 

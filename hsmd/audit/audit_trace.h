@@ -10,6 +10,10 @@ struct audit_trace {
     uint8_t instance[AUDIT_INSTANCE_SIZE];
     bool has_acts;     // after that line, or in the whole file if there is none: acts of officers
     uint64_t proposal; // the greatest number of a proposal there; 0: none
+    // What the registry said (store_digest) by the last line that knows, and by the one before.
+    unsigned known; // how many of them there are
+    uint8_t registry[2][AUDIT_HASH_SIZE];
+    bool is_act; // the last one is of an act: hsmd may have ended before that was committed
 };
 
 // Reads the log from its end back to that line. No file, or an empty one: nothing is known. Lines

@@ -142,6 +142,12 @@ enum err store_each_proposal(struct store *store, uint64_t number, bool pending_
 enum err store_each_verdict(struct store *store, uint64_t number, store_see_verdict see,
                             void *context, struct detail *detail);
 
+// SHA-256 of what the registry says of officers, quorum, clients, grants, keys and locked tokens,
+// and, in a transaction, will say when it is committed; see store_digest.c.
+#define STORE_DIGEST_SIZE 32
+enum err store_digest(struct store *store, uint8_t digest[STORE_DIGEST_SIZE],
+                      struct detail *detail);
+
 // Have officers locked the token (name of a section of hsmd.conf), and not unlocked it since?
 enum err store_is_locked(struct store *store, const char *token, bool *is_locked,
                          struct detail *detail);

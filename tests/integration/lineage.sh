@@ -55,6 +55,31 @@ officers_start
 check "then it starts" as dave officer list
 check "... well" has_none
 officers_stop
+
+# Whoever edits it while hsmd is down.
+edit() { # SQL
+    python3 -c 'import sqlite3, sys; db = sqlite3.connect(sys.argv[1]); db.execute(sys.argv[2]); db.commit()' \
+        "$REGISTRY" "$1"
+}
+while read -r sql; do
+    edit "$sql"
+    officers_start
+    check "$sql: the log says so" grep -q '"reason":"registry: .*somebody else has changed it"' \
+        <(last_start)
+    check "... and so do officers' eyes" has_problem
+    officers_stop
+    officers_start
+    check "... once" has_none
+    kill -KILL "$(cat "$CUSTODY/hsmd.pid")"
+    officers_stop
+    officers_start
+    check "... nor is there anything wrong after a crash" has_none
+    officers_stop
+done <<'END'
+UPDATE custodian SET quorum = 1
+INSERT INTO client VALUES ('evil', 'rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7', '')
+DELETE FROM officer WHERE name = 'bob'
+END
 cp "$WORK/later.db" "$REGISTRY"
 officers_start
 check "another registry: the log says so" grep -q 'not the one that the audit log knows' <(last_start)
