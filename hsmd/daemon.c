@@ -140,6 +140,8 @@ enum err daemon_check(const struct config *config, struct detail *detail)
         err = check_endpoints(config->officers_listen, config->officers_listen_count, detail);
     if (err == ERR_OK && !config->officers_listen_count)
         log_warning("check", "err", "no officers-listen: nobody can change the registry");
+    if (err == ERR_OK)
+        config_warn_quorum(config);
     return err;
 }
 

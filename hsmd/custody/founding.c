@@ -93,11 +93,13 @@ enum err founding_do(const struct config *config, struct store *store, struct au
         err = found(&founding, &known, detail);
     if (err == ERR_OK)
         err = store_commit(store, detail);
-    if (err != ERR_OK)
+    if (err != ERR_OK) {
         store_rollback(store);
-    else
-        log_notice("officers", "state", "taken from the configuration");
-    return err;
+        return err;
+    }
+    log_notice("officers", "state", "taken from the configuration");
+    config_warn_quorum(config);
+    return ERR_OK;
 }
 
 enum err custody_found(struct custody *custody, struct detail *detail)

@@ -24,6 +24,18 @@ last_start() { grep '"event":"start"' "$AUDIT_LOG" | tail -n 1; }
 found() { "$BUILD/bin/hsmd" found -c "$CUSTODY/hsmd.conf"; }
 
 officers_up
+
+# Many officers and no word of how many must agree.
+sed '/quorum/d; s/^\(\s*state-directory = \).*/\1"loose"/' "$CUSTODY/hsmd.conf" >"$CUSTODY/loose.conf"
+says_quorum() { # COMMAND...
+    "$@" >"$WORK/said" 2>&1 && grep -q 'warning.*says no quorum' "$WORK/said"
+}
+check "no quorum: hsmd -t warns" says_quorum "$BUILD/bin/hsmd" -t -c "$CUSTODY/loose.conf"
+check "... and so does whoever takes the officers" says_quorum \
+    "$BUILD/bin/hsmd" found -c "$CUSTODY/loose.conf"
+check_not "a quorum: it does not" says_quorum "$BUILD/bin/hsmd" -t -c "$CUSTODY/hsmd.conf"
+check "... and finds all well" "$BUILD/bin/hsmd" -t -c "$CUSTODY/hsmd.conf"
+
 check "a new hsmd takes its officers from hsmd.conf" grep -q 'first quorum' "$AUDIT_LOG"
 check "... and nothing is wrong with its registry" has_none
 as alice quorum 1 >/dev/null
