@@ -186,7 +186,7 @@ static enum err open_budgets(struct daemon *daemon, struct detail *detail)
     char path[PATH_MAX];
     enum err err = state_path(daemon->config, BUDGETS_FILE, path, detail);
     if (err == ERR_OK)
-        err = budgets_open(path, &daemon->budgets, detail);
+        err = budgets_open(path, clock_ms(), clock_wall_ms(), &daemon->budgets, detail);
     if (err == ERR_OK)
         err = ticker_start(BUDGETS_TICK_MS, tick_budgets, daemon->budgets, &daemon->budgets_ticker,
                            detail);
@@ -201,7 +201,10 @@ static enum err open_audit(struct daemon *daemon, struct detail *detail)
     if (err == ERR_OK)
         err = lineage_check(daemon->config, daemon->store, &daemon->lineage, detail);
     if (err == ERR_OK)
-        err = lineage_tell_start(&daemon->lineage, daemon->store, daemon->audit, detail);
+        lineage_check_budgets(&daemon->lineage, daemon->budgets);
+    if (err == ERR_OK)
+        err = lineage_tell_start(&daemon->lineage, daemon->store, daemon->budgets, daemon->audit,
+                                 detail);
     return err == ERR_OK ? ERR_OK : err_prefix(detail, err, "audit log");
 }
 
@@ -274,6 +277,7 @@ static enum err make_core(struct daemon *daemon, struct detail *detail)
                                      .budgets = daemon->budgets,
                                      .checkpointer = daemon->checkpointer,
                                      .registry_problem = daemon->lineage.problem,
+                                     .budgets_problem = daemon->lineage.budgets_problem,
                                      .workers = SERVER_LIGHT_WORKERS,
                                      .started = time(NULL)};
     for (size_t i = 0; i < config->token_count; i++)
@@ -454,8 +458,8 @@ enum err daemon_stop(struct daemon *daemon, struct detail *detail)
     if (daemon->audit) {
         struct detail reason;
         core_tell_refusals(&daemon->core, REFUSALS_ALL);
-        if (lineage_tell_stop(err == ERR_OK ? daemon->store : NULL, daemon->audit, &reason) !=
-            ERR_OK)
+        if (lineage_tell_stop(err == ERR_OK ? daemon->store : NULL, daemon->budgets, daemon->audit,
+                              &reason) != ERR_OK)
             log_error("stop", "err", reason.text);
     }
     if (err == ERR_OK)

@@ -78,6 +78,7 @@ enum err lineage_check(const struct config *config, struct store *store, struct 
     if (err != ERR_OK)
         return err;
     lineage->has_officers = officers > 0;
+    lineage->budgets = trace.budgets;
     if (!officers && config->officer_count && (trace.has_instance || trace.has_acts))
         return err_set(
             detail, ERR_PERM,
@@ -93,27 +94,46 @@ enum err lineage_check(const struct config *config, struct store *store, struct 
     return ERR_OK;
 }
 
-enum err lineage_tell_start(const struct lineage *lineage, struct store *store, struct audit *audit,
-                            struct detail *detail)
+void lineage_check_budgets(struct lineage *lineage, struct budgets *budgets)
 {
-    char reason[sizeof lineage->problem + 20];
-    struct audit_record record = {.event = AUDIT_START};
-    snprintf(reason, sizeof reason, "registry: %s", lineage->problem);
+    uint64_t writes = budgets_writes_read(budgets);
+    struct detail ignored = {0}; // it logs itself
+    if (writes < lineage->budgets) {
+        snprintf(lineage->budgets_problem, sizeof lineage->budgets_problem,
+                 writes ? "their file is older than the audit log: what was used since is forgotten"
+                        : "their file was removed: what was used before is forgotten");
+        log_warning("budget", "err", lineage->budgets_problem);
+    }
+    (void)budgets_write(budgets, clock_ms(), &ignored);
+}
+
+enum err lineage_tell_start(const struct lineage *lineage, struct store *store,
+                            struct budgets *budgets, struct audit *audit, struct detail *detail)
+{
+    char reason[sizeof lineage->problem + sizeof lineage->budgets_problem + 40];
+    struct audit_record record = {.event = AUDIT_START, .budgets = budgets_writes(budgets)};
+    const char *both = lineage->problem[0] && lineage->budgets_problem[0] ? "; " : "";
+    snprintf(reason, sizeof reason, "%s%s%s%s%s", lineage->problem[0] ? "registry: " : "",
+             lineage->problem, both, lineage->budgets_problem[0] ? "budgets: " : "",
+             lineage->budgets_problem);
     if (lineage->has_officers) {
         record.instance = bytes_of(store_instance(store), AUDIT_INSTANCE_SIZE);
         record.proposal = lineage->proposal;
         record.registry = bytes_of(lineage->digest, sizeof lineage->digest);
     }
-    if (lineage->problem[0])
+    if (reason[0])
         record.reason = reason;
     return audit_write(audit, &record, detail);
 }
 
-enum err lineage_tell_stop(struct store *store, struct audit *audit, struct detail *detail)
+enum err lineage_tell_stop(struct store *store, struct budgets *budgets, struct audit *audit,
+                           struct detail *detail)
 {
+    struct detail ignored = {0}; // it logs itself
     uint8_t digest[STORE_DIGEST_SIZE];
     unsigned officers = 0;
-    struct audit_record record = {.event = AUDIT_STOP};
+    (void)budgets_write(budgets, clock_ms(), &ignored);
+    struct audit_record record = {.event = AUDIT_STOP, .budgets = budgets_writes(budgets)};
     if (store && count_officers(store, &officers, NULL) == ERR_OK && officers &&
         store_digest(store, digest, NULL) == ERR_OK)
         record.registry = bytes_of(digest, sizeof digest);

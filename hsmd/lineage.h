@@ -7,12 +7,15 @@
 
 #include "hsmd/audit/audit.h"
 #include "hsmd/config.h"
+#include "hsmd/registry/budget.h"
 #include "hsmd/registry/store.h"
 
 struct lineage {
     bool has_officers;                 // the registry has
     uint64_t proposal;                 // the number of its last one; 0: none
     uint8_t digest[STORE_DIGEST_SIZE]; // of what it says
+    uint64_t budgets;                  // writes of the file of budgets that the log knows of
+    char budgets_problem[160];         // what is wrong with that file; "": nothing
     char problem[160];                 // what does not fit together; "": nothing
 };
 
@@ -21,12 +24,17 @@ struct lineage {
 enum err lineage_check(const struct config *config, struct store *store, struct lineage *lineage,
                        struct detail *detail);
 
+// After lineage_check: the file of budgets, too, goes on where it left off, or what was used is
+// forgotten. Then it is written anew.
+void lineage_check_budgets(struct lineage *lineage, struct budgets *budgets);
+
 // The line of a start, which says it too. Once the registry has officers, its number and the first
 // line of each rotated file are from then on for the next start to compare with.
-enum err lineage_tell_start(const struct lineage *lineage, struct store *store, struct audit *audit,
-                            struct detail *detail);
+enum err lineage_tell_start(const struct lineage *lineage, struct store *store,
+                            struct budgets *budgets, struct audit *audit, struct detail *detail);
 // The line of a stop, with what the registry says by then; store: NULL if others may still use it.
-enum err lineage_tell_stop(struct store *store, struct audit *audit, struct detail *detail);
+enum err lineage_tell_stop(struct store *store, struct budgets *budgets, struct audit *audit,
+                           struct detail *detail);
 // After officers may have been founded.
 enum err lineage_remember(struct store *store, struct audit *audit, struct detail *detail);
 

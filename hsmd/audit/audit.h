@@ -68,6 +68,7 @@ enum audit_event {
     X(AUDIT_FIELD_INSTANCE, "instance", AUDIT_KIND_HEX, "which registry it is")                    \
     X(AUDIT_FIELD_PROPOSAL, "proposal", AUDIT_KIND_NUMBER, "number of the proposal")               \
     X(AUDIT_FIELD_REGISTRY, "registry_sha256", AUDIT_KIND_HEX, "SHA-256 of what it then says")     \
+    X(AUDIT_FIELD_BUDGETS, "budgets", AUDIT_KIND_NUMBER, "writes of the file of budgets so far")   \
     X(AUDIT_FIELD_ACT, "act", AUDIT_KIND_TEXT, "kind of act")                                      \
     X(AUDIT_FIELD_WHAT, "what", AUDIT_KIND_TEXT, "what is to be done, in words")                   \
     X(AUDIT_FIELD_ACT_HASH, "act_sha256", AUDIT_KIND_HEX, "SHA-256 of the act's encoding")         \
@@ -146,6 +147,7 @@ struct audit_record {
     struct bytes instance; // of the registry
     uint64_t proposal;     // 0: none; of AUDIT_START: the registry's last one
     struct bytes registry; // SHA-256 of what it says from then on (store_digest)
+    uint64_t budgets;      // how often their file was written; 0: not said
     const char *act;       // act_kind_name
     const char *what;      // act_summary; cut to AUDIT_WHAT_MAX
     struct bytes act_sha256;

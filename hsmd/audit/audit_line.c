@@ -160,6 +160,8 @@ static enum err put_act(const struct audit_record *record, struct buf *out)
         err = buf_printf(out, "\"proposal\":%" PRIu64 ",", record->proposal);
     if (err == ERR_OK)
         err = put_hex(out, "registry_sha256", record->registry);
+    if (err == ERR_OK && record->budgets)
+        err = buf_printf(out, "\"budgets\":%" PRIu64 ",", record->budgets);
     if (err == ERR_OK)
         err = put_text(out, "act", record->act);
     if (err == ERR_OK && record->what)

@@ -40,6 +40,9 @@ static void see_line(struct bytes line, struct audit_trace *trace)
     struct bytes instance = parsed.fields[AUDIT_FIELD_INSTANCE];
     if (number.data && audit_field_number(number) > trace->proposal)
         trace->proposal = audit_field_number(number);
+    struct bytes budgets = parsed.fields[AUDIT_FIELD_BUDGETS];
+    if (budgets.data && !trace->budgets)
+        trace->budgets = audit_field_number(budgets);
     trace->has_acts = trace->has_acts || parsed.event == AUDIT_ACT || parsed.event == AUDIT_PROPOSE;
     struct bytes registry = parsed.fields[AUDIT_FIELD_REGISTRY];
     if (registry.data && trace->known < 2 &&

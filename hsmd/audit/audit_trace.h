@@ -10,6 +10,7 @@ struct audit_trace {
     uint8_t instance[AUDIT_INSTANCE_SIZE];
     bool has_acts;     // after that line, or in the whole file if there is none: acts of officers
     uint64_t proposal; // the greatest number of a proposal there; 0: none
+    uint64_t budgets;  // writes of the file of budgets, by the last line that says; 0: none
     // What the registry said (store_digest) by the last line that knows, and by the one before.
     unsigned known; // how many of them there are
     uint8_t registry[2][AUDIT_HASH_SIZE];
