@@ -421,6 +421,8 @@ static enum err migrate_config(const struct config *config, struct migration *mi
     bool is_new_directory = mkdir(config->state_directory, 0700) == 0;
     bool is_new_store = access(migration->registry, F_OK) != 0;
     enum err err = state_directory_check(config->state_directory, detail);
+    if (err == ERR_OK && !is_again)
+        err = check_new(config, detail);
     if (err == ERR_OK)
         err = store_open(migration->registry, &store, detail);
     if (err == ERR_OK)
@@ -445,8 +447,8 @@ enum err migrate(const char *path, struct migration *out, struct detail *detail)
     if (err == ERR_OK && is_same_file(migration.file, migration.former) &&
         unlink(migration.former) != 0)
         err = err_errno(detail, ERR_PERM, "%s", migration.former);
-    if (err == ERR_OK)
-        err = is_again ? check_again(config, &migration, detail) : check_new(config, detail);
+    if (err == ERR_OK && is_again)
+        err = check_again(config, &migration, detail);
     if (err == ERR_OK && is_again) {
         config_free(config);
         config = NULL;

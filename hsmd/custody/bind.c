@@ -138,7 +138,7 @@ static enum err disable_twin(struct custody *custody, struct store_key *key, con
 {
     struct store *store = custody->conf.store;
     struct registry *registry = NULL;
-    uint8_t digest[STORE_DIGEST_SIZE];
+    uint8_t digest[STORE_DIGEST_SIZE] = {0};
     const struct audit_record record = {.event = AUDIT_ACT,
                                         .registry = bytes_of(digest, sizeof digest),
                                         .act = act_kind_name(ACT_KEY_DISABLE),

@@ -45,7 +45,7 @@ static enum err add_officer(const struct founding *founding, const struct config
 static enum err set_quorum(const struct founding *founding, unsigned quorum, struct detail *detail)
 {
     char what[64];
-    uint8_t digest[STORE_DIGEST_SIZE];
+    uint8_t digest[STORE_DIGEST_SIZE] = {0};
     snprintf(what, sizeof what, "first quorum of the configuration: %u", quorum);
     const struct audit_record record = {
         .event = AUDIT_ACT,
