@@ -107,7 +107,7 @@ static cfg_opt_t options[] = {
     LIST("officers-listen", config_check_listen),
     TEXT("officers-server-key-file", NULL, config_check_text),
     NUMBER("officers-timeout", 120000, config_check_timeout),
-    NUMBER("quorum", 1, config_check_quorum),
+    NUMBER("quorum", 0, config_check_quorum),
     NUMBER("proposal-lapse", STATEMENT_LAPSE_DEFAULT, config_check_lapse),
     TEXT("state-directory", NULL, config_check_text),
     TEXT("audit-log", NULL, NULL),

@@ -79,7 +79,8 @@ struct config {
     size_t officers_listen_count;         // 0: no officers' channel
     const char *officers_server_key_file; // NULL only if there is no channel
     unsigned officers_timeout;            // ms
-    unsigned quorum;                      // of a registry that has none
+    bool has_quorum;                      // it says one
+    unsigned quorum;                      // of a registry that has none; else 1
     unsigned proposal_lapse;              // s, the most a proposal may ask for
     struct config_officer *officers;
     size_t officer_count;
@@ -118,6 +119,10 @@ void config_free(struct config *config);
 // ERR_PERM: sections of the former configuration are in the file; the detail names file, line and
 // the command that brings them into the registry.
 enum err config_check_former(const struct config *config, struct detail *detail);
+
+// Logs a warning if there are several officers, and no quorum is given: for whoever checks the
+// file, or takes the officers from it.
+void config_warn_quorum(const struct config *config);
 
 // The table of options, for the test that compares it with hsmd.conf(5). Ends with CFG_END.
 const cfg_opt_t *config_options(void);

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "hsmd/base/log.h"
 #include "hsmd/config_check.h"
 #include "hsmd/config_internal.h"
 #include "hsmd/officers/keyfile.h"
@@ -12,7 +13,8 @@ enum err config_take_channel(struct config *config, struct detail *detail)
     cfg_t *cfg = config->parsed;
     const char *key_file = config_optional(cfg, "officers-server-key-file");
     config->officers_timeout = (unsigned)cfg_getint(cfg, "officers-timeout");
-    config->quorum = (unsigned)cfg_getint(cfg, "quorum");
+    config->has_quorum = cfg_getint(cfg, "quorum") != 0; // 0 cannot be given
+    config->quorum = config->has_quorum ? (unsigned)cfg_getint(cfg, "quorum") : 1;
     config->proposal_lapse = (unsigned)cfg_getint(cfg, "proposal-lapse");
     config->officers_listen_count = cfg_size(cfg, "officers-listen");
     for (size_t i = 0; i < config->officers_listen_count; i++) {
@@ -96,6 +98,17 @@ static enum err check_keys(const struct config *config, size_t index, struct det
                            config->path, officer->name, config->clients[i].name);
     }
     return ERR_OK;
+}
+
+void config_warn_quorum(const struct config *config)
+{
+    size_t signers = 0;
+    for (size_t i = 0; i < config->officer_count; i++)
+        signers += config->officers[i].role == OFFICER_OFFICER;
+    if (!config->has_quorum && signers > 1)
+        log_warning("officers", "err",
+                    "hsmd.conf says no quorum, so it is 1: each officer alone can have every act "
+                    "carried out");
 }
 
 enum err config_check_officers(const struct config *config, struct detail *detail)

@@ -142,6 +142,8 @@ enum err daemon_check(const struct config *config, struct detail *detail)
         err = check_endpoints(config->officers_listen, config->officers_listen_count, detail);
     if (err == ERR_OK && !config->officers_listen_count)
         log_warning("check", "err", "no officers-listen: nobody can change the registry");
+    if (err == ERR_OK)
+        config_warn_quorum(config);
     return err;
 }
 
@@ -188,7 +190,7 @@ static enum err open_budgets(struct daemon *daemon, struct detail *detail)
     char path[PATH_MAX];
     enum err err = state_path(daemon->config, BUDGETS_FILE, path, detail);
     if (err == ERR_OK)
-        err = budgets_open(path, &daemon->budgets, detail);
+        err = budgets_open(path, clock_ms(), clock_wall_ms(), &daemon->budgets, detail);
     if (err == ERR_OK)
         err = ticker_start(BUDGETS_TICK_MS, tick_budgets, daemon->budgets, &daemon->budgets_ticker,
                            detail);
@@ -203,13 +205,23 @@ static enum err open_audit(struct daemon *daemon, struct detail *detail)
     if (err == ERR_OK)
         err = lineage_check(daemon->config, daemon->store, &daemon->lineage, detail);
     if (err == ERR_OK)
-        err = lineage_tell_start(&daemon->lineage, daemon->store, daemon->audit, detail);
+        lineage_check_budgets(&daemon->lineage, daemon->budgets);
+    if (err == ERR_OK)
+        err = lineage_tell_start(&daemon->lineage, daemon->store, daemon->budgets, daemon->audit,
+                                 detail);
     return err == ERR_OK ? ERR_OK : err_prefix(detail, err, "audit log");
 }
 
 static enum err open_keystore(struct daemon *daemon, struct detail *detail)
 {
-    enum err err = keystore_open(daemon->config, &daemon->keystore, detail);
+    const struct config *config = daemon->config;
+    bool *is_locked = mem_calloc(config->token_count, sizeof *is_locked);
+    enum err err = is_locked ? ERR_OK : err_set(detail, ERR_TEMP, "out of memory");
+    for (size_t i = 0; i < config->token_count && err == ERR_OK; i++)
+        err = store_is_locked(daemon->store, config->tokens[i].name, &is_locked[i], detail);
+    if (err == ERR_OK)
+        err = keystore_open(config, is_locked, &daemon->keystore, detail);
+    mem_free(is_locked);
     if (err != ERR_OK)
         return err;
     if (token_lines_new(daemon->audit, &daemon->token_lines) != ERR_OK)
@@ -270,6 +282,7 @@ static enum err make_core(struct daemon *daemon, struct detail *detail)
                                      .budgets = daemon->budgets,
                                      .checkpointer = daemon->checkpointer,
                                      .registry_problem = daemon->lineage.problem,
+                                     .budgets_problem = daemon->lineage.budgets_problem,
                                      .workers = SERVER_LIGHT_WORKERS,
                                      .started = time(NULL)};
     for (size_t i = 0; i < config->token_count; i++)
@@ -454,8 +467,8 @@ enum err daemon_stop(struct daemon *daemon, struct detail *detail)
             custody_tell_refusals(daemon->custody, REFUSALS_ALL);
         if (daemon->token_lines)
             token_lines_retry(daemon->token_lines);
-        if (audit_write(daemon->audit, &(struct audit_record){.event = AUDIT_STOP}, &reason) !=
-            ERR_OK)
+        if (lineage_tell_stop(err == ERR_OK ? daemon->store : NULL, daemon->budgets, daemon->audit,
+                              &reason) != ERR_OK)
             log_error("stop", "err", reason.text);
     }
     if (err == ERR_OK)

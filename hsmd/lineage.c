@@ -28,6 +28,12 @@ static enum err count_officers(struct store *store, unsigned *count, struct deta
     return store_each_officer(store, NULL, see_officer, count, detail);
 }
 
+static bool is_known(const struct audit_trace *trace, unsigned which, const struct lineage *lineage)
+{
+    return which < trace->known &&
+           memcmp(trace->registry[which], lineage->digest, sizeof lineage->digest) == 0;
+}
+
 static void compare(const struct audit_trace *trace, struct store *store, struct lineage *lineage)
 {
     bool is_same = trace->has_instance &&
@@ -66,6 +72,20 @@ static enum err find_lost_act(const struct audit_trace *trace, struct store *sto
     return err;
 }
 
+// Of a registry that is the one of the log: does it say what it said?
+static void compare_said(const struct audit_trace *trace, struct lineage *lineage)
+{
+    bool is_lost_act = lineage->lost_act && is_known(trace, 1, lineage);
+    if (lineage->problem[0] || !trace->known || is_known(trace, 0, lineage) || is_lost_act)
+        return;
+    snprintf(lineage->problem, sizeof lineage->problem, "%s",
+             trace->is_act && is_known(trace, 1, lineage)
+                 ? "the last act of the audit log is not in it: hsmd ended before that was "
+                   "written, or it was put back"
+                 : "officers, clients, grants, keys or locks in it are not those that the audit "
+                   "log knows: somebody else has changed it");
+}
+
 enum err lineage_check(const struct config *config, struct store *store, struct lineage *lineage,
                        struct detail *detail)
 {
@@ -77,9 +97,12 @@ enum err lineage_check(const struct config *config, struct store *store, struct 
         err = count_officers(store, &officers, detail);
     if (err == ERR_OK)
         err = store_last_proposal(store, &lineage->proposal, detail);
+    if (err == ERR_OK)
+        err = store_digest(store, lineage->digest, detail);
     if (err != ERR_OK)
         return err;
     lineage->has_officers = officers > 0;
+    lineage->budgets = trace.budgets;
     if (!officers && config->officer_count && (trace.has_instance || trace.has_acts))
         return err_set(
             detail, ERR_PERM,
@@ -89,27 +112,60 @@ enum err lineage_check(const struct config *config, struct store *store, struct 
             "audit log",
             config->state_directory, config->path);
     compare(&trace, store, lineage);
+    err = find_lost_act(&trace, store, lineage, detail);
+    compare_said(&trace, lineage);
     if (lineage->problem[0])
         log_warning("registry", "err", lineage->problem);
-    return find_lost_act(&trace, store, lineage, detail);
+    return err;
 }
 
-enum err lineage_tell_start(const struct lineage *lineage, struct store *store, struct audit *audit,
-                            struct detail *detail)
+void lineage_check_budgets(struct lineage *lineage, struct budgets *budgets)
 {
-    char reason[sizeof lineage->problem + 20];
-    struct audit_record record = {.event = AUDIT_START};
-    snprintf(reason, sizeof reason, "registry: %s", lineage->problem);
+    uint64_t writes = budgets_writes_read(budgets);
+    struct detail ignored = {0}; // it logs itself
+    if (writes < lineage->budgets) {
+        snprintf(lineage->budgets_problem, sizeof lineage->budgets_problem,
+                 writes ? "their file is older than the audit log: what was used since is forgotten"
+                        : "their file was removed: what was used before is forgotten");
+        log_warning("budget", "err", lineage->budgets_problem);
+    }
+    (void)budgets_write(budgets, clock_ms(), &ignored);
+}
+
+enum err lineage_tell_start(const struct lineage *lineage, struct store *store,
+                            struct budgets *budgets, struct audit *audit, struct detail *detail)
+{
+    char reason[sizeof lineage->problem + sizeof lineage->budgets_problem + 40];
+    struct audit_record record = {.event = AUDIT_START, .budgets = budgets_writes(budgets)};
+    const char *both = lineage->problem[0] && lineage->budgets_problem[0] ? "; " : "";
+    snprintf(reason, sizeof reason, "%s%s%s%s%s", lineage->problem[0] ? "registry: " : "",
+             lineage->problem, both, lineage->budgets_problem[0] ? "budgets: " : "",
+             lineage->budgets_problem);
     if (lineage->has_officers) {
         record.instance = bytes_of(store_instance(store), AUDIT_INSTANCE_SIZE);
         record.proposal = lineage->proposal;
+        record.registry = bytes_of(lineage->digest, sizeof lineage->digest);
     }
-    if (lineage->problem[0])
+    if (reason[0])
         record.reason = reason;
     const struct audit_record lost = {
         .event = AUDIT_ACT_LOST, .proposal = lineage->lost_act, .reason = LOST_ACT};
     enum err err = lineage->lost_act ? audit_write(audit, &lost, detail) : ERR_OK;
     return err == ERR_OK ? audit_write(audit, &record, detail) : err;
+}
+
+enum err lineage_tell_stop(struct store *store, struct budgets *budgets, struct audit *audit,
+                           struct detail *detail)
+{
+    struct detail ignored = {0}; // it logs itself
+    uint8_t digest[STORE_DIGEST_SIZE];
+    unsigned officers = 0;
+    (void)budgets_write(budgets, clock_ms(), &ignored);
+    struct audit_record record = {.event = AUDIT_STOP, .budgets = budgets_writes(budgets)};
+    if (store && count_officers(store, &officers, NULL) == ERR_OK && officers &&
+        store_digest(store, digest, NULL) == ERR_OK)
+        record.registry = bytes_of(digest, sizeof digest);
+    return audit_write(audit, &record, detail);
 }
 
 enum err lineage_remember(struct store *store, struct audit *audit, struct detail *detail)

@@ -1,17 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 // Does the registry go on where the audit log left off? Who can remove registry.db, or put an old
 // copy in its place, would else have hsmd take its officers from hsmd.conf again, or bring back
-// officers, clients and statements that were done with, and nobody would see it.
+// officers, clients and statements that were done with, and nobody would see it. Or who edits it
+// while hsmd is down: so lines of acts, starts and stops have a hash of what it says.
 #pragma once
 
 #include "hsmd/audit/audit.h"
 #include "hsmd/config.h"
+#include "hsmd/registry/budget.h"
 #include "hsmd/registry/store.h"
 
 struct lineage {
-    bool has_officers; // the registry has
-    uint64_t proposal; // the number of its last one; 0: none
-    char problem[160]; // what does not fit together; "": nothing
+    bool has_officers;                 // the registry has
+    uint64_t proposal;                 // the number of its last one; 0: none
+    uint8_t digest[STORE_DIGEST_SIZE]; // of what it says
+    uint64_t budgets;                  // writes of the file of budgets that the log knows of
+    char budgets_problem[160];         // what is wrong with that file; "": nothing
+    char problem[160];                 // what does not fit together; "": nothing
     uint64_t lost_act; // a proposal that was carried out by the log, and waits still; 0: none
 };
 
@@ -20,11 +25,18 @@ struct lineage {
 enum err lineage_check(const struct config *config, struct store *store, struct lineage *lineage,
                        struct detail *detail);
 
+// After lineage_check: the file of budgets, too, goes on where it left off, or what was used is
+// forgotten. Then it is written anew.
+void lineage_check_budgets(struct lineage *lineage, struct budgets *budgets);
+
 // The line of a start, which says it too, after one of an act that was lost: hsmd ended between the
 // act's line and the commit of what it changed. Once the registry has officers, its number and the
 // first line of each rotated file are from then on for the next start to compare with.
-enum err lineage_tell_start(const struct lineage *lineage, struct store *store, struct audit *audit,
-                            struct detail *detail);
+enum err lineage_tell_start(const struct lineage *lineage, struct store *store,
+                            struct budgets *budgets, struct audit *audit, struct detail *detail);
+// The line of a stop, with what the registry says by then; store: NULL if others may still use it.
+enum err lineage_tell_stop(struct store *store, struct budgets *budgets, struct audit *audit,
+                           struct detail *detail);
 // After officers may have been founded.
 enum err lineage_remember(struct store *store, struct audit *audit, struct detail *detail);
 

@@ -21,6 +21,7 @@
 #include "hsmd/certificate.h"
 #include "hsmd/config.h"
 #include "hsmd/former.h"
+#include "hsmd/migrate_audit.h"
 #include "hsmd/registry/store.h"
 #include "hsmd/state_directory.h"
 
@@ -226,6 +227,15 @@ static enum err refuse_key(void *context, const struct store_key *key)
     return err_set(context, ERR_PERM, "the registry has keys already (\"%s\")", key->name);
 }
 
+static enum err refuse_officer(void *context, const struct store_officer *officer)
+{
+    return err_set(
+        context, ERR_PERM,
+        "the registry has officers already (\"%s\"): they make keys, clients and grants, "
+        "with hsmctl",
+        officer->name);
+}
+
 static enum err refuse_client(void *context, const struct store_client *client)
 {
     return err_set(context, ERR_PERM, "the registry has clients already (\"%s\")", client->name);
@@ -308,14 +318,19 @@ static void put_back(struct move *move)
 
 static enum err move_into(struct store *store, struct move *move, struct detail *detail)
 {
+    bool is_log_made = false;
     enum err err = store_begin(store, detail);
     if (err == ERR_OK)
         err = check_empty(store, detail);
+    if (err == ERR_OK)
+        err = store_each_officer(store, NULL, refuse_officer, detail, detail);
     if (err == ERR_PERM && move->is_again)
         err = err_set(detail, err, "%s: has no keys, clients or grants to bring",
                       move->migration->file);
     if (err == ERR_OK)
         err = move_all(store, move, detail);
+    if (err == ERR_OK)
+        err = migrate_tell(move->config, store, &is_log_made, detail);
     if (err == ERR_OK && !move->is_again)
         err = write_new_file(move, detail);
     if (err == ERR_OK && !move->is_again)
@@ -325,6 +340,8 @@ static enum err move_into(struct store *store, struct move *move, struct detail 
     store_rollback(store);
     if (err != ERR_OK)
         put_back(move);
+    if (err != ERR_OK && is_log_made)
+        unlink(move->config->audit_log);
     return err;
 }
 
@@ -380,6 +397,19 @@ static enum err check_again(const struct config *config, const struct migration 
                    migration->file, migration->former, migration->registry, config->path);
 }
 
+// Who has officers has keys, clients and grants from them, or from nobody.
+static enum err check_new(const struct config *config, struct detail *detail)
+{
+    bool has_run = false;
+    enum err err = has_run_since(config, &has_run, detail);
+    if (err != ERR_OK || !has_run)
+        return err;
+    return err_set(detail, ERR_PERM,
+                   "there have been officers by the audit log, %s: they make keys, clients and "
+                   "grants, with hsmctl",
+                   config->audit_log);
+}
+
 static enum err migrate_config(const struct config *config, struct migration *migration,
                                bool is_again, struct detail *detail)
 {
@@ -391,6 +421,8 @@ static enum err migrate_config(const struct config *config, struct migration *mi
     bool is_new_directory = mkdir(config->state_directory, 0700) == 0;
     bool is_new_store = access(migration->registry, F_OK) != 0;
     enum err err = state_directory_check(config->state_directory, detail);
+    if (err == ERR_OK && !is_again)
+        err = check_new(config, detail);
     if (err == ERR_OK)
         err = store_open(migration->registry, &store, detail);
     if (err == ERR_OK)

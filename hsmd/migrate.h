@@ -17,10 +17,11 @@ struct migration {
 
 // All or nothing: either the registry has everything that the file had and the file has it in
 // comments, or both are as they were. ERR_PERM: there is nothing to bring, the registry has keys or
-// clients already, the file or a certificate is not well-formed, FILE.before-migration exists;
-// ERR_TEMP: hsmd is running, or the disk is full.
-// Killed half-way, it goes on where it was: then the former file is read and nothing but the
-// registry written. Not if the audit log knows a registry since then (ERR_PERM): it was lost.
+// clients already, it or the audit log knows of officers, the file or a certificate is not
+// well-formed, FILE.before-migration exists; ERR_TEMP: hsmd is running, or the disk is full. Killed
+// half-way, it goes on where it was: then the former file is read and nothing but the registry
+// written. The audit log gets a line for each. Not if the audit log knows a registry since then
+// (ERR_PERM): it was lost.
 enum err migrate(const char *path, struct migration *migration, struct detail *detail);
 
 // Before hsmd serves: ERR_PERM if a migration was killed when the file was written anew and the

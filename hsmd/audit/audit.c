@@ -155,6 +155,12 @@ enum err audit_write(struct audit *audit, const struct audit_record *record, str
     err = wait_written(audit, &mine, detail);
     if (err == ERR_OK && record->proposal > audit->rotation.proposal)
         audit->rotation.proposal = record->proposal;
+    if (err == ERR_OK && record->budgets)
+        audit->rotation.budgets = record->budgets;
+    if (err == ERR_OK && record->registry.len == sizeof audit->registry) {
+        memcpy(audit->registry, record->registry.data, sizeof audit->registry);
+        audit->rotation.registry = bytes_of(audit->registry, sizeof audit->registry);
+    }
     pthread_mutex_unlock(&audit->lock);
     buf_clear(&body);
     return err;

@@ -28,27 +28,28 @@
 #define AUDIT_WHAT_MAX 640  // bytes of what, as escaped in the line
 
 // X(symbol, name, when)
-#define AUDIT_EVENTS(X)                                                                  \
-    X(AUDIT_START, "start", "hsmd has found its registry and this log well, and starts") \
-    X(AUDIT_FOUND, "found", "root has had officers taken from hsmd.conf anew")           \
-    X(AUDIT_STOP, "stop", "hsmd has stopped serving")                                    \
-    X(AUDIT_TORN, "torn", "the line before was torn")                                    \
-    X(AUDIT_ROTATE, "rotate", "the log goes on in this file")                            \
-    X(AUDIT_SELF_TEST, "self-test", "hsmd has tried an enabled key")                     \
-    X(AUDIT_USE, "use", "a key was used; result tells whether it worked")                \
-    X(AUDIT_REFUSE, "refuse", "a client asked for what it may not have")                 \
-    X(AUDIT_CHECKPOINT, "checkpoint", "the lines up to covers are signed")               \
-    X(AUDIT_PROPOSE, "propose", "an officer has proposed an act, or changed one")        \
-    X(AUDIT_APPROVE, "approve", "an officer has approved it")                            \
-    X(AUDIT_REJECT, "reject", "an officer has rejected it, or taken it back")            \
-    X(AUDIT_LAPSE, "lapse", "nobody has agreed on it in time")                           \
-    X(AUDIT_BEGIN, "begin", "enough have agreed; a token begins to do it")               \
-    X(AUDIT_ACT, "act", "enough have agreed; result tells whether it worked")            \
-    X(AUDIT_UNLOCK, "unlock", "that act was to log in to a token")                       \
-    X(AUDIT_LOCK, "lock", "that act was to log out of a token")                          \
-    X(AUDIT_ACT_LOST, "act-lost", "what that line says was not kept")                    \
-    X(AUDIT_OFFICER_REFUSED, "officer-refused", "an officer asked for what may not be")  \
-    X(AUDIT_TOKEN_LOST, "token-lost", "a token does not answer any more")                \
+#define AUDIT_EVENTS(X)                                                                     \
+    X(AUDIT_START, "start", "hsmd has found its registry and this log well, and starts")    \
+    X(AUDIT_FOUND, "found", "root has had officers taken from hsmd.conf anew")              \
+    X(AUDIT_MIGRATE, "migrate", "it was brought from a former hsmd.conf, by nobody's vote") \
+    X(AUDIT_STOP, "stop", "hsmd has stopped serving")                                       \
+    X(AUDIT_TORN, "torn", "the line before was torn")                                       \
+    X(AUDIT_ROTATE, "rotate", "the log goes on in this file")                               \
+    X(AUDIT_SELF_TEST, "self-test", "hsmd has tried an enabled key")                        \
+    X(AUDIT_USE, "use", "a key was used; result tells whether it worked")                   \
+    X(AUDIT_REFUSE, "refuse", "a client asked for what it may not have")                    \
+    X(AUDIT_CHECKPOINT, "checkpoint", "the lines up to covers are signed")                  \
+    X(AUDIT_PROPOSE, "propose", "an officer has proposed an act, or changed one")           \
+    X(AUDIT_APPROVE, "approve", "an officer has approved it")                               \
+    X(AUDIT_REJECT, "reject", "an officer has rejected it, or taken it back")               \
+    X(AUDIT_LAPSE, "lapse", "nobody has agreed on it in time")                              \
+    X(AUDIT_BEGIN, "begin", "enough have agreed; a token begins to do it")                  \
+    X(AUDIT_ACT, "act", "enough have agreed; result tells whether it worked")               \
+    X(AUDIT_UNLOCK, "unlock", "that act, or hsmd itself, logs in to a token")               \
+    X(AUDIT_LOCK, "lock", "that act was to log out of a token")                             \
+    X(AUDIT_ACT_LOST, "act-lost", "what that line says was not kept")                       \
+    X(AUDIT_OFFICER_REFUSED, "officer-refused", "an officer asked for what may not be")     \
+    X(AUDIT_TOKEN_LOST, "token-lost", "a token does not answer any more")                   \
     X(AUDIT_TOKEN_BACK, "token-back", "it does again")
 
 enum audit_event {
@@ -67,6 +68,8 @@ enum audit_event {
     X(AUDIT_FIELD_OFFICER, "officer", AUDIT_KIND_TEXT, "which officer it was")                     \
     X(AUDIT_FIELD_INSTANCE, "instance", AUDIT_KIND_HEX, "which registry it is")                    \
     X(AUDIT_FIELD_PROPOSAL, "proposal", AUDIT_KIND_NUMBER, "number of the proposal")               \
+    X(AUDIT_FIELD_REGISTRY, "registry_sha256", AUDIT_KIND_HEX, "SHA-256 of what it then says")     \
+    X(AUDIT_FIELD_BUDGETS, "budgets", AUDIT_KIND_NUMBER, "writes of the file of budgets so far")   \
     X(AUDIT_FIELD_ACT, "act", AUDIT_KIND_TEXT, "kind of act")                                      \
     X(AUDIT_FIELD_WHAT, "what", AUDIT_KIND_TEXT, "what is to be done, in words")                   \
     X(AUDIT_FIELD_ACT_HASH, "act_sha256", AUDIT_KIND_HEX, "SHA-256 of the act's encoding")         \
@@ -144,6 +147,8 @@ struct audit_record {
     const char *officer;
     struct bytes instance; // of the registry
     uint64_t proposal;     // 0: none; of AUDIT_START: the registry's last one
+    struct bytes registry; // SHA-256 of what it says from then on (store_digest)
+    uint64_t budgets;      // how often their file was written; 0: not said
     const char *act;       // act_kind_name
     const char *what;      // act_summary; cut to AUDIT_WHAT_MAX
     struct bytes act_sha256;
@@ -176,7 +181,8 @@ void audit_close(struct audit *audit); // syncs, unless off
 enum err audit_set_sync(struct audit *audit, enum audit_sync sync, struct detail *detail);
 
 // Which registry hsmd runs with (borrowed), and the number of its last proposal, once: for the
-// first line of each rotated file, so that every file knows (audit_trace.h).
+// first line of each rotated file, so that every file knows (audit_trace.h). What the registry says
+// is remembered from the lines that are written.
 void audit_set_registry(struct audit *audit, struct bytes instance, uint64_t proposal);
 
 // Thread-safe. On ERR_OK the line is in the file. ERR_TEMP: it is not, and whatever it is about

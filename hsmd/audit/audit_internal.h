@@ -26,7 +26,8 @@ struct audit {
     pthread_cond_t grown;   // for the one in audit_wait
     uint64_t awaited;       // the number it waits for
     bool is_woken;
-    struct audit_record rotation; // the first line of a rotated file
+    struct audit_record rotation;      // the first line of a rotated file
+    uint8_t registry[AUDIT_HASH_SIZE]; // what rotation.registry is of
     enum audit_sync sync;
     pthread_t syncer;
     bool has_syncer, is_closing;

@@ -159,6 +159,10 @@ static enum err put_act(const struct audit_record *record, struct buf *out)
     if (err == ERR_OK && record->proposal)
         err = buf_printf(out, "\"proposal\":%" PRIu64 ",", record->proposal);
     if (err == ERR_OK)
+        err = put_hex(out, "registry_sha256", record->registry);
+    if (err == ERR_OK && record->budgets)
+        err = buf_printf(out, "\"budgets\":%" PRIu64 ",", record->budgets);
+    if (err == ERR_OK)
         err = put_text(out, "act", record->act);
     if (err == ERR_OK && record->what)
         err = put_cut_string(out, "what", bytes_of_text(record->what), AUDIT_WHAT_MAX);

@@ -20,15 +20,15 @@ static bool is_use(struct bytes line)
     return memmem(line.data, line.len < HEAD ? line.len : HEAD, use, sizeof use - 1) != NULL;
 }
 
-static void take_instance(struct bytes field, struct audit_trace *trace)
+static bool take_hex(struct bytes field, uint8_t *out, size_t size)
 {
-    struct buf instance;
-    buf_init(&instance, AUDIT_INSTANCE_SIZE);
-    trace->has_instance =
-        audit_field_hex(field, &instance) == ERR_OK && instance.len == AUDIT_INSTANCE_SIZE;
-    if (trace->has_instance)
-        memcpy(trace->instance, instance.data, AUDIT_INSTANCE_SIZE);
-    buf_clear(&instance);
+    struct buf bytes;
+    buf_init(&bytes, size);
+    bool is_good = audit_field_hex(field, &bytes) == ERR_OK && bytes.len == size;
+    if (is_good)
+        memcpy(out, bytes.data, size);
+    buf_clear(&bytes);
+    return is_good;
 }
 
 static bool is_end_of_act(enum audit_event event)
@@ -49,9 +49,17 @@ static void see_line(struct bytes line, struct audit_trace *trace, bool *has_act
     if (!*has_act && is_end_of_act(parsed.event) && parsed.event != AUDIT_ACT_LOST && number.data)
         trace->act = audit_field_number(number);
     *has_act = *has_act || is_end_of_act(parsed.event);
+    struct bytes budgets = parsed.fields[AUDIT_FIELD_BUDGETS];
+    if (budgets.data && !trace->budgets)
+        trace->budgets = audit_field_number(budgets);
     trace->has_acts = trace->has_acts || parsed.event == AUDIT_ACT || parsed.event == AUDIT_PROPOSE;
+    struct bytes registry = parsed.fields[AUDIT_FIELD_REGISTRY];
+    if (registry.data && trace->known < 2 &&
+        take_hex(registry, trace->registry[trace->known], AUDIT_HASH_SIZE) && !trace->known++)
+        trace->is_act = parsed.event != AUDIT_START && parsed.event != AUDIT_STOP &&
+                        parsed.event != AUDIT_ROTATE;
     if (instance.data)
-        take_instance(instance, trace);
+        trace->has_instance = take_hex(instance, trace->instance, AUDIT_INSTANCE_SIZE);
 }
 
 // Whole lines, the last one first.

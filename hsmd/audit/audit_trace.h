@@ -12,6 +12,11 @@ struct audit_trace {
     uint64_t proposal; // the greatest number of a proposal there; 0: none
     uint64_t act;      // there too, the last act that was carried out: its proposal; 0: none, or
                        // it had none, or it is known to be lost (AUDIT_ACT_LOST)
+    uint64_t budgets;  // writes of the file of budgets, by the last line that says; 0: none
+    // What the registry said (store_digest) by the last line that knows, and by the one before.
+    unsigned known; // how many of them there are
+    uint8_t registry[2][AUDIT_HASH_SIZE];
+    bool is_act; // the last one is of an act: hsmd may have ended before that was committed
 };
 
 // Reads the log from its end back to that line. No file, or an empty one: nothing is known. Lines

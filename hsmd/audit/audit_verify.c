@@ -37,6 +37,7 @@ struct audit_verify {
     bool is_overlong;
     bool has_expected_hash;
     bool has_former;      // the line of the former check, or the one after it as the first
+    bool is_running;      // hsmd is, by the newest line
     bool is_stopped;      // the newest line that is no checkpoint is a stop
     bool is_stop_covered; // and the newest line a checkpoint of it
     uint64_t stop;        // its number
@@ -173,8 +174,11 @@ static bool begins(struct audit_verify *verify, const struct place *place)
 static void note_event(struct audit_verify *verify, const struct place *place)
 {
     bool is_seal = place->event == AUDIT_CHECKPOINT;
-    if (place->event == AUDIT_START && verify->report.lines > 0 && !verify->is_stopped)
+    bool is_by_root = place->event == AUDIT_MIGRATE || place->event == AUDIT_FOUND; // hsmd is down
+    if (place->event == AUDIT_START && verify->is_running)
         verify->report.unclean++;
+    if (!is_seal && !is_by_root)
+        verify->is_running = place->event != AUDIT_STOP;
     if (!is_seal) {
         verify->is_stopped = place->event == AUDIT_STOP;
         verify->stop = place->seq;

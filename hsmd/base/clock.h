@@ -12,6 +12,7 @@ typedef uint64_t deadline_t;
 
 deadline_t clock_ms(void);              // now, monotonic
 uint64_t clock_us(void);                // the same clock in microseconds, to measure with
+uint64_t clock_wall_ms(void);           // the wall clock, since 1970
 deadline_t deadline_in(unsigned ms);    // now + ms
 int deadline_left(deadline_t deadline); // milliseconds left, 0 if past; fits poll(2)
 bool deadline_is_past(deadline_t deadline);

@@ -138,7 +138,9 @@ static enum err disable_twin(struct custody *custody, struct store_key *key, con
 {
     struct store *store = custody->conf.store;
     struct registry *registry = NULL;
+    uint8_t digest[STORE_DIGEST_SIZE] = {0};
     const struct audit_record record = {.event = AUDIT_ACT,
+                                        .registry = bytes_of(digest, sizeof digest),
                                         .act = act_kind_name(ACT_KEY_DISABLE),
                                         .key = bytes_of_text(key->name),
                                         .what = "disabled by hsmd itself",
@@ -152,6 +154,8 @@ static enum err disable_twin(struct custody *custody, struct store_key *key, con
         err = store_set_key(store, key, detail);
     if (err == ERR_OK)
         err = custody_make_registry(custody, &registry, detail);
+    if (err == ERR_OK)
+        err = store_digest(store, digest, detail);
     if (err == ERR_OK)
         err = audit_write(custody->conf.audit, &record, detail);
     if (err == ERR_OK)

@@ -120,7 +120,7 @@ enum err custody_tell(struct custody *custody, enum audit_event event, const cha
 {
     struct act act = {0};
     struct buf what;
-    uint8_t hash[HASH_SIZE_MAX];
+    uint8_t hash[HASH_SIZE_MAX], registry[STORE_DIGEST_SIZE];
     struct audit_record record = {
         .event = event, .officer = officer, .proposal = number, .result = result, .reason = reason};
     char token[TEXT_NAME_MAX + 1] = "";
@@ -131,6 +131,10 @@ enum err custody_tell(struct custody *custody, enum audit_event event, const cha
         err = hash_digest(HASH_SHA256, encoding, hash);
     if (err != ERR_OK)
         err = err_set(detail, err, "out of memory");
+    if (err == ERR_OK && (event == AUDIT_ACT || event == AUDIT_LOCK || event == AUDIT_UNLOCK)) {
+        err = store_digest(custody->conf.store, registry, detail);
+        record.registry = bytes_of(registry, sizeof registry);
+    }
     if (err == ERR_OK) {
         record.act = is_readable ? act_kind_name(act.kind) : NULL;
         record.what = buf_text(&what);

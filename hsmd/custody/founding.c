@@ -45,14 +45,18 @@ static enum err add_officer(const struct founding *founding, const struct config
 static enum err set_quorum(const struct founding *founding, unsigned quorum, struct detail *detail)
 {
     char what[64];
+    uint8_t digest[STORE_DIGEST_SIZE] = {0};
     snprintf(what, sizeof what, "first quorum of the configuration: %u", quorum);
     const struct audit_record record = {
         .event = AUDIT_ACT,
+        .registry = bytes_of(digest, sizeof digest), // the last line of the founding
         .act = act_kind_name(ACT_QUORUM),
         .what = what,
         .result = err_name(ERR_OK),
     };
     enum err err = store_set_quorum(founding->store, quorum, detail);
+    if (err == ERR_OK)
+        err = store_digest(founding->store, digest, detail);
     return err == ERR_OK ? audit_write(founding->audit, &record, detail) : err;
 }
 
@@ -89,11 +93,13 @@ enum err founding_do(const struct config *config, struct store *store, struct au
         err = found(&founding, &known, detail);
     if (err == ERR_OK)
         err = store_commit(store, detail);
-    if (err != ERR_OK)
+    if (err != ERR_OK) {
         store_rollback(store);
-    else
-        log_notice("officers", "state", "taken from the configuration");
-    return err;
+        return err;
+    }
+    log_notice("officers", "state", "taken from the configuration");
+    config_warn_quorum(config);
+    return ERR_OK;
 }
 
 enum err custody_found(struct custody *custody, struct detail *detail)

@@ -52,25 +52,31 @@ void token_lines_free(struct token_lines *lines)
 static void append(struct token_lines *lines, enum keystore_event event, const char *token,
                    const char *reason)
 {
-    bool is_lost = event == KEYSTORE_TOKEN_LOST;
+    static const enum audit_event events[] = {[KEYSTORE_TOKEN_LOST] = AUDIT_TOKEN_LOST,
+                                              [KEYSTORE_TOKEN_BACK] = AUDIT_TOKEN_BACK,
+                                              [KEYSTORE_TOKEN_UNLOCKED] = AUDIT_UNLOCK};
     if (lines->count == TOKEN_LINES_MAX) {
         lines->first = (lines->first + 1) % TOKEN_LINES_MAX;
         lines->count--;
         lines->lost++;
     }
     struct token_line *line = &lines->waiting[(lines->first + lines->count++) % TOKEN_LINES_MAX];
-    line->event = is_lost ? AUDIT_TOKEN_LOST : AUDIT_TOKEN_BACK;
+    line->event = events[event];
     clock_stamp(line->stamp);
     snprintf(line->token, sizeof line->token, "%s", token);
-    snprintf(line->reason.text, sizeof line->reason.text, "%s", is_lost ? reason : "");
+    snprintf(line->reason.text, sizeof line->reason.text, "%s",
+             event == KEYSTORE_TOKEN_BACK ? "" : reason);
 }
 
 static enum err write_first(const struct token_lines *lines)
 {
     const struct token_line *line = &lines->waiting[lines->first];
     char reason[sizeof line->reason.text + 80];
-    struct audit_record record = {
-        .event = line->event, .token = line->token, .stamp = line->stamp, .reason = reason};
+    struct audit_record record = {.event = line->event,
+                                  .token = line->token,
+                                  .stamp = line->stamp,
+                                  .result = line->event == AUDIT_UNLOCK ? err_name(ERR_OK) : NULL,
+                                  .reason = reason};
     if (lines->lost)
         snprintf(reason, sizeof reason,
                  "%" PRIu64 " lines about tokens before this one are lost%s%s", lines->lost,

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The lines in the audit log of tokens that were lost and came back. A token is not ours to keep
+// The lines in the audit log of tokens that were lost, came back, or were logged in to with their
+// configured PIN. A token is not ours to keep
 // away while the log cannot be written: such a line waits in memory, in its place among the others
 // and with the time when it happened, until the log can be. Thread-safe.
 #pragma once

@@ -13,4 +13,5 @@ const struct custody_token_ops custody_keystore_ops = {
     .list = keystore_list,
     .unlock = keystore_unlock,
     .lock = keystore_lock,
+    .is_locked = keystore_is_locked,
 };

@@ -30,6 +30,7 @@ struct custody_token_ops {
     enum err (*unlock)(struct keystore *keystore, const char *token, const struct secret *pin,
                        struct detail *detail);
     enum err (*lock)(struct keystore *keystore, const char *token, struct detail *detail);
+    bool (*is_locked)(struct keystore *keystore, const char *token);
 };
 
 extern const struct custody_token_ops custody_keystore_ops; // the keystore's own

@@ -44,18 +44,21 @@ struct keystore_token {
     struct keystore *keystore;
     const struct config_token *conf;
     struct keystore_module *module;
-    struct token *_Atomic token; // NULL: not there
-    _Atomic enum mood mood;      // as far as is known: what pick goes by
-    atomic_bool is_lost;         // and that was told
-    struct detail lost_reason;   // (keystore->telling) why, the last time
-    atomic_uint doubts;          // requests that failed, since it was last looked at or did well
-    atomic_uint failures;        // looks in a row that found it not well
-    atomic_bool is_refused;      // its PIN was; only an officer may try again
-    atomic_bool is_final_try;    // when it was
-    atomic_bool is_absence_told; // that opening its module anew has not brought it back
-    atomic_bool is_opening;      // somebody is at it
-    atomic_bool is_unlocking;    // an officer is: nobody else tries meanwhile
-    unsigned sessions;           // that it was opened with
+    struct token *_Atomic token;  // NULL: not there
+    _Atomic enum mood mood;       // as far as is known: what pick goes by
+    atomic_bool is_lost;          // and that was told
+    struct detail lost_reason;    // (keystore->telling) why, the last time
+    atomic_uint doubts;           // requests that failed, since it was last looked at or did well
+    atomic_uint failures;         // looks in a row that found it not well
+    atomic_bool is_refused;       // its PIN was; only an officer may try again
+    atomic_bool is_final_try;     // when it was
+    atomic_bool is_absence_told;  // that opening its module anew has not brought it back
+    atomic_bool is_officers_lock; // the last of what officers did was to lock it (set with lock)
+    atomic_bool has_logged_in;    // with the configured PIN, for the first time
+    atomic_bool is_login_due;     // and that is to be told
+    atomic_bool is_opening;       // somebody is at it
+    atomic_bool is_unlocking;     // an officer is: nobody else tries meanwhile
+    unsigned sessions;            // that it was opened with
 
     pthread_mutex_t lock;
     pthread_cond_t changed;

@@ -48,6 +48,7 @@ static bool keep_pin(struct keystore_token *token, const struct secret *pin, uin
     if (!is_locked) {
         token->pin = kept;
         token->source = PIN_GIVEN;
+        atomic_store(&token->is_officers_lock, false);
     }
     pthread_mutex_unlock(&token->lock);
     secret_clear(&rest);
@@ -131,6 +132,7 @@ enum err keystore_lock(struct keystore *keystore, const char *name, struct detai
         return ERR_PERM;
     pthread_mutex_lock(&token->lock);
     token->locks++;
+    atomic_store(&token->is_officers_lock, true);
     pthread_mutex_unlock(&token->lock);
     keystore_forget_pin(token);
     atomic_store(&token->is_refused, false);
@@ -145,4 +147,10 @@ enum err keystore_lock(struct keystore *keystore, const char *name, struct detai
     gate_leave(gate);
     keystore_tell_changes(token, err, detail);
     return err;
+}
+
+bool keystore_is_locked(struct keystore *keystore, const char *name)
+{
+    const struct keystore_token *token = keystore_find_token(keystore, name, NULL);
+    return token && atomic_load(&token->is_officers_lock);
 }

@@ -99,6 +99,9 @@ enum err keystore_log_in(struct keystore_token *token, struct token *opened, str
         err = token_login(opened, &pin, detail); // its details name the token
         if (is_locked_since(token, locks))
             err = token_logout(opened, detail);
+        else if (err == ERR_OK && source == PIN_CONFIGURED &&
+                 !atomic_exchange(&token->has_logged_in, true))
+            atomic_store(&token->is_login_due, true);
     }
     secret_clear(&pin);
     if (err != ERR_DENIED || source != PIN_CONFIGURED)
@@ -173,7 +176,7 @@ struct keystore_token *keystore_find_token(struct keystore *keystore, const char
 
 // Who belongs to whom, nothing opened yet.
 static enum err lay_out(struct keystore *keystore, const struct config *config,
-                        struct detail *detail)
+                        const bool *is_locked, struct detail *detail)
 {
     pthread_mutex_init(&keystore->lock, NULL);
     pthread_mutex_init(&keystore->telling, NULL);
@@ -191,7 +194,8 @@ static enum err lay_out(struct keystore *keystore, const struct config *config,
         token->sessions = token->conf->sessions + 1;
         if (token->sessions > TOKEN_SESSIONS_MAX)
             token->sessions = TOKEN_SESSIONS_MAX;
-        if (token->conf->pin_file || token->conf->pin_credential)
+        atomic_store(&token->is_officers_lock, is_locked && is_locked[i]);
+        if (!token->is_officers_lock && (token->conf->pin_file || token->conf->pin_credential))
             token->source = PIN_CONFIGURED;
         pthread_mutex_init(&token->lock, NULL);
         pthread_condattr_init(&monotonic);
@@ -228,7 +232,8 @@ enum err keystore_open_first(struct keystore_token *token, struct detail *detail
     if (err != ERR_OK && err != ERR_DENIED)
         log_error("token", "token", token->conf->name, "state", "not there", "err", detail->text);
     else if (err == ERR_OK && !has_pin)
-        log_notice("token", "token", token->conf->name, "state", "locked");
+        log_notice("token", "token", token->conf->name, "state", "locked", "reason",
+                   atomic_load(&token->is_officers_lock) ? "officers have locked it" : "no PIN");
     return err;
 }
 
@@ -249,12 +254,13 @@ static void tell_hanging(struct keystore *keystore)
     }
 }
 
-enum err keystore_open(const struct config *config, struct keystore **out, struct detail *detail)
+enum err keystore_open(const struct config *config, const bool *is_locked, struct keystore **out,
+                       struct detail *detail)
 {
     struct keystore *keystore = mem_calloc(1, sizeof *keystore);
     if (!keystore)
         return err_set(detail, ERR_TEMP, "out of memory");
-    enum err err = lay_out(keystore, config, detail);
+    enum err err = lay_out(keystore, config, is_locked, detail);
     for (size_t i = 0; i < keystore->token_count && err == ERR_OK; i++)
         err = check_pin(&keystore->tokens[i], detail);
     if (err == ERR_OK)

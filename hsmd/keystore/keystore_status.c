@@ -25,6 +25,7 @@ bool keystore_get_status(struct keystore *keystore, size_t index, struct keystor
     struct keystore_token *token = &keystore->tokens[index];
     *status = (struct keystore_status){.name = token->conf->name,
                                        .sessions = token->conf->sessions,
+                                       .is_officers_lock = atomic_load(&token->is_officers_lock),
                                        .token = {.state = TOKEN_ABSENT}};
     for (struct place *place = atomic_load(&keystore->places); place; place = place->next) {
         if (place->token != token || !atomic_load(&place->is_current) ||
@@ -41,6 +42,8 @@ bool keystore_get_status(struct keystore *keystore, size_t index, struct keystor
                           (opened && status->token.state == TOKEN_RECOVERING);
         gate_leave(&token->module->gate);
     }
+    if (status->is_officers_lock && status->token.state == TOKEN_LOCKED)
+        snprintf(status->token.error, sizeof status->token.error, "officers have locked it");
     if (!has_tried(token)) { // hsmd waits for a while at its start
         status->token.state = TOKEN_ABSENT;
         snprintf(status->token.error, sizeof status->token.error, "its module hangs");

@@ -12,6 +12,7 @@ struct keystore_status {
     const char *name;            // of the token section
     unsigned sessions;           // that we ask of it
     bool is_open;                // found and logged in; false too while its module is opened anew
+    bool is_officers_lock;       // officers have locked it, and not unlocked it since
     struct token_status token;   // zeroed, state TOKEN_ABSENT, while it is not open
     unsigned keys, keys_missing; // places of keys in it; of them not opened
 };

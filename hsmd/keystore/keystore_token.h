@@ -16,24 +16,27 @@ struct keystore;
 
 extern const struct keystore_ops keystore_token_ops;
 
-// Tells of a token that was lost or is back, for the audit log: name of the token, what (of
-// keystore_event), why. Called by whoever noticed, with no lock held.
-enum keystore_event { KEYSTORE_TOKEN_LOST, KEYSTORE_TOKEN_BACK };
+// Tells of a token that was lost or is back, or that the configured PIN has unlocked for the first
+// time, for the audit log: name of the token, what (of keystore_event), why. Called by whoever
+// noticed, with no lock held.
+enum keystore_event { KEYSTORE_TOKEN_LOST, KEYSTORE_TOKEN_BACK, KEYSTORE_TOKEN_UNLOCKED };
 typedef void (*keystore_tell)(void *context, enum keystore_event event, const char *token,
                               const char *reason);
 
 // Opens every token of the configuration that is there, and logs in to those that have a PIN
 // configured, each in a thread of its own. Waits for them ten seconds; one whose module hangs
 // longer is absent until that comes back. A wrong PIN leaves its token locked for good (until
-// keystore_unlock), logged as an error. ERR_TEMP: out of memory; ERR_PERM: a PIN file that cannot
-// be used.
-enum err keystore_open(const struct config *config, struct keystore **keystore,
-                       struct detail *detail);
+// keystore_unlock), logged as an error. is_locked: by index of config->tokens, those that officers
+// have locked, whose configured PIN is not used; NULL: none. ERR_TEMP: out of memory; ERR_PERM: a
+// PIN file that cannot be used.
+enum err keystore_open(const struct config *config, const bool *is_locked,
+                       struct keystore **keystore, struct detail *detail);
 // No operation may be under way. False: a module hangs with a token's thread in it, which still
 // uses the keystore, the configuration and whoever is told; all of it must be left as it is, and
 // the process end without cleaning up. NULL is fine.
 bool keystore_close(struct keystore *keystore);
-// From now on, and of those that are lost already; NULL: nobody any more, once this has returned.
+// From now on, and of those that are lost or unlocked already; NULL: nobody any more, once this has
+// returned.
 void keystore_on_event(struct keystore *keystore, keystore_tell tell, void *context);
 
 // Tries what is lost, so that a token heals before somebody needs it: twice a second, by a ticker.
@@ -89,9 +92,12 @@ enum err keystore_list(struct keystore *keystore, const char *token, deadline_t 
 // it is not locked.
 enum err keystore_unlock(struct keystore *keystore, const char *token, const struct secret *pin,
                          struct detail *detail);
-// Logs out and forgets the PIN; ERR_TEMP as token_logout. The configured PIN is not used again
-// before a restart.
+// Logs out and forgets the PIN; ERR_TEMP as token_logout. The configured PIN is not used again: at
+// the next start that is for keystore_open's caller to know.
 enum err keystore_lock(struct keystore *keystore, const char *token, struct detail *detail);
+
+// Have officers locked it, and not unlocked it since?
+bool keystore_is_locked(struct keystore *keystore, const char *token);
 
 // Reads the PIN of a token section, as keystore_open does: from its file or from the systemd
 // credential ($CREDENTIALS_DIRECTORY). pin must be initialised. ERR_PERM: it has none.

@@ -86,11 +86,27 @@ static void find_reason(struct keystore_token *token, struct detail *reason)
         (void)err_set(reason, ERR_TEMP, "%s", status.error);
 }
 
+// With `telling` held: once somebody listens.
+static void tell_login(struct keystore_token *token)
+{
+    struct keystore *keystore = token->keystore;
+    if (keystore->tell && atomic_exchange(&token->is_login_due, false))
+        keystore->tell(keystore->tell_context, KEYSTORE_TOKEN_UNLOCKED, token->conf->name,
+                       token->conf->pin_file ? "by the configured PIN (pin-file), without officers"
+                                             : "by the configured PIN (pin-credential), without "
+                                               "officers");
+}
+
 void keystore_tell_changes(struct keystore_token *token, enum err err, const struct detail *detail)
 {
     struct detail reason = {0};
     struct keystore *keystore = token->keystore;
     const char *name = token->conf->name;
+    if (atomic_load(&token->is_login_due)) {
+        pthread_mutex_lock(&keystore->telling);
+        tell_login(token);
+        pthread_mutex_unlock(&keystore->telling);
+    }
     bool is_lost = atomic_load(&token->mood) == MOOD_LOST;
     if (atomic_load(&token->is_lost) == is_lost)
         return;
@@ -124,8 +140,9 @@ void keystore_on_event(struct keystore *keystore, keystore_tell tell, void *cont
     keystore->tell = tell;
     keystore->tell_context = context;
     for (size_t i = 0; i < keystore->token_count && tell; i++) {
-        const struct keystore_token *token = &keystore->tokens[i];
+        struct keystore_token *token = &keystore->tokens[i];
         struct detail reason;
+        tell_login(token);
         if (!atomic_load(&token->is_lost))
             continue;
         (void)err_set(&reason, ERR_TEMP, "at the start: %s", token->lost_reason.text);

@@ -81,7 +81,7 @@ static const char *const sentences[] = {
         "enabled keys in it can be used.",
     [ACT_LOCK] =
         "Log out of token {who}, and forget its PIN. From then on no key can be used in it, "
-        "until it is unlocked again.",
+        "until officers unlock it again, whether or not its PIN is configured.",
 };
 
 // The sentence of this act. NULL: no such kind.

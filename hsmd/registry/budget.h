@@ -5,12 +5,14 @@
 // Rates are of sliding windows. A window is cut into 60 slots (of a second, of a minute), and a use
 // counts until 60 whole slots have begun after its own: in no minute (hour) whatsoever are there
 // more uses than the limit, and a use is forgotten at most a second (a minute) later than it could
-// be. Windows are in memory alone and are empty after a start.
+// be. Windows that have a limit are in the
+// file too, by the wall clock: uses of the last seconds before a crash may be missing there, but a
+// failure is in it before its answer leaves.
 //
-// Totals outlive the process, in a file. Uses are granted only as far as a ceiling that the file
-// has already; when it is reached it is raised, by a hundredth of the total (1 to 1000), and the
-// file is written before the use. A clean stop writes what was really used. After a crash we go on
-// from the ceiling: too much is taken for used, never too little.
+// Totals outlive the process, in the same file. Uses are granted only as far as a ceiling that the
+// file has already; when it is reached it is raised, by a hundredth of the total (1 to 1000), and
+// the file is written before the use. A clean stop writes what was really used. After a crash we go
+// on from the ceiling: too much is taken for used, never too little.
 //
 // Failures (an unwrapping of OAEP whose padding is wrong, an agreement that is refused; never an
 // unwrapping of PKCS#1 v1.5, which does not tell) are counted when they happen, so those under way
@@ -41,9 +43,16 @@ struct budget_left {
 struct budget;  // of one key or grant
 struct budgets; // all of them; budgets live as long
 
-// path: the file of totals, read here; NULL: totals are kept in memory. ERR_PERM: it is not one of
-// ours.
-enum err budgets_open(const char *path, struct budgets **budgets, struct detail *detail);
+// path: the file of budgets, read here; NULL: all is kept in memory. now: clock_ms(); wall: the
+// wall clock at that moment, in ms. ERR_PERM: it is not one of ours.
+enum err budgets_open(const char *path, deadline_t now, deadline_t wall, struct budgets **budgets,
+                      struct detail *detail);
+// How often the file was written ever, as it says itself: when it was read (0: there was none, or
+// one of before it was counted), and by now.
+uint64_t budgets_writes_read(const struct budgets *budgets);
+uint64_t budgets_writes(struct budgets *budgets);
+// Writes all that there is, whether it has changed or not. ERR_TEMP: it cannot be; it has logged.
+enum err budgets_write(struct budgets *budgets, deadline_t now, struct detail *detail);
 // Writes the totals as they are. Nobody uses a budget any more.
 void budgets_close(struct budgets *budgets);
 
@@ -60,10 +69,11 @@ enum err budgets_get(struct budgets *budgets, const char *identity,
 // one is logged here. ERR_TEMP: the file of totals cannot be written.
 enum err budget_take(struct budget *const *budgets, unsigned count, bool may_fail, deadline_t now,
                      struct detail *detail);
-// A use that was taken has failed.
+// A use that was taken has failed. Writes the file. If that cannot be done, nothing that may fail
+// is granted (ERR_TEMP) before it can.
 void budget_add_failure(struct budget *budget, deadline_t now);
 
-// Every few seconds: writes totals that have changed, and logs budgets from which nothing has been
+// Every few seconds: writes what has changed, and logs budgets from which nothing has been
 // refused for a minute since they ran out.
 void budgets_tick(struct budgets *budgets, deadline_t now);
 

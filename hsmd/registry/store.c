@@ -20,6 +20,9 @@
 
 #define BUSY_MS 2000
 
+// Tokens that officers have locked, and not unlocked since.
+#define LOCKED "CREATE TABLE locked (token TEXT PRIMARY KEY NOT NULL) STRICT, WITHOUT ROWID;"
+
 // Sets are 64 bits in SQLite's signed integers. Officers are named by proposals and verdicts, and
 // not referred to: what a former one has signed stays to be read.
 static const char schema[] =
@@ -88,24 +91,35 @@ static const char schema[] =
     " PRIMARY KEY (number, officer)) STRICT, WITHOUT ROWID;"
     // All that were ever seen, of proposals that have another one by now too.
     "CREATE TABLE nonce (nonce BLOB PRIMARY KEY NOT NULL CHECK (length(nonce) = 16))"
-    " STRICT, WITHOUT ROWID;";
+    " STRICT, WITHOUT ROWID;" LOCKED;
+
+static enum err set_version(struct store *store, struct detail *detail)
+{
+    char pragmas[100];
+    snprintf(pragmas, sizeof pragmas, "PRAGMA application_id = %d; PRAGMA user_version = %d",
+             STORE_APPLICATION_ID, STORE_SCHEMA_VERSION);
+    return store_execute(store, pragmas, detail);
+}
 
 static enum err make_tables(struct store *store, struct detail *detail)
 {
-    char pragmas[100];
     uint8_t instance[STATEMENT_INSTANCE_SIZE];
     if (RAND_bytes(instance, sizeof instance) != 1)
         return err_openssl(detail, ERR_TEMP, "%s: no random numbers", store->path);
-    snprintf(pragmas, sizeof pragmas, "PRAGMA application_id = %d; PRAGMA user_version = %d",
-             STORE_APPLICATION_ID, STORE_SCHEMA_VERSION);
     enum err err = store_execute(store, schema, detail);
     if (err == ERR_OK)
         err = store_run(store, "INSERT INTO custodian (one, instance) VALUES (1, ?1)",
                         VALUES(BYTES(bytes_of(instance, sizeof instance))), NULL, detail);
-    return err == ERR_OK ? store_execute(store, pragmas, detail) : err;
+    return err == ERR_OK ? set_version(store, detail) : err;
 }
 
-// Ours, of this version, or empty: then it gets its tables. In a transaction.
+static enum err add_tables(struct store *store, struct detail *detail)
+{
+    enum err err = store_execute(store, LOCKED, detail);
+    return err == ERR_OK ? set_version(store, detail) : err;
+}
+
+// Ours, of this version, or of the one before, or empty: then it gets its tables. In a transaction.
 static enum err ensure_tables(struct store *store, struct detail *detail)
 {
     int64_t version = 0, application = 0, tables = 0;
@@ -121,6 +135,8 @@ static enum err ensure_tables(struct store *store, struct detail *detail)
     if (application == STORE_APPLICATION_ID && version > STORE_SCHEMA_VERSION)
         return err_set(detail, ERR_PERM, "%s: of a later version of hsmd (%lld, we know %d)",
                        store->path, (long long)version, STORE_SCHEMA_VERSION);
+    if (application == STORE_APPLICATION_ID && version == 1)
+        return add_tables(store, detail);
     if (application != 0 || version != 0 || tables != 0)
         return err_set(detail, ERR_PERM, "%s: no registry of hsmd, but another database",
                        store->path);

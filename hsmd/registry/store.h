@@ -142,6 +142,18 @@ enum err store_each_proposal(struct store *store, uint64_t number, bool pending_
 enum err store_each_verdict(struct store *store, uint64_t number, store_see_verdict see,
                             void *context, struct detail *detail);
 
+// SHA-256 of what the registry says of officers, quorum, clients, grants, keys and locked tokens,
+// and, in a transaction, will say when it is committed; see store_digest.c.
+#define STORE_DIGEST_SIZE 32
+enum err store_digest(struct store *store, uint8_t digest[STORE_DIGEST_SIZE],
+                      struct detail *detail);
+
+// Have officers locked the token (name of a section of hsmd.conf), and not unlocked it since?
+enum err store_is_locked(struct store *store, const char *token, bool *is_locked,
+                         struct detail *detail);
+enum err store_set_locked(struct store *store, const char *token, bool is_locked,
+                          struct detail *detail);
+
 // New ones (created is filled in), and changes by name. ERR_PERM: there is one of that name (or, of
 // clients and officers, of that public key: neither may share one with the other kind either).
 enum err store_add_key(struct store *store, const struct store_key *key, struct detail *detail);

@@ -8,7 +8,7 @@
 #include "hsmd/registry/store.h"
 
 #define STORE_APPLICATION_ID 0x53475231 // "SGR1"; file(1) and we know the file by it
-#define STORE_SCHEMA_VERSION 1
+#define STORE_SCHEMA_VERSION 2          // 1 had no table locked
 
 struct store {
     sqlite3 *db;

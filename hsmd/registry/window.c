@@ -83,3 +83,23 @@ uint64_t window_left(struct window *window, deadline_t now)
         return UINT64_MAX;
     return used < limit ? limit - used : 0;
 }
+
+uint32_t window_get_slot(const struct window *window, unsigned i, deadline_t now, uint64_t *number)
+{
+    uint64_t slot = atomic_load(&window->slots[i]);
+    *number = NUMBER(slot);
+    return NUMBER(slot) + WINDOW_SLOTS > number_of(window, now) ? (uint32_t)COUNT(slot) : 0;
+}
+
+void window_put_slot(struct window *window, uint64_t number, uint32_t count, deadline_t now)
+{
+    uint64_t current = number_of(window, now);
+    if (number + WINDOW_SLOTS <= current)
+        return;
+    number = number < current ? number : current;
+    atomic_uint_least64_t *place = &window->slots[number % WINDOW_SLOTS];
+    uint64_t room = UINT32_MAX - COUNT(atomic_load(place));
+    uint64_t added = count < room ? count : room;
+    atomic_store(place, SLOT(number, COUNT(atomic_load(place)) + added));
+    atomic_fetch_add(&window->used, added);
+}

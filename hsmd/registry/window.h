@@ -32,5 +32,12 @@ void window_cancel(struct window *window);
 // Adds one in a single step, whatever the limit.
 void window_count(struct window *window, deadline_t now);
 
+// For the file. The i-th slot, up to WINDOW_SLOTS: how much is counted in it, and its number; 0:
+// nothing, or it is too old by now.
+uint32_t window_get_slot(const struct window *window, unsigned i, deadline_t now, uint64_t *number);
+// Before others use it. What is too old is left out; what is of the future, by a clock that was put
+// back, counts as of now.
+void window_put_slot(struct window *window, uint64_t number, uint32_t count, deadline_t now);
+
 // UINT64_MAX: there is no limit.
 uint64_t window_left(struct window *window, deadline_t now);

@@ -22,6 +22,7 @@ struct status {
     struct budgets *budgets;
     struct selftest *selftest;
     struct checkpointer *checkpointer;
+    const char *budgets_problem;  // as the next one
     const char *registry_problem; // found at the start (lineage.h); NULL or "": none
     unsigned workers;
     time_t started;

@@ -54,7 +54,7 @@ static const char *what_ails(const struct keystore_status *token)
 {
     switch (token->token.state) {
     case TOKEN_LOCKED:
-        return "it is locked";
+        return token->is_officers_lock ? "it is locked, by officers" : "it is locked";
     case TOKEN_PIN_REFUSED:
         return "it refused its PIN";
     case TOKEN_ABSENT:
@@ -127,6 +127,8 @@ enum status_state status_each_problem(const struct status *status, status_tell t
     check_audit(status, &list);
     if (status->registry_problem && status->registry_problem[0])
         add(&list, "registry", "", status->registry_problem);
+    if (status->budgets_problem && status->budgets_problem[0])
+        add(&list, "budgets", "", status->budgets_problem);
     bool is_locked = check_tokens(status, &list);
     check_keys(status, &list);
     if (status->selftest)

@@ -96,6 +96,8 @@ static void count_event(void *context, enum keystore_event event, const char *to
                         const char *reason)
 {
     (void)context;
+    if (event == KEYSTORE_TOKEN_UNLOCKED)
+        return;
     if (event == KEYSTORE_TOKEN_LOST) {
         pthread_mutex_lock(&reasons_lock);
         snprintf(reasons[strcmp(token, "left") ? RIGHT : LEFT], sizeof reasons[0], "%s", reason);
@@ -128,7 +130,7 @@ static void open_configured(void)
                                                    {.token = "right", .label = "shared"}};
     static const struct keystore_place place = {.token = "left", .label = "single"};
     struct detail detail = {0};
-    assert_ok(keystore_open(&store.config, &store.keystore, &detail), &detail);
+    assert_ok(keystore_open(&store.config, NULL, &store.keystore, &detail), &detail);
     atomic_store(&store.lost, 0);
     atomic_store(&store.lost_of_all, 0);
     atomic_store(&store.back, 0);

@@ -259,38 +259,78 @@ static void test_token_lost(void **state)
     client_close(client);
 }
 
-// What a client, the log, the audit log and the metrics see of a budget; totals outlive a restart,
-// and a crash does not give anything back.
+static void configure_budgets(const char *grant)
+{
+    char text[300];
+    snprintf(text, sizeof text, "log-level = info\nmetrics-listen = \"127.0.0.1:%u\"\n", port);
+    hsmd_configure(&hsmd, "log-level = info\n", text, "purpose = smime-sign\n    certificate-file",
+                   "total = 6 purpose = smime-sign certificate-file", "operations = { sign } }",
+                   grant, NULL);
+}
+
+static void restart(int signal)
+{
+    assert_int_equal(hsmd_stop(&hsmd, signal), signal == SIGTERM ? 0 : 1000 + signal);
+    hsmd_serve(&hsmd);
+}
+
+// Said where somebody looks, at the one start.
+static void lose_budgets(const char *copy, const char *problem)
+{
+    char reason[200];
+    const char *file = hsmd_path(&hsmd, "state/budgets");
+    assert_int_equal(hsmd_stop(&hsmd, SIGTERM), 0);
+    assert_int_equal(copy ? rename(copy, file) : unlink(file), 0);
+    snprintf(reason, sizeof reason, "\"reason\":\"budgets: %s", problem);
+    unsigned before = count_in("state/audit.log", reason);
+    hsmd_serve(&hsmd);
+    assert_int_equal(count_in("state/audit.log", reason), before + 1);
+    assert_int_equal(fetch("GET", "/healthz", NULL), 503);
+    assert_non_null(strstr(buf_text(&body), problem));
+    restart(SIGTERM);
+    assert_int_equal(wait_health(200), 200);
+}
+
+// What a client, the log, the audit log and the metrics see of a budget, which outlives a restart;
+// a crash does not give anything back, and who takes the file away is seen.
 static void test_budget(void **state)
 {
     (void)state;
-    char text[300];
-    snprintf(text, sizeof text, "log-level = info\nmetrics-listen = \"127.0.0.1:%u\"\n", port);
-    unlink(hsmd_path(&hsmd, "state/budgets"));
-    hsmd_configure(&hsmd, "log-level = info\n", text, "purpose = smime-sign\n    certificate-file",
-                   "total = 5 purpose = smime-sign certificate-file", "operations = { sign } }",
-                   "operations = { sign } per-minute = 3 }", NULL);
+    char copy[200];
+    configure_budgets("operations = { sign } per-hour = 3 }");
     hsmd_serve(&hsmd);
+    lose_budgets(NULL, "their file was removed");
+    unsigned refused = count_in("state/audit.log", "\"event\":\"refuse\"");
     struct client *client = hsmd_client(&hsmd, "gw", 0);
     for (int i = 0; i < 6; i++)
         assert_int_equal(sign(client), i < 3 ? ERR_OK : ERR_DENIED);
     fetch_metrics();
 #define BUDGET "budget=\"grant gateway signing sign\""
-    assert_true(value_of(P "budget_left{" BUDGET ",limit=\"per-minute\"}") == 0);
-    assert_true(value_of(P "budget_left{budget=\"key signing\",limit=\"total\"}") == 2);
+    assert_true(value_of(P "budget_left{" BUDGET ",limit=\"per-hour\"}") == 0);
+    assert_true(value_of(P "budget_left{budget=\"key signing\",limit=\"total\"}") == 3);
     assert_true(value_of(P "budget_refused_total{" BUDGET "}") == 3);
     assert_int_equal(count_in("stderr", "event=budget state=\"used up\""), 1);
     assert_int_equal(count_in("stderr", "denied: budget"), 0);
-    assert_int_equal(count_in("state/audit.log", "\"event\":\"refuse\""), 3);
-    assert_int_equal(hsmd_stop(&hsmd, SIGTERM), 0);
-    hsmd_serve(&hsmd); // minutes begin anew, the total does not
-    for (int i = 0; i < 4; i++)
-        assert_int_equal(sign(client), i < 2 ? ERR_OK : ERR_DENIED);
-    assert_int_equal(hsmd_stop(&hsmd, SIGKILL), 1000 + SIGKILL);
-    hsmd_serve(&hsmd);
+    assert_int_equal(count_in("state/audit.log", "\"event\":\"refuse\""), refused + 3);
+    sleep(3); // BUDGETS_TICK_MS, and what it takes to write
+    restart(SIGKILL);
+    assert_int_equal(sign(client), ERR_DENIED);
+    restart(SIGTERM);
     assert_int_equal(sign(client), ERR_DENIED);
     assert_int_equal(hsmd_stop(&hsmd, SIGTERM), 0);
-    unlink(hsmd_path(&hsmd, "state/budgets"));
+    configure_budgets("operations = { sign } }");
+    hsmd_serve(&hsmd);
+    snprintf(copy, sizeof copy, "%s/older", hsmd.dir);
+    assert_int_equal(link(hsmd_path(&hsmd, "state/budgets"), copy), 0);
+    // Of six three were used, and one is taken for used since the SIGKILL.
+    assert_int_equal(sign(client), ERR_OK);
+    restart(SIGTERM);
+    assert_int_equal(sign(client), ERR_OK);
+    assert_int_equal(sign(client), ERR_DENIED);
+    restart(SIGKILL);
+    assert_int_equal(sign(client), ERR_DENIED);
+    lose_budgets(copy, "their file is older than the audit log");
+    assert_int_equal(hsmd_stop(&hsmd, SIGTERM), 0);
     client_close(client);
 }
 
@@ -329,7 +369,7 @@ static void test_self_test(void **state)
     assert_int_equal(wait_health(200), 200);
     assert_int_equal(count_in("stderr", "event=self-test key=\"signing\" state=\"failing\""), 1);
     assert_int_equal(count_in("stderr", "event=self-test key=\"signing\" state=\"well again\""), 1);
-    assert_int_equal(count_in("state/audit.log", "\"key\":\"general\""), 0);
+    assert_int_equal(count_in("state/audit.log", "\"self-test\",\"key\":\"general\""), 0);
     assert_int_equal(hsmd_stop(&hsmd, SIGTERM), 0);
 }
 

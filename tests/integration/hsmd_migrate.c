@@ -19,6 +19,7 @@
 #include "hsmd/base/file.h"
 #include "hsmd/config.h"
 #include "hsmd/migrate.h"
+#include "hsmd/officers/keyfile.h"
 #include "hsmd/registry/store.h"
 #include "tests/support/pki.h"
 
@@ -473,6 +474,70 @@ static void test_lost(void **state)
     config_free(config);
 }
 
+static unsigned count(const char *file, const char *text)
+{
+    struct buf read;
+    unsigned times = 0;
+    buf_init(&read, 1 << 16);
+    assert_int_equal(file_read(in_dir(file), &read, &detail), ERR_OK);
+    for (const char *at = buf_text(&read); (at = strstr(at, text)) != NULL; at++)
+        times++;
+    buf_clear(&read);
+    return times;
+}
+
+// Nobody has voted for it: the audit log has it, and it is not done where officers vote.
+static void test_told(void **state)
+{
+    (void)state;
+    static const char mistake[] = "grant { client = gw key = old operations = { unwrap } }\n"
+                                  "grant { client = gw key = old operations = { unwrap } }\n";
+    char text[sizeof good + sizeof mistake];
+    snprintf(text, sizeof text, "%s%s", good, mistake);
+    write_text("hsmd.conf", text);
+    assert_int_equal(run(NULL, 0), EX_CONFIG);
+    assert_int_not_equal(access(in_dir("state/audit.log"), F_OK), 0);
+    write_text("hsmd.conf", good);
+    run_well();
+    assert_int_equal(count("state/audit.log", "\"event\":\"migrate\""), 7);
+    assert_int_equal(
+        count("state/audit.log", "\"client\":\"gw\",\"what\":\"grant of sign; by user"), 1);
+    assert_int_equal(count("state/audit.log", "\"what\":\"client with public key " KEY_2), 1);
+    assert_int_equal(count("state/audit.log",
+                           "\"what\":\"key for smime-decrypt, retired, in token \\\"main\\\", "
+                           "label \\\"old\\\"; by user"),
+                     1);
+    assert_int_equal(count("state/audit.log", "\"key\":\"audit\""), 1);
+}
+
+static void test_officers(void **state)
+{
+    (void)state;
+    struct store_officer alice = {.name = "alice", .role = OFFICER_OFFICER, .curve_key = KEY_1};
+    struct officer_key key = {0};
+    struct store *store = open_store();
+    assert_int_equal(officer_key_generate(&key, &detail), ERR_OK);
+    memcpy(alice.signing_key, key.public_signing, sizeof alice.signing_key);
+    officer_key_clear(&key);
+    assert_int_equal(store_add_officer(store, &alice, &detail), ERR_OK);
+    store_close(store);
+    assert_int_equal(run(NULL, 0), EX_CONFIG);
+    assert_non_null(strstr(buf_text(&said), "the registry has officers already (\"alice\")"));
+    assert_unchanged(good);
+    see_all();
+    assert_string_equal(buf_text(&seen), "");
+    // Nor where the log knows of them, and the registry was removed.
+    assert_int_equal(unlink(in_dir("state/" STORE_FILE)), 0);
+    write_text("state/audit.log",
+               "{\"seq\":1,\"time\":\"2026-11-22T05:00:00.000Z\",\"event\":\"act\",\"act\":"
+               "\"quorum\",\"prev\":\"0000000000000000000000000000000000000000000000000000000000000"
+               "000\"}\n");
+    assert_int_equal(run(NULL, 0), EX_CONFIG);
+    assert_non_null(strstr(buf_text(&said), "there have been officers by the audit log"));
+    assert_unchanged(good);
+    assert_int_not_equal(access(in_dir("state/" STORE_FILE), F_OK), 0);
+}
+
 // What is replaced is the file, not the link to it.
 static void test_link(void **state)
 {
@@ -492,8 +557,8 @@ static void test_link(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_everything), TEST(test_json),   TEST(test_mistakes),
-        TEST(test_former),     TEST(test_in_use), TEST(test_full),
-        TEST(test_link),       TEST(test_killed), TEST(test_lost)};
+        TEST(test_everything), TEST(test_json), TEST(test_mistakes), TEST(test_former),
+        TEST(test_in_use),     TEST(test_full), TEST(test_link),     TEST(test_killed),
+        TEST(test_lost),       TEST(test_told), TEST(test_officers)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

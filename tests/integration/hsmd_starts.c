@@ -335,6 +335,7 @@ static void test_command_line(void **state)
     assert_non_null(
         strstr(output, "hsmd.conf:8: keys, clients and grants are kept in the registry"));
     assert_int_equal(hsmd_migrate(&hsmd), 0);
+    assert_int_equal(unlink(hsmd_path(&hsmd, "state/audit.log")), 0);
     assert_int_equal(hsmd_run(&hsmd, output, sizeof output, "-t", "-c", config, NULL), 0);
     assert_non_null(strstr(output, "good"));
     assert_int_not_equal(stat(hsmd_path(&hsmd, "state/audit.log"), &st), 0); // touched nothing

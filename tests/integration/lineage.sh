@@ -24,6 +24,18 @@ last_start() { grep '"event":"start"' "$AUDIT_LOG" | tail -n 1; }
 found() { "$BUILD/bin/hsmd" found -c "$CUSTODY/hsmd.conf"; }
 
 officers_up
+
+# Many officers and no word of how many must agree.
+sed '/quorum/d; s/^\(\s*state-directory = \).*/\1"loose"/' "$CUSTODY/hsmd.conf" >"$CUSTODY/loose.conf"
+says_quorum() { # COMMAND...
+    "$@" >"$WORK/said" 2>&1 && grep -q 'warning.*says no quorum' "$WORK/said"
+}
+check "no quorum: hsmd -t warns" says_quorum "$BUILD/bin/hsmd" -t -c "$CUSTODY/loose.conf"
+check "... and so does whoever takes the officers" says_quorum \
+    "$BUILD/bin/hsmd" found -c "$CUSTODY/loose.conf"
+check_not "a quorum: it does not" says_quorum "$BUILD/bin/hsmd" -t -c "$CUSTODY/hsmd.conf"
+check "... and finds all well" "$BUILD/bin/hsmd" -t -c "$CUSTODY/hsmd.conf"
+
 check "a new hsmd takes its officers from hsmd.conf" grep -q 'first quorum' "$AUDIT_LOG"
 check "... and nothing is wrong with its registry" has_none
 as alice quorum 1 >/dev/null
@@ -55,6 +67,31 @@ officers_start
 check "then it starts" as dave officer list
 check "... well" has_none
 officers_stop
+
+# Whoever edits it while hsmd is down.
+edit() { # SQL
+    python3 -c 'import sqlite3, sys; db = sqlite3.connect(sys.argv[1]); db.execute(sys.argv[2]); db.commit()' \
+        "$REGISTRY" "$1"
+}
+while read -r sql; do
+    edit "$sql"
+    officers_start
+    check "$sql: the log says so" grep -q '"reason":"registry: .*somebody else has changed it"' \
+        <(last_start)
+    check "... and so do officers' eyes" has_problem
+    officers_stop
+    officers_start
+    check "... once" has_none
+    kill -KILL "$(cat "$CUSTODY/hsmd.pid")"
+    officers_stop
+    officers_start
+    check "... nor is there anything wrong after a crash" has_none
+    officers_stop
+done <<'END'
+UPDATE custodian SET quorum = 1
+INSERT INTO client VALUES ('evil', 'rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7', '')
+DELETE FROM officer WHERE name = 'bob'
+END
 cp "$WORK/later.db" "$REGISTRY"
 officers_start
 check "another registry: the log says so" grep -q 'not the one that the audit log knows' <(last_start)

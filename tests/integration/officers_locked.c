@@ -2,6 +2,7 @@
 // A real hsmd that starts locked: what clients get, PINs that are wrong, tokens that warn, what
 // comes back by itself and what does not, and that a lock is one for the whole module.
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -312,16 +313,75 @@ static void test_not_healing(void **state)
     chamber_stop(&chamber);
 }
 
+static json_t *token_status(void)
+{
+    json_t *status = chamber_read(&chamber, DAVE, READ_STATUS, "");
+    json_t *token = json_incref(json_array_get(json_object_get(status, "tokens"), 0));
+    json_decref(status);
+    return token;
+}
+
+static bool has_problem(const char *text)
+{
+    json_t *status = chamber_read(&chamber, DAVE, READ_STATUS, "");
+    const json_t *problems = json_object_get(status, "problems");
+    bool has_it = false;
+    for (size_t i = 0; i < json_array_size(problems); i++)
+        has_it = has_it || strcmp(json_string_value(json_array_get(problems, i)), text) == 0;
+    json_decref(status);
+    return has_it;
+}
+
+static unsigned configured_logins(void)
+{
+    return chamber_lines(&chamber, "\"event\":\"unlock\",\"token\":\"main\",\"result\":\"ok\"",
+                         "by the configured PIN");
+}
+
+// A lock outlives hsmd, whoever ends it: the PIN that is configured is for others than officers.
+static void test_lock_lasts(void **state)
+{
+    static const int signals[] = {SIGKILL, SIGTERM};
+    char detail[512];
+    (void)state;
+    begin("pin-file = \"pin\"");
+    assert_int_equal(configured_logins(), 1);
+    assert_int_equal(sign(), ERR_OK);
+    for (unsigned i = 0; i < 2; i++) {
+        lock();
+        for (unsigned m = 0; m < MEMBERS; m++)
+            chamber_hang_up(&chamber, (enum member)m);
+        (void)hsmd_stop(&chamber.hsmd, signals[i]);
+        unsigned logins = hsmd_shim_calls(&chamber.hsmd, "C_Login");
+        chamber_start(&chamber);
+        assert_int_equal(sign(), ERR_TEMP);
+        sleep(2); // its watcher looks at it
+        assert_int_equal(hsmd_shim_calls(&chamber.hsmd, "C_Login"), logins);
+        assert_true(is_state("locked"));
+        json_t *token = token_status();
+        assert_string_equal(json_string_value(json_object_get(token, "error")),
+                            "officers have locked it");
+        json_decref(token);
+        assert_true(has_problem("token main: it is locked, by officers"));
+        assert_int_equal(configured_logins(), 1);
+        assert_int_equal(unlock(SOFTHSM_PIN, detail), ERR_OK);
+        assert_int_equal(sign(), ERR_OK);
+    }
+    chamber_stop(&chamber);
+    chamber_start(&chamber);
+    assert_int_equal(configured_logins(), 2);
+    assert_int_equal(sign(), ERR_OK);
+    lock();
+    chamber_stop(&chamber);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_starts_locked),
-        cmocka_unit_test(test_wrong_pin),
-        cmocka_unit_test(test_final_try),
-        cmocka_unit_test(test_lock_is_logout),
-        cmocka_unit_test(test_healing),
-        cmocka_unit_test(test_not_healing),
-        cmocka_unit_test(test_changes_while_connected),
+        cmocka_unit_test(test_starts_locked), cmocka_unit_test(test_wrong_pin),
+        cmocka_unit_test(test_final_try),     cmocka_unit_test(test_lock_is_logout),
+        cmocka_unit_test(test_healing),       cmocka_unit_test(test_not_healing),
+        cmocka_unit_test(test_lock_lasts),    cmocka_unit_test(test_changes_while_connected),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

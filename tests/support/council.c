@@ -107,7 +107,7 @@ void council_setup(struct council *council, unsigned quorum)
     snprintf(council->audit_path, sizeof council->audit_path, "%s/audit.log", council->dir);
     fill_config(council, quorum);
     council_tokens_init(&council->tokens);
-    must(budgets_open(NULL, &council->budgets, detail) == ERR_OK, "budgets", detail);
+    must(budgets_open(NULL, 0, 0, &council->budgets, detail) == ERR_OK, "budgets", detail);
     must(metrics_new(&council->metrics) == ERR_OK, "metrics", NULL);
     must(audit_open(council->audit_path, &council->audit, detail) == ERR_OK, "audit", detail);
     open_store(council);

@@ -228,6 +228,12 @@ static enum err lock(struct keystore *keystore, const char *name, struct detail 
     return err;
 }
 
+static bool is_locked(struct keystore *keystore, const char *name)
+{
+    unsigned token = 0;
+    return find_token(of(keystore), name, &token, NULL) == ERR_OK && of(keystore)->is_locked[token];
+}
+
 const struct custody_token_ops council_token_ops = {
     .keys = &memstore_ops,
     .is_open = is_open,
@@ -240,6 +246,7 @@ const struct custody_token_ops council_token_ops = {
     .list = list,
     .unlock = unlock,
     .lock = lock,
+    .is_locked = is_locked,
 };
 
 void council_tokens_init(struct council_tokens *tokens)

@@ -353,7 +353,7 @@ static struct act_sample samples[] = {
     {"lock",
      {.kind = ACT_LOCK, .name = T("main")},
      "Log out of token \"main\", and forget its PIN. From then on no key can be used in it, "
-     "until it is unlocked again.\n"
+     "until officers unlock it again, whether or not its PIN is configured.\n"
      "  token: \"main\"\n",
      "lock token \"main\""},
 };

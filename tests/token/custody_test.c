@@ -35,7 +35,7 @@ static int setup(void **state)
     }
     council.config.quorum = 2;
     council.config.request_timeout = 5000;
-    if (keystore_open(&council.config, &council.keystore, &detail) != ERR_OK)
+    if (keystore_open(&council.config, NULL, &council.keystore, &detail) != ERR_OK)
         fail_msg("%s", detail.text);
     council.ops = &custody_keystore_ops;
     if (council_open(&council) != ERR_OK)

@@ -133,6 +133,57 @@ static void test_rotation(void **state)
     expect(one, false, 7);
 }
 
+// first: of each of the 32 bytes.
+static void put_said(struct audit *audit, enum audit_event event, const uint8_t *instance,
+                     uint8_t first)
+{
+    uint8_t said[AUDIT_HASH_SIZE];
+    memset(said, first, sizeof said);
+    const struct audit_record record = {
+        .event = event,
+        .instance = instance ? bytes_of(instance, AUDIT_INSTANCE_SIZE) : (struct bytes){0},
+        .registry = bytes_of(said, sizeof said)};
+    assert_int_equal(audit_write(audit, &record, NULL), ERR_OK);
+}
+
+static void expect_said(unsigned known, uint8_t last, uint8_t former, bool is_act)
+{
+    struct audit_trace trace;
+    assert_int_equal(audit_trace_read(path, &trace, NULL), ERR_OK);
+    assert_int_equal(trace.known, known);
+    assert_int_equal(trace.is_act, is_act);
+    assert_int_equal(trace.registry[0][31], last);
+    assert_int_equal(trace.registry[1][31], former);
+}
+
+// What the registry said last, and before that; over a rotation too.
+static void test_said(void **state)
+{
+    (void)state;
+    unlink(path);
+    unlink(rotated);
+    struct audit *audit = open_log();
+    put(audit, AUDIT_START, NULL, 0);
+    expect_said(0, 0, 0, false);
+    put_said(audit, AUDIT_ACT, NULL, 1); // a founding
+    put(audit, AUDIT_USE, NULL, 0);
+    expect_said(1, 1, 0, true);
+    put_said(audit, AUDIT_START, one, 2);
+    put(audit, AUDIT_PROPOSE, NULL, 3);
+    expect_said(1, 2, 0, false);
+    put_said(audit, AUDIT_LOCK, NULL, 3);
+    expect_said(2, 3, 2, true);
+    put_said(audit, AUDIT_ACT, NULL, 4);
+    expect_said(2, 4, 3, true);
+    put_said(audit, AUDIT_STOP, NULL, 4);
+    expect_said(2, 4, 4, false);
+    audit_set_registry(audit, bytes_of(one, sizeof one), 6);
+    assert_int_equal(rename(path, rotated), 0);
+    assert_int_equal(audit_reopen(audit, NULL), ERR_OK);
+    expect_said(1, 4, 0, false);
+    audit_close(audit);
+}
+
 static int set_up(void **state)
 {
     (void)state;
@@ -156,6 +207,7 @@ int main(void)
         cmocka_unit_test(test_last_act),
         cmocka_unit_test(test_trace),
         cmocka_unit_test(test_rotation),
+        cmocka_unit_test(test_said),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

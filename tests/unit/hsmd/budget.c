@@ -103,7 +103,7 @@ static void test_windows(void **state)
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct budgets *budgets = NULL;
-        assert_int_equal(budgets_open(NULL, &budgets, &detail), ERR_OK);
+        assert_int_equal(budgets_open(NULL, 0, 0, &budgets, &detail), ERR_OK);
         struct budget *budget = get(budgets, "key a", rows[i].limits);
         unsigned first = take_many(budget, rows[i].start, 3);
         unsigned granted = take_many(budget, rows[i].later, 10);
@@ -123,7 +123,7 @@ static void test_any_minute(void **state)
     static bool granted[STEPS];
     struct budgets *budgets = NULL;
     unsigned all = 0;
-    assert_int_equal(budgets_open(NULL, &budgets, &detail), ERR_OK);
+    assert_int_equal(budgets_open(NULL, 0, 0, &budgets, &detail), ERR_OK);
     struct budget *budget = get(budgets, "key a", (struct budget_limits){.per_minute = LIMIT});
     for (unsigned i = 0; i < STEPS; i++) {
         bool is_pause = (i / 300) % 3 == 1;
@@ -144,7 +144,7 @@ static void test_together(void **state)
 {
     (void)state;
     struct budgets *budgets = NULL;
-    assert_int_equal(budgets_open(NULL, &budgets, &detail), ERR_OK);
+    assert_int_equal(budgets_open(NULL, 0, 0, &budgets, &detail), ERR_OK);
     struct budget *grant = get(budgets, "grant a", (struct budget_limits){.per_minute = 9});
     struct budget *key =
         get(budgets, "key a", (struct budget_limits){.per_hour = 4, .per_minute = 9, .total = 9});
@@ -171,7 +171,7 @@ static void test_failures(void **state)
 {
     (void)state;
     struct budgets *budgets = NULL;
-    assert_int_equal(budgets_open(NULL, &budgets, &detail), ERR_OK);
+    assert_int_equal(budgets_open(NULL, 0, 0, &budgets, &detail), ERR_OK);
     struct budget *budget = get(budgets, "key a", (struct budget_limits){.failures_per_hour = 2});
     for (unsigned i = 0; i < 5; i++)
         assert_int_equal(budget_take(&budget, 1, true, 0, &detail), ERR_OK); // and none fails
@@ -232,7 +232,7 @@ static void test_threads(void **state)
                 {"first", {.total = 5}, {.total = 1234}, 5}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct budgets *budgets = NULL;
-        assert_int_equal(budgets_open(path, &budgets, &detail), ERR_OK);
+        assert_int_equal(budgets_open(path, 0, 0, &budgets, &detail), ERR_OK);
         struct budget *first = get(budgets, "grant", rows[i].first);
         struct budget *second = get(budgets, "key", rows[i].second);
         unsigned granted = run_race(first, second, 10000);
@@ -288,16 +288,16 @@ static void test_restart(void **state)
     (void)state;
     struct budgets *budgets = NULL;
     const struct budget_limits limits = {.total = 1000};
-    assert_int_equal(budgets_open(path, &budgets, &detail), ERR_OK);
+    assert_int_equal(budgets_open(path, 0, 0, &budgets, &detail), ERR_OK);
     assert_int_equal(take_many(get(budgets, "key a", limits), 0, 123), 123);
     budgets_close(budgets);
-    assert_int_equal(budgets_open(path, &budgets, &detail), ERR_OK);
+    assert_int_equal(budgets_open(path, 0, 0, &budgets, &detail), ERR_OK);
     assert_int_equal(budget_get_left(get(budgets, "key a", limits), 0).total, 877);
     // One that is in no configuration for a while is not forgotten.
     budgets_close(budgets);
-    assert_int_equal(budgets_open(path, &budgets, &detail), ERR_OK);
+    assert_int_equal(budgets_open(path, 0, 0, &budgets, &detail), ERR_OK);
     budgets_close(budgets);
-    assert_int_equal(budgets_open(path, &budgets, &detail), ERR_OK);
+    assert_int_equal(budgets_open(path, 0, 0, &budgets, &detail), ERR_OK);
     assert_int_equal(budget_get_left(get(budgets, "key a", limits), 0).total, 877);
     budgets_close(budgets);
 }
@@ -311,13 +311,13 @@ static void test_crash(void **state)
     const struct budget_limits limits = {.total = 1000};
     for (unsigned round = 0; round < 20; round++) {
         struct budgets *later = NULL;
-        assert_int_equal(budgets_open(path, &budgets, &detail), ERR_OK);
+        assert_int_equal(budgets_open(path, 0, 0, &budgets, &detail), ERR_OK);
         unsigned granted = take_many(get(budgets, "key a", limits), 0, 37);
         all += granted;
         assert_int_equal(granted, 37);
         if (round % 3 == 0)
             budgets_tick(budgets, 0);
-        assert_int_equal(budgets_open(path, &later, &detail), ERR_OK); // as after a crash
+        assert_int_equal(budgets_open(path, 0, 0, &later, &detail), ERR_OK); // as after a crash
         uint64_t left = budget_get_left(get(later, "key a", limits), 0).total;
         assert_true(left <= 1000 - all);
         assert_true(left + 20 * (round + 1) >= 1000 - all); // and not much is lost
@@ -329,9 +329,84 @@ static void test_crash(void **state)
         assert_int_equal(file_write(path, buf_bytes(&saved), 0600, &detail), ERR_OK);
         buf_clear(&saved);
     }
-    assert_int_equal(budgets_open(path, &budgets, &detail), ERR_OK);
+    assert_int_equal(budgets_open(path, 0, 0, &budgets, &detail), ERR_OK);
     all += take_many(get(budgets, "key a", limits), 0, 2000);
     assert_true(all <= 1000);
+    budgets_close(budgets);
+}
+
+// A restart at `then`, in another process as it were: another monotonic clock.
+static void restart(struct budgets **budgets, bool is_crash, deadline_t then)
+{
+    struct buf saved;
+    buf_init(&saved, 1 << 16);
+    if (is_crash)
+        assert_int_equal(file_read(path, &saved, &detail), ERR_OK);
+    budgets_close(*budgets);
+    if (is_crash)
+        assert_int_equal(file_write(path, buf_bytes(&saved), 0600, &detail), ERR_OK);
+    buf_clear(&saved);
+    assert_int_equal(budgets_open(path, then % 1000, then, budgets, &detail), ERR_OK);
+}
+
+// Rates go on over a restart, and over a crash but for what the tick has not seen.
+static void test_windows_restart(void **state)
+{
+    (void)state;
+    const struct budget_limits limits = {.per_minute = 5, .per_hour = 8};
+    const deadline_t wall = 1795000000000;
+    for (unsigned is_crash = 0; is_crash < 2; is_crash++) {
+        struct budgets *budgets = NULL;
+        assert_int_equal(budgets_open(path, 70, wall, &budgets, &detail), ERR_OK);
+        assert_int_equal(take_many(get(budgets, "key a", limits), 70, 9), 5);
+        budgets_tick(budgets, 70);
+        restart(&budgets, is_crash, wall + 2000);
+        assert_int_equal(take_many(get(budgets, "key a", limits), (wall + 2000) % 1000, 9), 0);
+        restart(&budgets, is_crash, wall + 2 * MINUTE); // not asked for meanwhile, nor forgotten
+        restart(&budgets, is_crash, wall + 2 * MINUTE);
+        assert_int_equal(take_many(get(budgets, "key a", limits), 0, 9), 3);
+        budgets_tick(budgets, 0);
+        restart(&budgets, is_crash, wall + 5 * MINUTE);
+        assert_int_equal(take_many(get(budgets, "key a", limits), 0, 9), 0);
+        restart(&budgets, is_crash, wall - 50 * MINUTE); // the clock was put back
+        assert_int_equal(take_many(get(budgets, "key a", limits), 0, 9), 0);
+        restart(&budgets, is_crash, wall + HOUR + 2 * MINUTE);
+        assert_int_equal(take_many(get(budgets, "key a", limits), 0, 9), 5);
+        budgets_close(budgets);
+        unlink(path);
+    }
+}
+
+// No failure is given back, and none is risked that cannot be written down.
+static void test_failures_restart(void **state)
+{
+    (void)state;
+    const deadline_t wall = 1795000000000;
+    const struct budget_limits limits = {.failures_per_hour = 2};
+    struct budgets *budgets = NULL;
+    assert_int_equal(budgets_open(path, 0, wall, &budgets, &detail), ERR_OK);
+    for (unsigned i = 0; i < 2; i++) {
+        struct budget *budget = get(budgets, "key a", limits);
+        assert_int_equal(budget_take(&budget, 1, true, 0, &detail), ERR_OK);
+        budget_add_failure(budget, 0);
+        restart(&budgets, true, wall + 1000 * (i + 1));
+    }
+    struct budget *budget = get(budgets, "key a", limits);
+    assert_int_equal(budget_take(&budget, 1, true, 0, &detail), ERR_DENIED);
+    assert_int_equal(budget_take(&budget, 1, true, HOUR + 2 * MINUTE, &detail), ERR_OK);
+    assert_int_equal(rename(dir, "/tmp/budget-moved"), 0);
+    budget_add_failure(budget, HOUR + 2 * MINUTE);
+    assert_int_equal(budget_take(&budget, 1, true, HOUR + 2 * MINUTE, &detail), ERR_TEMP);
+    assert_int_equal(budget_take(&budget, 1, false, HOUR + 2 * MINUTE, &detail), ERR_OK);
+    assert_int_equal(rename("/tmp/budget-moved", dir), 0);
+    assert_int_equal(budget_take(&budget, 1, true, HOUR + 2 * MINUTE, &detail), ERR_OK);
+    restart(&budgets, true, wall + HOUR + 3 * MINUTE);
+    budget = get(budgets, "key a", limits);
+    assert_int_equal(budget_get_left(budget, 0).failures_per_hour, 1);
+    assert_true(budgets_writes_read(budgets) > 0);
+    assert_int_equal(budgets_writes(budgets), budgets_writes_read(budgets));
+    assert_int_equal(budgets_write(budgets, 0, &detail), ERR_OK);
+    assert_int_equal(budgets_writes(budgets), budgets_writes_read(budgets) + 1);
     budgets_close(budgets);
 }
 
@@ -340,7 +415,7 @@ static void test_full_disk(void **state)
 {
     (void)state;
     struct budgets *budgets = NULL;
-    assert_int_equal(budgets_open("/nonexistent/budgets", &budgets, &detail), ERR_OK);
+    assert_int_equal(budgets_open("/nonexistent/budgets", 0, 0, &budgets, &detail), ERR_OK);
     struct budget *total = get(budgets, "key a", (struct budget_limits){.total = 10});
     struct budget *rate = get(budgets, "key b", (struct budget_limits){.per_minute = 10});
     assert_int_equal(take(total, 0), ERR_TEMP);
@@ -353,6 +428,7 @@ static void test_bad_files(void **state)
 {
     (void)state;
 #define FIRST "sealgate hsmd budgets 1\n"
+#define SECOND "sealgate hsmd budgets 2 "
     static const char *const texts[] = {
         "",
         "3 key a\n",
@@ -365,15 +441,28 @@ static void test_bad_files(void **state)
         FIRST "3 key \x01\n",
         FIRST "99999999999999999999 key a\n",
         FIRST "3 key a\n4 key a\n",
+        FIRST "total 3 key a\n",
+        SECOND "\n",
+        SECOND "x\ntotal 3 key a\n",
+        SECOND "7\n3 key a\n",
+        SECOND "7\ntotal 3 key a\ntotal 3 key a\n",
+        SECOND "7\nhour 3 key a\n",
+        SECOND "7\nhour 3:4, key a\n",
+        SECOND "7\nhour 3:4;5:6 key a\n",
+        SECOND "7\nhour 3: key a\n",
+        SECOND "7\nhour 3:4\n",
+        SECOND "7\nhour 3:4 \n",
+        SECOND "7\nhour 3:4294967296 key a\n",
+        SECOND "7\nday 3:4 key a\n",
     };
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         struct budgets *budgets = NULL;
         assert_int_equal(file_write(path, bytes_of_text(texts[i]), 0600, NULL), ERR_OK);
-        assert_int_equal(budgets_open(path, &budgets, &detail), ERR_PERM);
+        assert_int_equal(budgets_open(path, 0, 0, &budgets, &detail), ERR_PERM);
     }
     struct budgets *budgets = NULL;
     assert_int_equal(file_write(path, bytes_of_text(FIRST "3 key a\n"), 0600, NULL), ERR_OK);
-    assert_int_equal(budgets_open(path, &budgets, &detail), ERR_OK);
+    assert_int_equal(budgets_open(path, 0, 0, &budgets, &detail), ERR_OK);
     struct budget *budget = get(budgets, "key a", (struct budget_limits){.total = 10});
     assert_int_equal(budget_get_left(budget, 0).total, 7);
     assert_string_equal(budget_identity(budgets_at(budgets, 0)), "key a");
@@ -385,9 +474,12 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(test_windows),   TEST(test_any_minute), TEST(test_together), TEST(test_failures),
-        TEST(test_threads),   TEST(test_sliding),    TEST(test_restart),  TEST(test_crash),
-        TEST(test_full_disk), TEST(test_bad_files),
+        TEST(test_windows),          TEST(test_any_minute),
+        TEST(test_together),         TEST(test_failures),
+        TEST(test_threads),          TEST(test_sliding),
+        TEST(test_restart),          TEST(test_crash),
+        TEST(test_full_disk),        TEST(test_windows_restart),
+        TEST(test_failures_restart), TEST(test_bad_files),
     };
     return cmocka_run_group_tests(tests, group_setup, group_teardown);
 }

@@ -36,7 +36,7 @@ static void put_rules(struct budget_limits of_key, struct budget_limits of_grant
     struct registry *registry = NULL;
     struct budgets *former = budgets;
     assert_int_equal(registry_new(&registry), ERR_OK);
-    assert_int_equal(budgets_open(NULL, &budgets, NULL), ERR_OK);
+    assert_int_equal(budgets_open(NULL, 0, 0, &budgets, NULL), ERR_OK);
     for (unsigned i = 0; i < 2; i++) {
         struct registry_client client = {0};
         snprintf(client.name, sizeof client.name, "%s", clients[i].name);

@@ -207,7 +207,7 @@ static void test_budgets_go_on(void **state)
     struct budget *both[2] = {0};
     struct registry *registry = NULL;
     uint64_t key_left = 0, grant_left = 0;
-    assert_int_equal(budgets_open(in_dir("budgets"), &budgets, &detail), ERR_OK);
+    assert_int_equal(budgets_open(in_dir("budgets"), 0, 0, &budgets, &detail), ERR_OK);
     assert_int_equal(budget_of_key(budgets, "general", &key_limits, &both[0], &detail), ERR_OK);
     assert_int_equal(budget_of_grant(budgets, "b", "general", operations, algorithms, 1,
                                      &grant_limits, &both[1], &detail),
@@ -216,7 +216,7 @@ static void test_budgets_go_on(void **state)
     budgets_close(budgets);
     fill();
     for (unsigned i = 2; i < 4; i++) { // and from one hsmd to the next
-        assert_int_equal(budgets_open(in_dir("budgets"), &budgets, &detail), ERR_OK);
+        assert_int_equal(budgets_open(in_dir("budgets"), 0, 0, &budgets, &detail), ERR_OK);
         assert_int_equal(registry_from_store(store, budgets, NULL, NULL, &registry, &detail),
                          ERR_OK);
         use(registry, &key_left, &grant_left);

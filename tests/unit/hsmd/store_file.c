@@ -80,7 +80,7 @@ static void test_other_files(void **state)
     static const struct {
         const char *sql, *said;
     } rows[] = {
-        {"PRAGMA user_version = 2", "of a later version of hsmd (2, we know 1)"},
+        {"PRAGMA user_version = 3", "of a later version of hsmd (3, we know 2)"},
         {"PRAGMA application_id = 1397179185", "another database"},
         {"PRAGMA application_id = 0; PRAGMA user_version = 0", "another database"},
         {"PRAGMA user_version = 0", "another database"},
@@ -108,6 +108,73 @@ static void test_other_files(void **state)
     rmdir(path);
     assert_int_equal(symlink("elsewhere", path), 0);
     assert_open_fails(ERR_PERM, "");
+}
+
+static bool is_locked(const char *token)
+{
+    bool is_locked = false;
+    assert_int_equal(store_is_locked(store, token, &is_locked, &detail), ERR_OK);
+    return is_locked;
+}
+
+// A registry of before officers' locks were kept gets what it lacks, and loses nothing.
+static void test_locks_and_upgrade(void **state)
+{
+    (void)state;
+    add_client("gw", KEY_1);
+    assert_int_equal(
+        sqlite3_exec(store->db, "DROP TABLE locked; PRAGMA user_version = 1", NULL, NULL, NULL),
+        SQLITE_OK);
+    reopen();
+    assert_clients(NULL, "gw " KEY_1 "\n");
+    assert_false(is_locked("main"));
+    for (unsigned i = 0; i < 2; i++)
+        assert_int_equal(store_set_locked(store, "main", true, &detail), ERR_OK);
+    reopen();
+    assert_true(is_locked("main"));
+    assert_false(is_locked("other"));
+    for (unsigned i = 0; i < 2; i++)
+        assert_int_equal(store_set_locked(store, "main", false, &detail), ERR_OK);
+    assert_false(is_locked("main"));
+}
+
+// Whatever an officer has a say in, and nothing else, changes it.
+static void test_digest(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *sql;
+        bool is_other;
+    } rows[] = {
+        {"INSERT INTO key VALUES ('k', 1, 1, 0, 2, 0, 0, 0, 0, x'00', x'', 'now')", true},
+        {"INSERT INTO place VALUES ('k', 0, 'main', 'k', x'01')", true},
+        {"INSERT INTO officer VALUES ('o', 1, zeroblob(32), 'curve', 'now')", true},
+        {"INSERT INTO access VALUES ('gw', 'k', 2, 2, 0, 0, 0, 0)", true},
+        {"INSERT INTO locked VALUES ('main')", true},
+        {"UPDATE custodian SET quorum = 3", true},
+        {"UPDATE client SET public_key = public_key || 'x'", true},
+        {"UPDATE officer SET role = 2", true},
+        {"UPDATE officer SET signing_key = randomblob(32)", true},
+        {"UPDATE access SET total = 9", true},
+        {"UPDATE key SET state = 2", true},
+        {"UPDATE key SET certificates = x'30'", true},
+        {"UPDATE place SET label = 'l'", true},
+        {"UPDATE place SET id = x'02'", true},
+        {"UPDATE key SET public_key = x'01'", false},
+        {"UPDATE client SET created = 'then'", false},
+        {"DELETE FROM access", true},
+    };
+    uint8_t digests[2][STORE_DIGEST_SIZE];
+    add_client("gw", KEY_1);
+    assert_int_equal(store_digest(store, digests[1], &detail), ERR_OK);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        if (sqlite3_exec(store->db, rows[i].sql, NULL, NULL, NULL) != SQLITE_OK)
+            fail_msg("%s: %s", rows[i].sql, sqlite3_errmsg(store->db));
+        if (store_digest(store, digests[i % 2], &detail) != ERR_OK)
+            fail_msg("%s", detail.text);
+        if ((memcmp(digests[0], digests[1], sizeof digests[0]) != 0) != rows[i].is_other)
+            fail_msg("%s", rows[i].sql);
+    }
 }
 
 // Values that no hsmd writes, in tables that are whole.
@@ -264,9 +331,17 @@ static void test_lost_transaction(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_transactions), TEST(test_file),         TEST(test_lock),
-        TEST(test_other_files),  TEST(test_wrong_values), TEST(test_damaged),
-        TEST(test_full),         TEST(test_write_fails),  TEST(test_lost_transaction),
+        TEST(test_transactions),
+        TEST(test_file),
+        TEST(test_lock),
+        TEST(test_other_files),
+        TEST(test_wrong_values),
+        TEST(test_locks_and_upgrade),
+        TEST(test_digest),
+        TEST(test_damaged),
+        TEST(test_full),
+        TEST(test_write_fails),
+        TEST(test_lost_transaction),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
