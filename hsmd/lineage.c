@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "hsmd/audit/audit_trace.h"
+#include "hsmd/audit/audit_resume.h"
 #include "hsmd/base/log.h"
 #include "hsmd/config_check.h"
 #include "hsmd/custody/founding.h"
@@ -26,8 +26,9 @@ static enum err count_officers(struct store *store, unsigned *count, struct deta
     return store_each_officer(store, NULL, see_officer, count, detail);
 }
 
-static void compare(const struct audit_trace *trace, struct store *store, struct lineage *lineage)
+static void compare(struct store *store, struct lineage *lineage)
 {
+    const struct audit_trace *trace = &lineage->trace;
     bool is_same = trace->has_instance &&
                    memcmp(trace->instance, store_instance(store), AUDIT_INSTANCE_SIZE) == 0;
     if (trace->has_instance && !is_same)
@@ -43,13 +44,13 @@ static void compare(const struct audit_trace *trace, struct store *store, struct
                  lineage->proposal, trace->proposal);
 }
 
-enum err lineage_check(const struct config *config, struct store *store, struct lineage *lineage,
-                       struct detail *detail)
+static enum err check(const struct config *config, const char *log, struct store *store,
+                      struct lineage *lineage, struct detail *detail)
 {
-    struct audit_trace trace;
     unsigned officers = 0;
+    const struct audit_trace *trace = &lineage->trace;
     *lineage = (struct lineage){0};
-    enum err err = audit_trace_read(config->audit_log, &trace, detail);
+    enum err err = audit_trace_read(log, &lineage->trace, detail);
     if (err == ERR_OK)
         err = count_officers(store, &officers, detail);
     if (err == ERR_OK)
@@ -57,7 +58,7 @@ enum err lineage_check(const struct config *config, struct store *store, struct 
     if (err != ERR_OK)
         return err;
     lineage->has_officers = officers > 0;
-    if (!officers && config->officer_count && (trace.has_instance || trace.has_acts))
+    if (!officers && config->officer_count && (trace->has_instance || trace->has_acts))
         return err_set(
             detail, ERR_PERM,
             "registry: it has no officers, and had some by the audit log: %s/" STORE_FILE
@@ -65,14 +66,14 @@ enum err lineage_check(const struct config *config, struct store *store, struct 
             "'hsmd found -c %s' takes the officers from there anew, and says so in the "
             "audit log",
             config->state_directory, config->path);
-    compare(&trace, store, lineage);
+    compare(store, lineage);
     if (lineage->problem[0])
         log_warning("registry", "err", lineage->problem);
     return ERR_OK;
 }
 
-enum err lineage_tell_start(const struct lineage *lineage, struct store *store, struct audit *audit,
-                            struct detail *detail)
+static enum err tell_start(const struct lineage *lineage, struct store *store, struct audit *audit,
+                           struct detail *detail)
 {
     char reason[sizeof lineage->problem + 20];
     struct audit_record record = {.event = AUDIT_START};
@@ -84,6 +85,45 @@ enum err lineage_tell_start(const struct lineage *lineage, struct store *store, 
     if (lineage->problem[0])
         record.reason = reason;
     return audit_write(audit, &record, detail);
+}
+
+static enum err state_path(const struct config *config, const char *name, char path[PATH_MAX],
+                           struct detail *detail)
+{
+    return snprintf(path, PATH_MAX, "%s/%s", config->state_directory, name) < PATH_MAX
+               ? ERR_OK
+               : err_set(detail, ERR_PERM, "state directory: its path is too long");
+}
+
+// from: the file that it is in so far.
+static enum err open_audit(const struct config *config, enum audit_sync sync, char from[PATH_MAX],
+                           struct audit **audit, struct detail *detail)
+{
+    char head[PATH_MAX];
+    enum err err = state_path(config, AUDIT_HEAD_FILE, head, detail);
+    if (err == ERR_OK)
+        err = audit_open_last(config->audit_log, head, from, audit, detail);
+    return err == ERR_OK ? audit_set_sync(*audit, sync, detail) : err;
+}
+
+enum err lineage_open_audit(const struct config *config, struct store *store,
+                            struct lineage *lineage, struct audit **audit, struct detail *detail)
+{
+    char from[PATH_MAX];
+    const struct audit_trace *trace = &lineage->trace;
+    enum err err = open_audit(config, config->audit_sync, from, audit, detail);
+    if (err == ERR_OK)
+        err = check(config, from, store, lineage, detail);
+    if (err != ERR_OK)
+        return err;
+    if (trace->has_instance)
+        audit_set_registry(*audit, bytes_of(trace->instance, AUDIT_INSTANCE_SIZE), trace->proposal);
+    err = audit_reopen(*audit, detail);
+    if (err == ERR_OK)
+        err = tell_start(lineage, store, *audit, detail);
+    if (err == ERR_OK)
+        audit_note_head(*audit);
+    return err;
 }
 
 enum err lineage_remember(struct store *store, struct audit *audit, struct detail *detail)
@@ -125,20 +165,20 @@ static enum err found_from(const struct config *config, unsigned *officers, stru
     struct store *store = NULL;
     struct audit *audit = NULL;
     char path[PATH_MAX];
+    char from[PATH_MAX];
     enum err err = config_check_former(config, detail);
     if (err == ERR_OK && !config->officer_count)
         err = err_set(detail, ERR_PERM, "%s: it has no officer sections", config->path);
     if (err == ERR_OK)
         err = state_directory_make(config->state_directory, detail);
-    if (err == ERR_OK &&
-        snprintf(path, sizeof path, "%s/" STORE_FILE, config->state_directory) >= (int)sizeof path)
-        err = err_set(detail, ERR_PERM, "state directory: its path is too long");
+    if (err == ERR_OK)
+        err = state_path(config, STORE_FILE, path, detail);
     if (err == ERR_OK)
         err = store_open(path, &store, detail);
     if (err == ERR_OK)
-        err = audit_open(config->audit_log, &audit, detail);
+        err = open_audit(config, AUDIT_SYNC_ALWAYS, from, &audit, detail);
     if (err == ERR_OK)
-        err = audit_set_sync(audit, AUDIT_SYNC_ALWAYS, detail);
+        err = audit_reopen(audit, detail);
     if (err == ERR_OK)
         err = found(config, store, audit, officers, detail);
     audit_close(audit);

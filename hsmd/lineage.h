@@ -5,24 +5,25 @@
 #pragma once
 
 #include "hsmd/audit/audit.h"
+#include "hsmd/audit/audit_trace.h"
 #include "hsmd/config.h"
 #include "hsmd/registry/store.h"
 
 struct lineage {
-    bool has_officers; // the registry has
-    uint64_t proposal; // the number of its last one; 0: none
-    char problem[160]; // what does not fit together; "": nothing
+    struct audit_trace trace; // what the log knows
+    bool has_officers;        // the registry has
+    uint64_t proposal;        // the number of its last one; 0: none
+    char problem[160];        // what does not fit together; "": nothing
 };
 
-// ERR_PERM: the registry has no officers, hsmd.conf has, and the log knows that there were some
-// before: hsmd must not found itself anew without a trace ('hsmd found').
-enum err lineage_check(const struct config *config, struct store *store, struct lineage *lineage,
-                       struct detail *detail);
-
-// The line of a start, which says it too. Once the registry has officers, its number and the first
-// line of each rotated file are from then on for the next start to compare with.
-enum err lineage_tell_start(const struct lineage *lineage, struct store *store, struct audit *audit,
-                            struct detail *detail);
+// Opens the log that the configuration names, sees what does not fit together, ends a rotation that
+// was interrupted (audit_resume.h), and writes the line of the start, which says it too. Once the
+// registry has officers, its number there and in the first line of each rotated file is for the
+// next start to compare with. lineage outlives the log, which may be there on failure as well.
+// ERR_PERM, too: the registry has no officers, hsmd.conf has, and the log knows that there were
+// some before: hsmd must not found itself anew without a trace ('hsmd found').
+enum err lineage_open_audit(const struct config *config, struct store *store,
+                            struct lineage *lineage, struct audit **audit, struct detail *detail);
 // After officers may have been founded.
 enum err lineage_remember(struct store *store, struct audit *audit, struct detail *detail);
 

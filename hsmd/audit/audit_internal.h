@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The insides of the audit log, for audit.c, audit_sync.c and audit_rotate.c.
+// The insides of the audit log, for audit.c, audit_resume.c, audit_sync.c and audit_rotate.c.
 #pragma once
 
 #include <pthread.h>
@@ -18,6 +18,7 @@ struct waiter {
 
 struct audit {
     char *path;
+    char *head_path; // see audit_resume.h; NULL: none
     pthread_mutex_t lock;
     pthread_cond_t written;
     struct waiter *first, **last; // queued, not yet taken by a writer

@@ -15,6 +15,7 @@
 
 #include "hsmd/audit/audit_file.h"
 #include "hsmd/audit/audit_line.h"
+#include "hsmd/audit/audit_resume.h"
 #include "hsmd/base/log.h"
 
 struct next_file {
@@ -150,6 +151,8 @@ enum err audit_reopen(struct audit *audit, struct detail *detail)
     pthread_cond_broadcast(&audit->written);
     pthread_mutex_unlock(&audit->lock);
     buf_clear(&body);
+    if (err == ERR_OK)
+        audit_note_head(audit);
     audit_wake(audit);
     return err;
 }
