@@ -170,7 +170,7 @@ static enum err found_from(const struct config *config, unsigned *officers, stru
     if (err == ERR_OK && !config->officer_count)
         err = err_set(detail, ERR_PERM, "%s: it has no officer sections", config->path);
     if (err == ERR_OK)
-        err = state_directory_make(config->state_directory, detail);
+        err = state_directory_own(config->state_directory, detail);
     if (err == ERR_OK)
         err = state_path(config, STORE_FILE, path, detail);
     if (err == ERR_OK)

@@ -29,5 +29,6 @@ enum err lineage_remember(struct store *store, struct audit *audit, struct detai
 
 // hsmd found: after the registry was lost, takes the officers of the configuration in path into a
 // new one, with a line in the audit log that says so. ERR_PERM: the registry has officers, or the
-// configuration has none; ERR_TEMP: hsmd is running.
+// configuration has none, or the state directory is not there or another user's; ERR_TEMP: hsmd is
+// running.
 enum err lineage_found(const char *path, unsigned *officers, struct detail *detail);

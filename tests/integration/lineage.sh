@@ -19,6 +19,7 @@ refused() { # TEXT: hsmd does not start, and says so
 }
 has_problem() { as dave status --json | grep -q '"registry: '; }
 has_none() { as dave status --json >"$WORK/status" && ! grep '"registry: ' "$WORK/status"; }
+look() { ls -lA --time-style=full-iso "$CUSTODY/state"; }
 starts() { grep -c '"event":"start"' "$AUDIT_LOG"; }
 last_start() { grep '"event":"start"' "$AUDIT_LOG" | tail -n 1; }
 found() { "$BUILD/bin/hsmd" found -c "$CUSTODY/hsmd.conf"; }
@@ -51,7 +52,17 @@ check "... and that was no start" test "$(starts)" = "$count"
 mv "$AUDIT_LOG" "$AUDIT_LOG.1"
 check "... nor if the log was moved away as well" refused 'had some by the audit log'
 mv "$AUDIT_LOG.1" "$AUDIT_LOG"
-check "root can" found
+if [[ $(id -u) -eq 0 ]]; then
+    chown nobody "$CUSTODY/state"
+    before=$(look)
+    check "root cannot in another's directory" grep -qF "'runuser -u nobody -- '" <(found 2>&1)
+    check "... nor start it there" refused "'runuser -u nobody -- '"
+    check "... and leaves nothing of root's there" test "$(look)" = "$before"
+    chown root "$CUSTODY/state"
+else
+    echo "SKIPPED: only root can be another than the owner"
+fi
+check "who owns it can" found
 check "... which is in the log" grep -q '"event":"found","instance":"[0-9a-f]*","what":' "$AUDIT_LOG"
 check_status "... once" 78 found
 officers_start
