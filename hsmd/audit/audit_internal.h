@@ -22,11 +22,10 @@ struct audit {
     pthread_mutex_t lock;
     pthread_cond_t written;
     struct waiter *first, **last; // queued, not yet taken by a writer
-    bool has_writer;
-    struct audit_link head; // link, as of the last batch that was written
-    pthread_cond_t grown;   // for the one in audit_wait
-    uint64_t awaited;       // the number it waits for
-    bool is_woken;
+    bool has_writer, is_woken;
+    struct audit_link head;       // link, as of the last batch that was written
+    pthread_cond_t grown;         // for the one in audit_wait
+    uint64_t awaited;             // the number it waits for; is_woken: no more
     struct audit_record rotation; // the first line of a rotated file
     enum audit_sync sync;
     pthread_t syncer;
