@@ -199,16 +199,8 @@ static enum err open_budgets(struct daemon *daemon, struct detail *detail)
 
 static enum err open_audit(struct daemon *daemon, struct detail *detail)
 {
-    enum err err = audit_open(daemon->config->audit_log, &daemon->audit, detail);
-    if (err == ERR_OK)
-        err = audit_set_sync(daemon->audit, daemon->config->audit_sync, detail);
-    if (err == ERR_OK)
-        err = lineage_check(daemon->config, daemon->store, &daemon->lineage, detail);
-    if (err == ERR_OK)
-        lineage_check_budgets(&daemon->lineage, daemon->budgets);
-    if (err == ERR_OK)
-        err = lineage_tell_start(&daemon->lineage, daemon->store, daemon->budgets, daemon->audit,
-                                 detail);
+    enum err err = lineage_open_audit(daemon->config, daemon->store, daemon->budgets,
+                                      &daemon->lineage, &daemon->audit, detail);
     return err == ERR_OK ? ERR_OK : err_prefix(detail, err, "audit log");
 }
 

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "hsmd/audit/audit_trace.h"
+#include "hsmd/audit/audit_resume.h"
 #include "hsmd/base/log.h"
 #include "hsmd/config_check.h"
 #include "hsmd/custody/founding.h"
@@ -28,14 +28,16 @@ static enum err count_officers(struct store *store, unsigned *count, struct deta
     return store_each_officer(store, NULL, see_officer, count, detail);
 }
 
-static bool is_known(const struct audit_trace *trace, unsigned which, const struct lineage *lineage)
+static bool is_known(const struct lineage *lineage, unsigned which)
 {
+    const struct audit_trace *trace = &lineage->trace;
     return which < trace->known &&
            memcmp(trace->registry[which], lineage->digest, sizeof lineage->digest) == 0;
 }
 
-static void compare(const struct audit_trace *trace, struct store *store, struct lineage *lineage)
+static void compare(struct store *store, struct lineage *lineage)
 {
+    const struct audit_trace *trace = &lineage->trace;
     bool is_same = trace->has_instance &&
                    memcmp(trace->instance, store_instance(store), AUDIT_INSTANCE_SIZE) == 0;
     if (trace->has_instance && !is_same)
@@ -58,14 +60,13 @@ static enum err see_pending(void *context, const struct store_proposal *proposal
 }
 
 // Of a registry that goes on where the log left off.
-static enum err find_lost_act(const struct audit_trace *trace, struct store *store,
-                              struct lineage *lineage, struct detail *detail)
+static enum err find_lost_act(struct store *store, struct lineage *lineage, struct detail *detail)
 {
     char number[24];
-    if (!trace->act || lineage->problem[0])
+    if (!lineage->trace.act || lineage->problem[0])
         return ERR_OK;
-    enum err err =
-        store_each_proposal(store, trace->act, true, see_pending, &lineage->lost_act, detail);
+    enum err err = store_each_proposal(store, lineage->trace.act, true, see_pending,
+                                       &lineage->lost_act, detail);
     snprintf(number, sizeof number, "%" PRIu64, lineage->lost_act);
     if (lineage->lost_act)
         log_warning("act-lost", "proposal", number, "err", LOST_ACT);
@@ -73,26 +74,27 @@ static enum err find_lost_act(const struct audit_trace *trace, struct store *sto
 }
 
 // Of a registry that is the one of the log: does it say what it said?
-static void compare_said(const struct audit_trace *trace, struct lineage *lineage)
+static void compare_said(struct lineage *lineage)
 {
-    bool is_lost_act = lineage->lost_act && is_known(trace, 1, lineage);
-    if (lineage->problem[0] || !trace->known || is_known(trace, 0, lineage) || is_lost_act)
+    bool is_before = is_known(lineage, 1);
+    if (lineage->problem[0] || !lineage->trace.known || is_known(lineage, 0) ||
+        (lineage->lost_act && is_before))
         return;
     snprintf(lineage->problem, sizeof lineage->problem, "%s",
-             trace->is_act && is_known(trace, 1, lineage)
+             lineage->trace.is_act && is_before
                  ? "the last act of the audit log is not in it: hsmd ended before that was "
                    "written, or it was put back"
                  : "officers, clients, grants, keys or locks in it are not those that the audit "
                    "log knows: somebody else has changed it");
 }
 
-enum err lineage_check(const struct config *config, struct store *store, struct lineage *lineage,
-                       struct detail *detail)
+static enum err check(const struct config *config, const char *log, struct store *store,
+                      struct lineage *lineage, struct detail *detail)
 {
-    struct audit_trace trace;
     unsigned officers = 0;
+    const struct audit_trace *trace = &lineage->trace;
     *lineage = (struct lineage){0};
-    enum err err = audit_trace_read(config->audit_log, &trace, detail);
+    enum err err = audit_trace_read(log, &lineage->trace, detail);
     if (err == ERR_OK)
         err = count_officers(store, &officers, detail);
     if (err == ERR_OK)
@@ -102,8 +104,7 @@ enum err lineage_check(const struct config *config, struct store *store, struct 
     if (err != ERR_OK)
         return err;
     lineage->has_officers = officers > 0;
-    lineage->budgets = trace.budgets;
-    if (!officers && config->officer_count && (trace.has_instance || trace.has_acts))
+    if (!officers && config->officer_count && (trace->has_instance || trace->has_acts))
         return err_set(
             detail, ERR_PERM,
             "registry: it has no officers, and had some by the audit log: %s/" STORE_FILE
@@ -111,19 +112,19 @@ enum err lineage_check(const struct config *config, struct store *store, struct 
             "'hsmd found -c %s' takes the officers from there anew, and says so in the "
             "audit log",
             config->state_directory, config->path);
-    compare(&trace, store, lineage);
-    err = find_lost_act(&trace, store, lineage, detail);
-    compare_said(&trace, lineage);
+    compare(store, lineage);
+    err = find_lost_act(store, lineage, detail);
+    compare_said(lineage);
     if (lineage->problem[0])
         log_warning("registry", "err", lineage->problem);
     return err;
 }
 
-void lineage_check_budgets(struct lineage *lineage, struct budgets *budgets)
+static void check_budgets(struct lineage *lineage, struct budgets *budgets)
 {
     uint64_t writes = budgets_writes_read(budgets);
     struct detail ignored = {0}; // it logs itself
-    if (writes < lineage->budgets) {
+    if (writes < lineage->trace.budgets) {
         snprintf(lineage->budgets_problem, sizeof lineage->budgets_problem,
                  writes ? "their file is older than the audit log: what was used since is forgotten"
                         : "their file was removed: what was used before is forgotten");
@@ -132,8 +133,8 @@ void lineage_check_budgets(struct lineage *lineage, struct budgets *budgets)
     (void)budgets_write(budgets, clock_ms(), &ignored);
 }
 
-enum err lineage_tell_start(const struct lineage *lineage, struct store *store,
-                            struct budgets *budgets, struct audit *audit, struct detail *detail)
+static enum err tell_start(const struct lineage *lineage, struct store *store,
+                           struct budgets *budgets, struct audit *audit, struct detail *detail)
 {
     char reason[sizeof lineage->problem + sizeof lineage->budgets_problem + 40];
     struct audit_record record = {.event = AUDIT_START, .budgets = budgets_writes(budgets)};
@@ -166,6 +167,47 @@ enum err lineage_tell_stop(struct store *store, struct budgets *budgets, struct 
         store_digest(store, digest, NULL) == ERR_OK)
         record.registry = bytes_of(digest, sizeof digest);
     return audit_write(audit, &record, detail);
+}
+
+static enum err state_path(const struct config *config, const char *name, char path[PATH_MAX],
+                           struct detail *detail)
+{
+    return snprintf(path, PATH_MAX, "%s/%s", config->state_directory, name) < PATH_MAX
+               ? ERR_OK
+               : err_set(detail, ERR_PERM, "state directory: its path is too long");
+}
+
+// from: the file that it is in so far.
+static enum err open_audit(const struct config *config, enum audit_sync sync, char from[PATH_MAX],
+                           struct audit **audit, struct detail *detail)
+{
+    char head[PATH_MAX];
+    enum err err = state_path(config, AUDIT_HEAD_FILE, head, detail);
+    if (err == ERR_OK)
+        err = audit_open_last(config->audit_log, head, from, audit, detail);
+    return err == ERR_OK ? audit_set_sync(*audit, sync, detail) : err;
+}
+
+enum err lineage_open_audit(const struct config *config, struct store *store,
+                            struct budgets *budgets, struct lineage *lineage, struct audit **audit,
+                            struct detail *detail)
+{
+    char from[PATH_MAX];
+    const struct audit_trace *trace = &lineage->trace;
+    enum err err = open_audit(config, config->audit_sync, from, audit, detail);
+    if (err == ERR_OK)
+        err = check(config, from, store, lineage, detail);
+    if (err != ERR_OK)
+        return err;
+    if (trace->has_instance)
+        audit_set_registry(*audit, bytes_of(trace->instance, AUDIT_INSTANCE_SIZE), trace->proposal);
+    check_budgets(lineage, budgets);
+    err = audit_reopen(*audit, detail);
+    if (err == ERR_OK)
+        err = tell_start(lineage, store, budgets, *audit, detail);
+    if (err == ERR_OK)
+        audit_note_head(*audit);
+    return err;
 }
 
 enum err lineage_remember(struct store *store, struct audit *audit, struct detail *detail)
@@ -207,20 +249,20 @@ static enum err found_from(const struct config *config, unsigned *officers, stru
     struct store *store = NULL;
     struct audit *audit = NULL;
     char path[PATH_MAX];
+    char from[PATH_MAX];
     enum err err = config_check_former(config, detail);
     if (err == ERR_OK && !config->officer_count)
         err = err_set(detail, ERR_PERM, "%s: it has no officer sections", config->path);
     if (err == ERR_OK)
-        err = state_directory_make(config->state_directory, detail);
-    if (err == ERR_OK &&
-        snprintf(path, sizeof path, "%s/" STORE_FILE, config->state_directory) >= (int)sizeof path)
-        err = err_set(detail, ERR_PERM, "state directory: its path is too long");
+        err = state_directory_own(config->state_directory, detail);
+    if (err == ERR_OK)
+        err = state_path(config, STORE_FILE, path, detail);
     if (err == ERR_OK)
         err = store_open(path, &store, detail);
     if (err == ERR_OK)
-        err = audit_open(config->audit_log, &audit, detail);
+        err = open_audit(config, AUDIT_SYNC_ALWAYS, from, &audit, detail);
     if (err == ERR_OK)
-        err = audit_set_sync(audit, AUDIT_SYNC_ALWAYS, detail);
+        err = audit_reopen(audit, detail);
     if (err == ERR_OK)
         err = found(config, store, audit, officers, detail);
     audit_close(audit);

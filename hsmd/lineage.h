@@ -6,34 +6,32 @@
 #pragma once
 
 #include "hsmd/audit/audit.h"
+#include "hsmd/audit/audit_trace.h"
 #include "hsmd/config.h"
 #include "hsmd/registry/budget.h"
 #include "hsmd/registry/store.h"
 
 struct lineage {
+    struct audit_trace trace;          // what the log knows
     bool has_officers;                 // the registry has
     uint64_t proposal;                 // the number of its last one; 0: none
     uint8_t digest[STORE_DIGEST_SIZE]; // of what it says
-    uint64_t budgets;                  // writes of the file of budgets that the log knows of
-    char budgets_problem[160];         // what is wrong with that file; "": nothing
+    char budgets_problem[160];         // what is wrong with their file; "": nothing
     char problem[160];                 // what does not fit together; "": nothing
     uint64_t lost_act; // a proposal that was carried out by the log, and waits still; 0: none
 };
 
-// ERR_PERM: the registry has no officers, hsmd.conf has, and the log knows that there were some
-// before: hsmd must not found itself anew without a trace ('hsmd found').
-enum err lineage_check(const struct config *config, struct store *store, struct lineage *lineage,
-                       struct detail *detail);
-
-// After lineage_check: the file of budgets, too, goes on where it left off, or what was used is
-// forgotten. Then it is written anew.
-void lineage_check_budgets(struct lineage *lineage, struct budgets *budgets);
-
-// The line of a start, which says it too, after one of an act that was lost: hsmd ended between the
-// act's line and the commit of what it changed. Once the registry has officers, its number and the
-// first line of each rotated file are from then on for the next start to compare with.
-enum err lineage_tell_start(const struct lineage *lineage, struct store *store,
-                            struct budgets *budgets, struct audit *audit, struct detail *detail);
+// Opens the log that the configuration names, sees what does not fit together, ends a rotation that
+// was interrupted (audit_resume.h), and writes the line of the start, which says it too, after one
+// of an act that was lost: hsmd ended between the act's line and the commit of what it changed. The
+// file of budgets must go on where it left off as well, or what was used is forgotten; it is
+// written anew. Once the registry has officers, its number there and in the first line of each
+// rotated file is for the next start to compare with. lineage outlives the log, which may be there
+// on failure as well. ERR_PERM, too: the registry has no officers, hsmd.conf has, and the log knows
+// that there were some before: hsmd must not found itself anew without a trace ('hsmd found').
+enum err lineage_open_audit(const struct config *config, struct store *store,
+                            struct budgets *budgets, struct lineage *lineage, struct audit **audit,
+                            struct detail *detail);
 // The line of a stop, with what the registry says by then; store: NULL if others may still use it.
 enum err lineage_tell_stop(struct store *store, struct budgets *budgets, struct audit *audit,
                            struct detail *detail);
@@ -42,5 +40,6 @@ enum err lineage_remember(struct store *store, struct audit *audit, struct detai
 
 // hsmd found: after the registry was lost, takes the officers of the configuration in path into a
 // new one, with a line in the audit log that says so. ERR_PERM: the registry has officers, or the
-// configuration has none; ERR_TEMP: hsmd is running.
+// configuration has none, or the state directory is not there or another user's; ERR_TEMP: hsmd is
+// running.
 enum err lineage_found(const char *path, unsigned *officers, struct detail *detail);

@@ -20,7 +20,8 @@ struct job {
     EVP_PKEY *pkey;
     struct secret pkcs8; // as we encode it: without attributes
     struct bytes spki;
-    bool is_wrapped, has_begun;
+    struct token_import how;
+    bool has_begun;
 };
 
 // Encrypts out->room bytes at most. False: the kind of key wrap does not suit the length.
@@ -299,16 +300,18 @@ static enum err import(struct token_session *session, void *arg, struct detail *
     struct job *job = arg;
     enum err err = job->has_begun ? wish_undo(session, (void *)job->wish, detail)
                                   : wish_check_free(session, job->wish, detail);
+    if (!err && !job->has_begun)
+        err = wish_sweep(session, job->wish, job->type, job->spki, &job->how.swept, detail);
     if (err)
         return err;
     job->has_begun = true;
-    job->is_wrapped = false;
+    job->how.is_wrapped = false;
     // The public half first: whenever this is cut short, a private key that is left can be opened,
     // and so be adopted and destroyed.
     err = put_public(session, job, detail);
     if (!err)
-        err = put_wrapped(session, job, &job->is_wrapped, detail);
-    if (!err && !job->is_wrapped)
+        err = put_wrapped(session, job, &job->how.is_wrapped, detail);
+    if (!err && !job->how.is_wrapped)
         err = put_plain(session, job, detail);
     return err ? err : wish_verify(session, job->wish, false, job->spki, detail);
 }
@@ -367,7 +370,7 @@ static enum err parse(const struct secret *pkcs8, struct job *job, struct detail
 }
 
 enum err token_key_import(struct token *token, const struct token_key_wish *wish,
-                          const struct secret *pkcs8, deadline_t deadline, bool *is_wrapped,
+                          const struct secret *pkcs8, deadline_t deadline, struct token_import *how,
                           struct detail *detail)
 {
     struct job job = {.wish = wish};
@@ -380,8 +383,8 @@ enum err token_key_import(struct token *token, const struct token_key_wish *wish
     job.spki = bytes_of(spki, spki_len);
     if (!err)
         err = admin_run(token, deadline, import, &job, detail);
-    if (!err && is_wrapped)
-        *is_wrapped = job.is_wrapped;
+    if (how)
+        *how = job.how;
     if (err && job.has_begun &&
         admin_run(token, deadline, wish_undo, (void *)wish, &why) != ERR_OK && detail)
         err = err_prefix(detail, err, "a key may be left in the token (%s)", why.text);

@@ -331,6 +331,11 @@ enum err wish_check(const struct token_key_wish *wish, enum token_key_type type,
 // ERR_PERM: the token has a key with this CKA_ID.
 enum err wish_check_free(struct token_session *session, const struct token_key_wish *wish,
                          struct detail *detail);
+// Destroys public keys, with the label of the wish, of the key spki (of that type) that belong to
+// no private one. What the token does not let go of stays. swept: counts them.
+enum err wish_sweep(struct token_session *session, const struct token_key_wish *wish,
+                    enum token_key_type type, struct bytes spki, unsigned *swept,
+                    struct detail *detail);
 // The attributes of the key's halves. is_strict: also those that say no to other usages, which not
 // every token takes for every type.
 void wish_put_private(struct template *template, const struct token_key_wish *wish,

@@ -66,11 +66,17 @@ enum err token_key_generate(struct token *token, const struct token_key_wish *wi
 // Imports a private key (DER PrivateKeyInfo, RFC 5208) in the same shape; it was outside, so
 // CKA_ALWAYS_SENSITIVE and CKA_NEVER_EXTRACTABLE are false. The wish's type and bits are not looked
 // at. It goes in wrapped under a fresh AES key of the token if the token can do that, else in clear
-// through C_CreateObject; *is_wrapped (may be NULL) tells which. The key is checked before
+// through C_CreateObject; how (may be NULL) tells which. What an import of the same key under the
+// same label has left that was killed, public halves alone, is destroyed before, as long as no
+// private key has that label, nor their CKA_ID. The key is checked before
 // (consistent), and used afterwards (it is the same). All copies are wiped; pkcs8 is the caller's.
 // ERR_PERM: also for a key that is malformed, of an unsupported type or size, or not consistent.
+struct token_import {
+    bool is_wrapped;
+    unsigned swept; // objects destroyed that were left
+};
 enum err token_key_import(struct token *token, const struct token_key_wish *wish,
-                          const struct secret *pkcs8, deadline_t deadline, bool *is_wrapped,
+                          const struct secret *pkcs8, deadline_t deadline, struct token_import *how,
                           struct detail *detail);
 
 // Destroys the key: the private object, the public key objects and certificates that go with it (by

@@ -3,6 +3,9 @@
 
 #include <string.h>
 
+#include <openssl/evp.h>
+
+#include "hsmd/base/alloc.h"
 #include "hsmd/base/text.h"
 
 #define COMPANIONS_MAX 8
@@ -59,6 +62,75 @@ enum err wish_check_free(struct token_session *session, const struct token_key_w
             return err;
     }
     return ERR_OK;
+}
+
+static enum err find_by(struct token_session *session, CK_OBJECT_CLASS class,
+                        CK_ATTRIBUTE_TYPE type, struct bytes value, CK_OBJECT_HANDLE *objects,
+                        CK_ULONG max, CK_ULONG *count, struct detail *detail)
+{
+    struct template match = {.count = 0};
+    template_put(&match, CKA_CLASS, &class, sizeof class);
+    template_put(&match, type, value.data, value.len);
+    return object_find(session, match.items, match.count, objects, max, count, detail);
+}
+
+static enum err is_of_key(struct token_session *session, CK_OBJECT_HANDLE object,
+                          enum token_key_type type, struct bytes spki, bool *is_same,
+                          struct detail *detail)
+{
+    EVP_PKEY *pkey = NULL;
+    uint8_t *shown = NULL;
+    size_t len = 0;
+    enum err err = public_of_object(session, object, key_type_number(type), &pkey, detail);
+    if (!err && pkey)
+        err = public_encode(pkey, &shown, &len, detail);
+    *is_same = !err && pkey && bytes_equal(bytes_of(shown, len), spki);
+    EVP_PKEY_free(pkey);
+    mem_free(shown);
+    return err;
+}
+
+static enum err sweep(struct token_session *session, CK_OBJECT_HANDLE object,
+                      enum token_key_type type, struct bytes spki, unsigned *swept,
+                      struct detail *detail)
+{
+    struct buf id;
+    bool is_same = false;
+    CK_OBJECT_HANDLE owner;
+    CK_ULONG owners = 1;
+    buf_init(&id, TOKEN_ID_MAX);
+    enum err err = is_of_key(session, object, type, spki, &is_same, detail);
+    if (!err && is_same)
+        err = object_bytes(session, object, CKA_ID, &id, detail);
+    if (!err && id.len)
+        err = find_by(session, CKO_PRIVATE_KEY, CKA_ID, buf_bytes(&id), &owner, 1, &owners, detail);
+    buf_clear(&id);
+    if (!err && !owners)
+        err = object_check_login(session, detail);
+    if (err || owners)
+        return err;
+    CK_RV rv = session->token->fn->C_DestroyObject(session->handle, object);
+    *swept += rv == CKR_OK;
+    return rv == CKR_OK ? ERR_OK : session_fail(session, rv, "C_DestroyObject", detail);
+}
+
+enum err wish_sweep(struct token_session *session, const struct token_key_wish *wish,
+                    enum token_key_type type, struct bytes spki, unsigned *swept,
+                    struct detail *detail)
+{
+    CK_OBJECT_HANDLE objects[COMPANIONS_MAX], owner;
+    CK_ULONG count = 0, owners = 0;
+    struct bytes label = bytes_of_text(wish->label);
+    enum err err = find_by(session, CKO_PRIVATE_KEY, CKA_LABEL, label, &owner, 1, &owners, detail);
+    if (!err && !owners)
+        err = find_by(session, CKO_PUBLIC_KEY, CKA_LABEL, label, objects, COMPANIONS_MAX, &count,
+                      detail);
+    for (CK_ULONG i = 0; i < count && !err; i++) {
+        err = sweep(session, objects[i], type, spki, swept, detail);
+        if (err == ERR_PERM) // none that we can read, or destroy
+            err = ERR_OK;
+    }
+    return err;
 }
 
 void wish_put_private(struct template *template, const struct token_key_wish *wish,

@@ -15,6 +15,7 @@
 
 #include "hsmd/audit/audit_file.h"
 #include "hsmd/audit/audit_line.h"
+#include "hsmd/audit/audit_resume.h"
 #include "hsmd/base/alloc.h"
 #include "hsmd/base/clock.h"
 #include "hsmd/base/log.h"
@@ -281,6 +282,7 @@ void audit_close(struct audit *audit)
     if (!audit)
         return;
     audit_stop_syncer(audit);
+    audit_note_head(audit);
     if (audit->fd >= 0)
         close(audit->fd);
     pthread_cond_destroy(&audit->written);
@@ -289,5 +291,6 @@ void audit_close(struct audit *audit)
     pthread_mutex_destroy(&audit->lock);
     buf_clear(&audit->batch);
     mem_free(audit->path);
+    mem_free(audit->head_path);
     mem_free(audit);
 }

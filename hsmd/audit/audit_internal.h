@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The insides of the audit log, for audit.c, audit_sync.c and audit_rotate.c.
+// The insides of the audit log, for audit.c, audit_resume.c, audit_sync.c and audit_rotate.c.
 #pragma once
 
 #include <pthread.h>
@@ -18,14 +18,14 @@ struct waiter {
 
 struct audit {
     char *path;
+    char *head_path; // see audit_resume.h; NULL: none
     pthread_mutex_t lock;
     pthread_cond_t written;
     struct waiter *first, **last; // queued, not yet taken by a writer
-    bool has_writer;
-    struct audit_link head; // link, as of the last batch that was written
-    pthread_cond_t grown;   // for the one in audit_wait
-    uint64_t awaited;       // the number it waits for
-    bool is_woken;
+    bool has_writer, is_woken;
+    struct audit_link head;            // link, as of the last batch that was written
+    pthread_cond_t grown;              // for the one in audit_wait
+    uint64_t awaited;                  // the number it waits for; is_woken: no more
     struct audit_record rotation;      // the first line of a rotated file
     uint8_t registry[AUDIT_HASH_SIZE]; // what rotation.registry is of
     enum audit_sync sync;

@@ -7,6 +7,7 @@
 #include "hsmd/audit/audit_internal.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
@@ -15,6 +16,7 @@
 
 #include "hsmd/audit/audit_file.h"
 #include "hsmd/audit/audit_line.h"
+#include "hsmd/audit/audit_resume.h"
 #include "hsmd/base/log.h"
 
 struct next_file {
@@ -62,6 +64,24 @@ static void drop_next(const struct audit *audit, const struct next_file *next)
     close(next->fd);
 }
 
+// A file that was put there since open_next looked is not replaced: it may be the log, put back.
+static enum err take_name(const struct audit *audit, const struct next_file *next,
+                          struct detail *detail)
+{
+    const char *from = next->temporary;
+    if (renameat2(AT_FDCWD, from, AT_FDCWD, audit->path, RENAME_NOREPLACE) == 0)
+        return ERR_OK;
+    if (errno == EINVAL && link(from, audit->path) == 0) { // NFS has no such renaming
+        unlink(from);
+        return ERR_OK;
+    }
+    return errno == EEXIST ? err_set(detail, ERR_TEMP,
+                                     "%s: somebody has just put a file there: see what it is, and "
+                                     "send SIGHUP again",
+                                     audit->path)
+                           : err_errno(detail, ERR_TEMP, "%s", audit->path);
+}
+
 // The first line, and what it takes to be there after a power cut.
 static enum err fill_next(struct audit *audit, struct next_file *next, struct bytes body,
                           struct detail *detail)
@@ -74,12 +94,12 @@ static enum err fill_next(struct audit *audit, struct next_file *next, struct by
         return err_set(detail, ERR_TEMP, "%s: cannot make a line", audit->path);
     bool is_synced = audit->sync != AUDIT_SYNC_OFF;
     if (!audit_file_write(next->fd, buf_bytes(&audit->batch)) ||
-        (is_synced && fdatasync(next->fd) != 0) ||
-        (next->temporary[0] && rename(next->temporary, audit->path) != 0))
+        (is_synced && fdatasync(next->fd) != 0))
         return err_errno(detail, ERR_TEMP, "%s", audit->path);
-    if (is_synced)
+    enum err err = next->temporary[0] ? take_name(audit, next, detail) : ERR_OK;
+    if (err == ERR_OK && is_synced)
         audit_file_sync_directory(audit->path);
-    return ERR_OK;
+    return err;
 }
 
 // The old file ends with a whole line, which the new one goes on after, and is brought to the disk
@@ -150,6 +170,8 @@ enum err audit_reopen(struct audit *audit, struct detail *detail)
     pthread_cond_broadcast(&audit->written);
     pthread_mutex_unlock(&audit->lock);
     buf_clear(&body);
+    if (err == ERR_OK)
+        audit_note_head(audit);
     audit_wake(audit);
     return err;
 }

@@ -5,6 +5,8 @@
 
 #include <stdio.h>
 
+#include "hsmd/base/log.h"
+
 static enum err enter(struct keystore *keystore, const char *name, deadline_t deadline,
                       struct keystore_token **token, struct token **opened, struct detail *detail)
 {
@@ -90,7 +92,14 @@ enum err keystore_import(struct keystore *keystore, const char *name,
     enum err err = enter(keystore, name, deadline, &token, &opened, detail);
     if (err != ERR_OK)
         return err;
-    err = token_key_import(opened, wish, pkcs8, deadline, is_wrapped, detail);
+    struct token_import how = {0};
+    err = token_key_import(opened, wish, pkcs8, deadline, &how, detail);
+    if (how.swept)
+        log_notice("token", "token", name, "state",
+                   "destroyed public keys that an interrupted import had left", "label",
+                   wish->label);
+    if (err == ERR_OK && is_wrapped)
+        *is_wrapped = how.is_wrapped;
     if (err == ERR_OK)
         err = show_new(opened, wish, purpose, deadline, public_key, detail);
     return leave(token, err, detail);

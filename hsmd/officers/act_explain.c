@@ -28,87 +28,92 @@ static const char *grant_sentence(uint64_t operations)
     return GRANTED SIGNS ", and " DECRYPTS GRANT_ENDS;
 }
 
-// Sentences, with a mark in braces for what the act says (say_mark).
-static const char *const sentences[] = {
-    [ACT_KEY_GENERATE] =
-        "Generate a new {key} ({type}) in {tokens}, {purpose}. Its private half is made in "
-        "the token and does not leave it." NOT_YET,
-    [ACT_KEY_IMPORT] =
-        "Bring the private key that comes with this proposal into {tokens} as {key}, "
-        "{purpose}. Whoever has another copy of it can do the same with it, outside of this "
-        "custodian." NOT_YET,
-    [ACT_KEY_ADOPT] =
-        "Take on the private key with the label and id below, which is in {tokens} already, "
-        "as {key}, {purpose}. Who made it, and who else can use it, is not known "
-        "here." NOT_YET,
-    [ACT_KEY_PLACE] =
-        "Use the private key with the label and id below, which is in {tokens} already, as "
-        "one more copy of {key}. From then on requests for the key may be done with it.",
-    [ACT_KEY_REQUEST] =
-        "Sign a certificate request with {key} for the names below. With it a certification "
-        "authority can certify that the key is theirs.",
-    [ACT_KEY_SELF_SIGN] =
-        "Sign a certificate for {key} with the key itself, for the names below, valid for "
-        "{days}. Whoever trusts it takes what the key signs for theirs.",
-    [ACT_KEY_CERTIFICATE] =
-        "Put {certificates} beside {key}, in place of what is there. From then on clients "
-        "are given {them} with the key.",
-    [ACT_KEY_ENABLE] =
-        "Let {key} be used. From then on every client that has a grant for it can use it, "
-        "as far as the grant goes.",
-    [ACT_KEY_DISABLE] =
-        "Let {key} not be used. From then on nobody can sign or decrypt with it, until it "
-        "is enabled again.",
-    [ACT_KEY_RETIRE] =
-        "Let {key} decrypt, and nothing else. From then on nothing can be signed with it; "
-        "what was encrypted for it can still be read.",
-    [ACT_KEY_LIMIT] =
-        "Limit how often {key} is used, by all clients together, to what is below, in place "
-        "of the limits it has. Over a limit everybody is refused.",
-    [ACT_CLIENT_ADD] =
-        "Let {client} connect. Whoever has the private half of the public key below is this "
-        "client. It can use no key until it is granted one.",
-    [ACT_CLIENT_REVOKE] =
-        "Shut {client} out, and drop all its grants. From its next request on it can do "
-        "nothing, though it be connected.",
-    [ACT_UNGRANT] =
-        "Drop all grants of {client} for {of-key}. From then on {client} cannot use it.",
-    [ACT_OFFICER_REMOVE] =
-        "Let {who} be no officer and no auditor any more. From then on nothing that {who} "
-        "has signed counts, for pending proposals either.",
-    [ACT_UNLOCK] =
-        "Log in to token {who} with the PIN that comes with this proposal. From then on the "
-        "enabled keys in it can be used.",
-    [ACT_LOCK] =
-        "Log out of token {who}, and forget its PIN. From then on no key can be used in it, "
-        "until officers unlock it again, whether or not its PIN is configured.",
-};
+static const char *officer_sentence(enum officer_role role)
+{
+    return role == OFFICER_AUDITOR
+               ? "Make {who} an auditor. From then on whoever has the private halves of the "
+                 "keys below can read everything here, and change nothing."
+               : "Make {who} an officer. From then on whoever has the private halves of the "
+                 "keys below can propose every act and agree to every act, and counts for the "
+                 "quorum.";
+}
 
-// The sentence of this act. NULL: no such kind.
+static const char *quorum_sentence(unsigned number)
+{
+    return number == 1 ? "From now on one officer alone can have every act carried out: "
+                         "nobody else need agree."
+                       : "From now on {number} officers must agree to every act, the one "
+                         "who proposes it included.";
+}
+
+// Sentences have a mark in braces for what the act says (say_mark). There is no default in this
+// switch, so that the compiler asks for the sentence of a new kind. NULL: no such kind.
 static const char *sentence_of(const struct act *act)
 {
     switch (act->kind) {
+    case ACT_KEY_GENERATE:
+        return "Generate a new {key} ({type}) in {tokens}, {purpose}. Its private half is made in "
+               "the token and does not leave it." NOT_YET;
+    case ACT_KEY_IMPORT:
+        return "Bring the private key that comes with this proposal into {tokens} as {key}, "
+               "{purpose}. Whoever has another copy of it can do the same with it, outside of this "
+               "custodian." NOT_YET;
+    case ACT_KEY_ADOPT:
+        return "Take on the private key with the label and id below, which is in {tokens} already, "
+               "as {key}, {purpose}. Who made it, and who else can use it, is not known "
+               "here." NOT_YET;
+    case ACT_KEY_PLACE:
+        return "Use the private key with the label and id below, which is in {tokens} already, as "
+               "one more copy of {key}. From then on requests for the key may be done with it.";
+    case ACT_KEY_REQUEST:
+        return "Sign a certificate request with {key} for the names below. With it a certification "
+               "authority can certify that the key is theirs.";
+    case ACT_KEY_SELF_SIGN:
+        return "Sign a certificate for {key} with the key itself, for the names below, valid for "
+               "{days}. Whoever trusts it takes what the key signs for theirs.";
+    case ACT_KEY_CERTIFICATE:
+        return "Put {certificates} beside {key}, in place of what is there. From then on clients "
+               "are given {them} with the key.";
+    case ACT_KEY_ENABLE:
+        return "Let {key} be used. From then on every client that has a grant for it can use it, "
+               "as far as the grant goes.";
+    case ACT_KEY_DISABLE:
+        return "Let {key} not be used. From then on nobody can sign or decrypt with it, until it "
+               "is enabled again.";
+    case ACT_KEY_RETIRE:
+        return "Let {key} decrypt, and nothing else. From then on nothing can be signed with it; "
+               "what was encrypted for it can still be read.";
+    case ACT_KEY_LIMIT:
+        return "Limit how often {key} is used, by all clients together, to what is below, in place "
+               "of the limits it has. Over a limit everybody is refused.";
+    case ACT_CLIENT_ADD:
+        return "Let {client} connect. Whoever has the private half of the public key below is this "
+               "client. It can use no key until it is granted one.";
+    case ACT_CLIENT_REVOKE:
+        return "Shut {client} out, and drop all its grants. From its next request on it can do "
+               "nothing, though it be connected.";
+    case ACT_UNGRANT:
+        return "Drop all grants of {client} for {of-key}. From then on {client} cannot use it.";
+    case ACT_OFFICER_REMOVE:
+        return "Let {who} be no officer and no auditor any more. From then on nothing that {who} "
+               "has signed counts, for pending proposals either.";
+    case ACT_UNLOCK:
+        return "Log in to token {who} with the PIN that comes with this proposal. From then on the "
+               "enabled keys in it can be used.";
+    case ACT_LOCK:
+        return "Log out of token {who}, and forget its PIN. From then on no key can be used in it, "
+               "until officers unlock it again, whether or not its PIN is configured.";
     case ACT_KEY_DESTROY:
         return act->tokens.len ? "Destroy the copies of {key} in {tokens}" NO_WAY_BACK
                                : "Destroy {key} in all its tokens" NO_WAY_BACK;
     case ACT_GRANT:
         return grant_sentence(act->operations);
     case ACT_OFFICER_ADD:
-        return act->role == OFFICER_AUDITOR
-                   ? "Make {who} an auditor. From then on whoever has the private halves of the "
-                     "keys below can read everything here, and change nothing."
-                   : "Make {who} an officer. From then on whoever has the private halves of the "
-                     "keys below can propose every act and agree to every act, and counts for the "
-                     "quorum.";
+        return officer_sentence(act->role);
     case ACT_QUORUM:
-        return act->number == 1 ? "From now on one officer alone can have every act carried out: "
-                                  "nobody else need agree."
-                                : "From now on {number} officers must agree to every act, the one "
-                                  "who proposes it included.";
-    default:
-        return (size_t)act->kind < sizeof sentences / sizeof *sentences ? sentences[act->kind]
-                                                                        : NULL;
+        return quorum_sentence(act->number);
     }
+    return NULL;
 }
 
 // What the purpose lets everybody with a grant do.

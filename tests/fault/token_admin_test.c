@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Officers' acts on a token that fails: what is said to be there is there and works, what is said
-// to have failed has left nothing, and locked is locked.
+// Officers' acts on a token that fails: what is said to be there is there and
+// works, what is said to have failed has left nothing, and locked is locked.
 #include "tests/fault/common.h"
 
 #include <pthread.h>
@@ -74,7 +74,8 @@ static void acts_are_whole_or_nothing(void **state)
             officer_check_key(fixture.token, &wish, !(i & 2), i & 2 ? outside.ec : NULL);
             destroy(&wish);
         } else if (strstr(detail.text, "may be left")) {
-            // It told so; an officer finds it in the list. Here another process takes it away.
+            // It told so; an officer finds it in the list. Here another process takes
+            // it away.
             softhsm_in_child(&fixture.hsm, NULL, officer_remove, (void *)"whole or nothing");
         } else {
             failed++;
@@ -119,8 +120,8 @@ static void picky_tokens_get_what_they_take(void **state)
     struct detail detail = {0};
     const struct token_key_wish wish =
         officer_wish("picky", "picky", TOKEN_KEY_RSA, 2048, TOKEN_USE_SIGN);
-    // SoftHSM lets RSA keys sign with recovery if it is not told otherwise: too much, if it stays
-    // so.
+    // SoftHSM lets RSA keys sign with recovery if it is not told otherwise: too
+    // much, if it stays so.
     shim_fail("C_GenerateKeyPair", CKR_ATTRIBUTE_TYPE_INVALID, 1, 1);
     shim_fail("C_SetAttributeValue", CKR_ATTRIBUTE_READ_ONLY, 1, 0);
     assert_int_equal(token_key_generate(fixture.token, &wish, OFFICER_PATIENCE, &detail), ERR_PERM);
@@ -187,14 +188,14 @@ static void imports_without_key_wrap(void **state)
         for (int rsa = 0; rsa < 2; rsa++) {
             const struct token_key_wish wish = officer_wish("import", "import", 0, 0, SIGN);
             const struct secret *pkcs8 = rsa ? &outside.rsa_pkcs8 : &outside.ec_pkcs8;
-            bool is_wrapped = false;
+            struct token_import how = {0};
             bool expected = rsa ? cases[c].rsa_wrapped : cases[c].ec_wrapped;
             if (c == 1)
                 expected = pkcs8->len % 8 == 0;
-            assert_ok(token_key_import(fixture.token, &wish, pkcs8, OFFICER_PATIENCE, &is_wrapped,
-                                       &detail),
-                      &detail);
-            assert_int_equal(is_wrapped, expected);
+            assert_ok(
+                token_key_import(fixture.token, &wish, pkcs8, OFFICER_PATIENCE, &how, &detail),
+                &detail);
+            assert_int_equal(how.is_wrapped, expected);
             officer_check_key(fixture.token, &wish, false, rsa ? outside.rsa : outside.ec);
             destroy(&wish);
         }
@@ -205,14 +206,100 @@ static void imports_without_key_wrap(void **state)
     // A token that only says that it can.
     const struct token_key_wish wish = officer_wish("import", "import", 0, 0, SIGN | DECRYPT);
     struct detail detail = {0};
-    bool is_wrapped = true;
+    struct token_import how = {.is_wrapped = true};
     shim_fail("C_UnwrapKey", CKR_FUNCTION_FAILED, 1, 0);
-    assert_ok(token_key_import(fixture.token, &wish, &outside.rsa_pkcs8, OFFICER_PATIENCE,
-                               &is_wrapped, &detail),
-              &detail);
-    assert_false(is_wrapped);
+    assert_ok(
+        token_key_import(fixture.token, &wish, &outside.rsa_pkcs8, OFFICER_PATIENCE, &how, &detail),
+        &detail);
+    assert_false(how.is_wrapped);
     officer_check_key(fixture.token, &wish, false, outside.rsa);
     destroy(&wish);
+}
+
+// An import that is killed between both halves, as far as the token can tell.
+static void cut_import(const struct token_key_wish *wish, const struct secret *pkcs8)
+{
+    struct detail detail = {0};
+    shim_fail("C_UnwrapKey", CKR_FUNCTION_FAILED, 1, 0);
+    shim_fail("C_CreateObject", CKR_FUNCTION_FAILED, 2, 0);
+    shim_fail("C_DestroyObject", CKR_FUNCTION_FAILED, 1, 0);
+    assert_err(token_key_import(fixture.token, wish, pkcs8, OFFICER_PATIENCE, NULL, &detail),
+               ERR_TEMP);
+    shim_reset();
+    fault_recover();
+    officer_check_objects((const char *)wish->id.data, 1);
+}
+
+static unsigned import_rsa(const struct token_key_wish *wish)
+{
+    struct detail detail = {0};
+    struct token_import how = {.swept = 99};
+    assert_ok(
+        token_key_import(fixture.token, wish, &outside.rsa_pkcs8, OFFICER_PATIENCE, &how, &detail),
+        &detail);
+    officer_check_key(fixture.token, wish, false, outside.rsa);
+    return how.swept;
+}
+
+// For softhsm_in_child: the private key with the CKA_ID arg gets another label.
+static void relabel(void *module, unsigned long session, void *arg)
+{
+    CK_FUNCTION_LIST *fn = module;
+    CK_OBJECT_CLASS class = CKO_PRIVATE_KEY;
+    CK_ATTRIBUTE match[] = {{CKA_ID, arg, strlen(arg)}, {CKA_CLASS, &class, sizeof class}};
+    CK_ATTRIBUTE label = {CKA_LABEL, "renamed", 7};
+    CK_OBJECT_HANDLE object;
+    CK_ULONG found = 0;
+    if (fn->C_FindObjectsInit(session, match, 2) ||
+        fn->C_FindObjects(session, &object, 1, &found) || fn->C_FindObjectsFinal(session) ||
+        found != 1 || fn->C_SetAttributeValue(session, object, &label, 1))
+        exit(1);
+}
+
+// What it leaves goes when the same key is imported under the same label, and
+// nothing else does.
+static void imports_clear_up(void **state)
+{
+    (void)state;
+    const struct token_key_wish cut = officer_wish("cut", "cut", 0, 0, SIGN);
+    const struct token_key_wish other = officer_wish("other", "other", 0, 0, SIGN);
+    const struct token_key_wish again = officer_wish("cut", "again", 0, 0, SIGN);
+    const struct token_key_wish third = officer_wish("cut", "third", 0, 0, SIGN);
+    struct secret foreign;
+    EVP_PKEY *pkey = EVP_RSA_gen(2048);
+    officer_pkcs8(pkey, &foreign);
+    EVP_PKEY_free(pkey);
+    cut_import(&cut, &outside.rsa_pkcs8);
+    assert_int_equal(import_rsa(&other), 0); // another label
+    destroy(&other);
+    officer_check_objects("cut", 1);
+    assert_int_equal(import_rsa(&again), 1);
+    officer_check_objects("cut", 0);
+    cut_import(&cut, &outside.rsa_pkcs8);
+    assert_int_equal(import_rsa(&third),
+                     0); // whose it is, with a private key of that label?
+    officer_check_objects("cut", 1);
+    destroy(&third);
+    softhsm_in_child(&fixture.hsm, NULL, relabel, (void *)"again");
+    assert_int_equal(import_rsa(&third),
+                     1); // not the public half of what has another label now
+    officer_check_objects("again", 2);
+    destroy(&third);
+    softhsm_in_child(&fixture.hsm, NULL, officer_remove, (void *)"again");
+    cut_import(&cut, &foreign);
+    assert_int_equal(import_rsa(&third), 0); // another key
+    officer_check_objects("cut", 1);
+    destroy(&third);
+    shim_fail("C_DestroyObject", CKR_ACTION_PROHIBITED, 1, 1);
+    struct token_import how = {0};
+    struct detail detail = {0};
+    assert_ok(token_key_import(fixture.token, &third, &foreign, OFFICER_PATIENCE, &how, &detail),
+              &detail);
+    assert_int_equal(how.swept, 0); // it does not let go
+    shim_reset();
+    destroy(&third);
+    secret_clear(&foreign);
+    softhsm_in_child(&fixture.hsm, NULL, officer_remove, (void *)"cut");
 }
 
 static void a_session_of_the_pool_stands_back(void **state)
@@ -245,6 +332,7 @@ int main(void)
         cmocka_unit_test_teardown(picky_tokens_get_what_they_take, fault_reset),
         cmocka_unit_test_teardown(disobedient_tokens_keep_nothing, fault_reset),
         cmocka_unit_test_teardown(imports_without_key_wrap, fault_reset),
+        cmocka_unit_test_teardown(imports_clear_up, fault_reset),
         cmocka_unit_test_teardown(a_session_of_the_pool_stands_back, fault_reset),
     };
     outside.rsa = EVP_RSA_gen(2048);

@@ -142,7 +142,7 @@ static void configure(const char *sync)
              "log-level = warning\naudit-sync = %s\naudit-checkpoint-lines = 50\n"
              "audit-checkpoint-seconds = 1\n" AUDIT_KEY,
              sync);
-    unlink(hsmd_path(&hsmd, "state/audit.log"));
+    hsmd_drop_log(&hsmd);
     unlink(hsmd_path(&hsmd, "state/old"));
     hsmd_configure(&hsmd, "log-level = info", text, NULL);
 }
@@ -270,6 +270,34 @@ static void test_rotated(void **state)
     assert_int_equal(second.last.seq, report.last.seq);
 }
 
+// Moved away, and killed before it was told; then, while it stood.
+static void test_rotated_unheard(void **state)
+{
+    (void)state;
+    char log[160];
+    configure("batch");
+    snprintf(log, sizeof log, "%s", hsmd_path(&hsmd, "state/audit.log"));
+    hsmd_serve(&hsmd);
+    begin_load();
+    wait_for_answers(50);
+    assert_int_equal(rename(log, hsmd_path(&hsmd, "state/audit.log.2")), 0);
+    wait_for_answers(50);
+    assert_int_equal(hsmd_stop(&hsmd, SIGKILL), 1000 + SIGKILL);
+    (void)end_load();
+    hsmd_serve(&hsmd);
+    assert_true(hsmd_said(&hsmd, "it was moved away"));
+    assert_int_equal(hsmd_stop(&hsmd, SIGTERM), 0);
+    assert_int_equal(rename(log, hsmd_path(&hsmd, "state/audit.log.1")), 0);
+    hsmd_serve(&hsmd);
+    assert_int_equal(hsmd_stop(&hsmd, SIGTERM), 0);
+    struct audit_report report =
+        verify(true, "state/audit.log.2", "state/audit.log.1", "state/audit.log", NULL);
+    assert_int_equal(report.first_seq, 1);
+    assert_true(report.lines > 100);
+    unlink(hsmd_path(&hsmd, "state/audit.log.1"));
+    unlink(hsmd_path(&hsmd, "state/audit.log.2"));
+}
+
 static void set_file_limit(rlim_t limit)
 {
     struct rlimit both = {limit, RLIM_INFINITY};
@@ -355,9 +383,8 @@ static void test_audit_key(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_killed),
-        cmocka_unit_test(test_rotated),
-        cmocka_unit_test(test_full),
+        cmocka_unit_test(test_killed),          cmocka_unit_test(test_rotated),
+        cmocka_unit_test(test_rotated_unheard), cmocka_unit_test(test_full),
         cmocka_unit_test(test_audit_key),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -57,7 +57,7 @@ static double measure(const char *sync, unsigned seconds)
     unsigned sum = 0;
     snprintf(text, sizeof text, "log-level = warning\naudit-sync = %s\n", sync);
     hsmd_configure(&hsmd, "log-level = info", text, "sessions = 2", "sessions = 4", NULL);
-    unlink(hsmd_path(&hsmd, "state/audit.log"));
+    hsmd_drop_log(&hsmd);
     if (!hsmd_start(&hsmd, NULL))
         exit(1);
     is_stopping = false;

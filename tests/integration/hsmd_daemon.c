@@ -50,7 +50,7 @@ static int begin(void **state)
     (void)state;
     if (hsmd.pid)
         hsmd_stop(&hsmd, SIGKILL);
-    unlink(hsmd_path(&hsmd, "state/audit.log"));
+    hsmd_drop_log(&hsmd);
     hsmd_configure(&hsmd, NULL);
     return 0;
 }

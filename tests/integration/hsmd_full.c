@@ -70,7 +70,7 @@ static void fill_up(const char *sync)
     struct stat st;
     snprintf(settings, sizeof settings,
              "log-level = info metrics-listen = \"127.0.0.1:%u\" audit-sync = %s", port, sync);
-    unlink(hsmd_path(&hsmd, "state/audit.log"));
+    hsmd_drop_log(&hsmd);
     hsmd_configure(&hsmd, "log-level = info", settings, NULL);
     assert_true(hsmd_start(&hsmd, NULL));
     struct client *client = hsmd_client(&hsmd, "gw", 0);

@@ -61,7 +61,7 @@ static int begin(void **state)
     (void)state;
     if (hsmd.pid)
         hsmd_stop(&hsmd, SIGKILL);
-    unlink(hsmd_path(&hsmd, "state/audit.log"));
+    hsmd_drop_log(&hsmd);
     configure("");
     return 0;
 }

@@ -46,7 +46,7 @@ static void configure(const char *sync)
              "log-level = warning\naudit-sync = %s\naudit-checkpoint-lines = 50\n"
              "audit-checkpoint-seconds = 1\naudit-key { token = main label = \"audit\" }\n",
              sync);
-    unlink(hsmd_path(&hsmd, "state/audit.log"));
+    hsmd_drop_log(&hsmd);
     hsmd_configure(&hsmd, "log-level = info", text, "sessions = 2", "sessions = 4", NULL);
 }
 

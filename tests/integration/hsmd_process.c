@@ -46,6 +46,12 @@ const char *hsmd_path(const struct hsmd *hsmd, const char *name)
     return path;
 }
 
+void hsmd_drop_log(struct hsmd *hsmd)
+{
+    unlink(hsmd_path(hsmd, "state/audit.log"));
+    unlink(hsmd_path(hsmd, "state/audit.head"));
+}
+
 // Replaces every occurrence, in place.
 static void replace(char *text, size_t size, const char *from, const char *to)
 {

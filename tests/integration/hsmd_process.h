@@ -28,6 +28,9 @@ void hsmd_teardown(struct hsmd *hsmd);
 // A file in the directory, by name; lives until the next call but three.
 const char *hsmd_path(const struct hsmd *hsmd, const char *name);
 
+// Removes the audit log, and what hsmd knows of it: a chain of its own for the next start.
+void hsmd_drop_log(struct hsmd *hsmd);
+
 // Writes hsmd.conf, with keys, clients and grants in it as before there was a registry; each
 // NULL-ended pair of arguments after that is a text in it and what it becomes. The next start
 // brings them into a new registry.

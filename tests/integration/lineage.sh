@@ -19,6 +19,7 @@ refused() { # TEXT: hsmd does not start, and says so
 }
 has_problem() { as dave status --json | grep -q '"registry: '; }
 has_none() { as dave status --json >"$WORK/status" && ! grep '"registry: ' "$WORK/status"; }
+look() { ls -lA --time-style=full-iso "$CUSTODY/state"; }
 starts() { grep -c '"event":"start"' "$AUDIT_LOG"; }
 last_start() { grep '"event":"start"' "$AUDIT_LOG" | tail -n 1; }
 found() { "$BUILD/bin/hsmd" found -c "$CUSTODY/hsmd.conf"; }
@@ -60,7 +61,20 @@ count=$(starts)
 check "a registry that was removed is not founded anew" refused "hsmd found -c $CUSTODY/hsmd.conf"
 check "... nor at the second try" refused 'had some by the audit log'
 check "... and that was no start" test "$(starts)" = "$count"
-check "root can" found
+mv "$AUDIT_LOG" "$AUDIT_LOG.1"
+check "... nor if the log was moved away as well" refused 'had some by the audit log'
+mv "$AUDIT_LOG.1" "$AUDIT_LOG"
+if [[ $(id -u) -eq 0 ]]; then
+    chown nobody "$CUSTODY/state"
+    before=$(look)
+    check "root cannot in another's directory" grep -qF "'runuser -u nobody -- '" <(found 2>&1)
+    check "... nor start it there" refused "'runuser -u nobody -- '"
+    check "... and leaves nothing of root's there" test "$(look)" = "$before"
+    chown root "$CUSTODY/state"
+else
+    echo "SKIPPED: only root can be another than the owner"
+fi
+check "who owns it can" found
 check "... which is in the log" grep -q '"event":"found","instance":"[0-9a-f]*","what":' "$AUDIT_LOG"
 check_status "... once" 78 found
 officers_start
@@ -96,4 +110,16 @@ cp "$WORK/later.db" "$REGISTRY"
 officers_start
 check "another registry: the log says so" grep -q 'not the one that the audit log knows' <(last_start)
 check "... and so do officers' eyes" has_problem
-check "the log is whole" "$HSMCTL" audit verify --no-key "$AUDIT_LOG"
+officers_stop
+mv "$AUDIT_LOG" "$AUDIT_LOG.1"
+officers_start
+check "a log that was moved away goes on" \
+    "$HSMCTL" audit verify --no-key "$AUDIT_LOG.1" "$AUDIT_LOG"
+officers_stop
+instance=$(grep -o '"instance":"[0-9a-f]*"' "$AUDIT_LOG.1" | tail -n 1)
+check "... and knows the registry, from its first line" \
+    grep -q "\"event\":\"rotate\",$instance" <(head -n 1 "$AUDIT_LOG")
+mv "$AUDIT_LOG" "$WORK/away"
+rm "$AUDIT_LOG.1"
+check "one that was taken away is not begun anew" refused 'Put that back'
+check "... not by root either" grep -qF 'Put that back' <(found 2>&1)

@@ -99,13 +99,10 @@ static enum err sign(void)
     return err;
 }
 
-// Alice and bob agree on it, and its token does not come back from that function. Bob hangs up.
-static uint64_t begin_hanging(const struct proposing *proposing, const char *function)
+static uint64_t propose(const struct proposing *proposing)
 {
-    char faults[80];
     struct buf frame;
     struct answer answer;
-    snprintf(faults, sizeof faults, "count %s\nhang %s\n", function, function);
     chamber_put_proposal(&chamber, proposing, &frame);
     chamber_send(&chamber, ALICE, buf_bytes(&frame), &answer);
     if (!answer.is_answered || answer.class != ERR_OK)
@@ -113,6 +110,17 @@ static uint64_t begin_hanging(const struct proposing *proposing, const char *fun
     uint64_t number = (uint64_t)json_integer_value(json_object_get(answer.body, "number"));
     answer_clear(&answer);
     buf_clear(&frame);
+    return number;
+}
+
+// Alice and bob agree on it, and its token does not come back from that function. Bob hangs up.
+static uint64_t begin_hanging(const struct proposing *proposing, const char *function)
+{
+    char faults[80];
+    struct buf frame;
+    struct answer answer;
+    snprintf(faults, sizeof faults, "count %s\nhang %s\n", function, function);
+    uint64_t number = propose(proposing);
     unsigned calls = hsmd_shim_calls(&chamber.hsmd, function);
     hsmd_shim(&chamber.hsmd, faults);
     const struct judging judging = chamber_judging(&chamber, BOB, number);
@@ -234,30 +242,37 @@ static void kill_and_start(void)
     chamber_start(&chamber);
 }
 
-static void import_cut_at(const char *function, enum pki_key key, unsigned left)
+// A key to import. What it borrows lives until the next call.
+static struct proposing importing(const char *name, enum pki_key key)
 {
-    static unsigned number;
-    uint8_t public_key[1024], private_key[4096], *at = public_key;
-    struct answer answer;
-    struct buf id;
-    buf_init(&id, 64);
+    static uint8_t public_key[1024], private_key[4096];
+    uint8_t *at = public_key;
     PKCS8_PRIV_KEY_INFO *info = EVP_PKEY2PKCS8(pki_key(key));
     size_t public_len = (size_t)i2d_PUBKEY(pki_key(key), &at);
     at = private_key;
     size_t private_len = (size_t)i2d_PKCS8_PRIV_KEY_INFO(info, &at);
     PKCS8_PRIV_KEY_INFO_free(info);
-    const struct proposing proposing = {.signer = ALICE,
-                                        .act = {.kind = ACT_KEY_IMPORT,
-                                                .name = T("brought"),
-                                                .tokens = T("main"),
-                                                .purpose = WIRE_GENERAL,
-                                                .algorithms = REGISTRY_ALL,
-                                                .public_key = bytes_of(public_key, public_len)},
-                                        .attached = bytes_of(private_key, private_len)};
+    return (struct proposing){.signer = ALICE,
+                              .act = {.kind = ACT_KEY_IMPORT,
+                                      .name = bytes_of_text(name),
+                                      .tokens = T("main"),
+                                      .purpose = WIRE_GENERAL,
+                                      .algorithms = REGISTRY_ALL,
+                                      .public_key = bytes_of(public_key, public_len)},
+                              .attached = bytes_of(private_key, private_len)};
+}
+
+static void import_cut_at(const char *function, const char *name, enum pki_key key, unsigned left)
+{
+    static unsigned number;
+    struct answer answer;
+    struct buf id;
+    buf_init(&id, 64);
+    const struct proposing proposing = importing(name, key);
     uint64_t proposal = begin_hanging(&proposing, function);
     kill_and_start();
-    if (count_objects("brought", &id) != left)
-        fail_msg("%s: %u keys are left", function, count_objects("brought", &id));
+    if (count_objects(name, &id) != left)
+        fail_msg("%s: %u keys are left", function, count_objects(name, &id));
     // hsmd has the private key no more: there is nothing to go on with.
     chamber_judge(&chamber, BOB, proposal, false, &answer);
     assert_int_equal(answer.class, ERR_PERM);
@@ -265,18 +280,25 @@ static void import_cut_at(const char *function, enum pki_key key, unsigned left)
     answer_clear(&answer);
     if (left)
         clear_away(buf_bytes(&id), number++);
-    assert_int_equal(count_objects("brought", &id), 0);
+    assert_int_equal(count_objects(name, &id), 0);
     buf_clear(&id);
 }
 
 static void test_import_killed(void **state)
 {
     static const enum pki_key keys[] = {PKI_EC_P256, PKI_RSA_2048};
+    static const char *const names[] = {"brought", "taken"};
+    static const char said[] = "an interrupted import had left";
     (void)state;
     for (size_t i = 0; i < 2; i++) {
-        import_cut_at("C_CreateObject", keys[i], 0);  // of the public half
-        import_cut_at("C_UnwrapKey", keys[i], 0);     // of the private one
-        import_cut_at("C_DestroyObject", keys[i], 1); // of the key it was wrapped with
+        import_cut_at("C_CreateObject", names[i], keys[i], 0);  // of the public half
+        import_cut_at("C_DestroyObject", names[i], keys[i], 1); // of the key it was wrapped with
+        import_cut_at("C_UnwrapKey", names[i], keys[i], 0);     // of the private one
+        assert_false(hsmd_said(&chamber.hsmd, said));
+        const struct proposing whole = importing(names[i], keys[i]);
+        chamber_must_judge(&chamber, BOB, propose(&whole), false);
+        assert_true(hsmd_said(&chamber.hsmd, said));
+        do_named(ACT_KEY_DESTROY, names[i]);
     }
 }
 

@@ -89,12 +89,12 @@ static void imports(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct detail detail = {0};
         struct secret pkcs8;
-        bool is_wrapped = false;
+        struct token_import how = {0};
         officer_pkcs8(cases[i].pkey, &pkcs8);
-        assert_ok(token_key_import(fixture.token, &cases[i].wish, &pkcs8, OFFICER_PATIENCE,
-                                   &is_wrapped, &detail),
+        assert_ok(token_key_import(fixture.token, &cases[i].wish, &pkcs8, OFFICER_PATIENCE, &how,
+                                   &detail),
                   &detail);
-        assert_true(is_wrapped);
+        assert_true(how.is_wrapped);
         officer_check_key(fixture.token, &cases[i].wish, false, cases[i].pkey);
         officer_check_objects((const char *)cases[i].wish.id.data, 2);
         assert_err(token_key_import(fixture.token, &cases[i].wish, &pkcs8, OFFICER_PATIENCE, NULL,

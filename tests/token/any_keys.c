@@ -142,7 +142,6 @@ void case_import(const struct row *row)
 {
     struct detail detail = {0};
     struct secret pkcs8 = {0};
-    bool is_wrapped = false;
     static const char *const labels[] = {
         [RSA] = "imported rsa", [EC] = "imported ec", [ED25519] = "imported ed25519"};
     EVP_PKEY *pkey = row->type == RSA  ? EVP_RSA_gen(row->bits)
@@ -153,8 +152,7 @@ void case_import(const struct row *row)
     wish.id = bytes_of_text(wish.label);
     officer_pkcs8(pkey, &pkcs8);
     unsigned before = officer_count_keys(fixture.token);
-    enum err err =
-        token_key_import(fixture.token, &wish, &pkcs8, OFFICER_PATIENCE, &is_wrapped, &detail);
+    enum err err = token_key_import(fixture.token, &wish, &pkcs8, OFFICER_PATIENCE, NULL, &detail);
     secret_clear(&pkcs8);
     // No mechanism tells whether a token takes private keys: only what it says when it gets one.
     if (err == ERR_PERM && *return_value(&detail)) {
