@@ -30,5 +30,5 @@ void healing_check(struct healing *healing, const char *what)
     print_message("%s: well again after %u ms (median of %u), %u ms at worst\n", what, median,
                   healing->count, healing->ms[healing->count - 1]);
     if (median > HEALING_MEDIAN_MS)
-        fail_msg("%s: not within a second", what);
+        fail_msg("%s: not within %d ms", what, HEALING_MEDIAN_MS);
 }
