@@ -134,6 +134,11 @@ const char *token_state_name(enum token_state state)
     return (unsigned)state < sizeof names / sizeof *names ? names[state] : "unknown";
 }
 
+static bool is_broken(const struct token_session *session)
+{
+    return !session->is_open || session->generation != session->token->generation.sessions;
+}
+
 static void count_sessions(const struct token *token, struct token_status *status)
 {
     deadline_t now = clock_ms();
@@ -146,7 +151,7 @@ static void count_sessions(const struct token *token, struct token_status *statu
             status->longest_call_ms = took;
         status->out += session->is_out;
         status->in_call += session->calls > 0;
-        status->broken += !session->is_open || session->generation != token->generation.sessions;
+        status->broken += is_broken(session);
     }
     // Restoring is done outside of calls of a session.
     if (token->is_healing && now - token->breaker.heal_began > status->longest_call_ms)
@@ -193,6 +198,47 @@ static enum err ask(struct token_session *session, struct detail *detail)
     return err;
 }
 
+// A broken session that nobody has, once a restoration has failed.
+static struct token_session *take_broken(struct token *token, deadline_t deadline)
+{
+    struct token_session *found = NULL;
+    bool is_any = false;
+    pthread_mutex_lock(&token->lock);
+    for (unsigned i = 0; i < token->session_count && token->breaker.heal_failures; i++) {
+        struct token_session *session = &token->sessions[i];
+        is_any = is_any || is_broken(session);
+        if (is_broken(session) && !session->is_out)
+            found = session;
+    }
+    if (!is_any)
+        token->breaker.heal_failures = 0; // made up for, one by one
+    if (found) {
+        found->is_out = found->is_probe = true;
+        found->deadline = deadline;
+    }
+    pthread_mutex_unlock(&token->lock);
+    return found;
+}
+
+// While some sessions are good nobody restores another, and a token of which a restoration has
+// failed would never be well again: whether it succeeds now is tried here. ERR_DENIED, or ERR_OK.
+static enum err restore_another(struct token *token, deadline_t deadline, struct detail *detail)
+{
+    struct detail why = {0};
+    struct token_session *session = take_broken(token, deadline);
+    if (!session)
+        return ERR_OK;
+    enum err err = session_restore(session, &why);
+    pthread_mutex_lock(&token->lock);
+    if (session->is_count_hit)
+        token->breaker.heal_failures = 0; // it has no more for us, which is no failure
+    pthread_mutex_unlock(&token->lock);
+    token_session_put(session);
+    if (err == ERR_DENIED && detail)
+        *detail = why;
+    return err == ERR_DENIED ? err : ERR_OK;
+}
+
 enum err token_check(struct token *token, deadline_t deadline, struct detail *detail)
 {
     struct token_session *session = NULL;
@@ -203,6 +249,8 @@ enum err token_check(struct token *token, deadline_t deadline, struct detail *de
     if (err == ERR_TEMP)
         err = ask(session, detail);
     token_session_put(session);
+    if (!err)
+        err = restore_another(token, deadline, detail);
     if (!err) {
         pthread_mutex_lock(&token->lock);
         token->breaker.losses = 0;

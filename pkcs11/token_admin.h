@@ -36,7 +36,8 @@ struct token_status {
 void token_status(struct token *token, struct token_status *status);
 
 // Asks the token, with one session, and restores what is lost: for those who watch it while nobody
-// uses it. Errors as token_session_get.
+// uses it. If a restoration has failed before, another session is restored too, as far as that
+// succeeds; see the state. Errors as token_session_get.
 enum err token_check(struct token *token, deadline_t deadline, struct detail *detail);
 
 enum token_usage { TOKEN_USE_SIGN = 1, TOKEN_USE_DECRYPT = 2, TOKEN_USE_DERIVE = 4 };

@@ -3,6 +3,8 @@
 #pragma once
 
 #include "tests/fault/shim.h"
+#include "tests/support/slowness.h"
+#include "tests/support/healing.h"
 #include "tests/token/known.h"
 
 enum { POOL = 4 }; // sessions
@@ -28,7 +30,7 @@ void fault_works(enum known known);
 void fault_all_work(void);
 
 // The fault is over: the token must be well again in time. Returns how long it took, in ms.
-#define RECOVERY_MS 3000 // one second on a machine with nothing else to do
+#define RECOVERY_MS (3000 * SLOWNESS) // one second on a machine with nothing else to do
 unsigned fault_recover(void);
 
 void fault_rest(unsigned ms);

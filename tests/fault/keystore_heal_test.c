@@ -48,8 +48,8 @@ static void test_in_hand(void **state)
     for (int i = 0; i < 5; i++) {
         pthread_t thread;
         atomic_bool was_reopened = false;
-        store_works(store.single, LEFT);
         (void)store_heals(LEFT);
+        store_works(store.single, LEFT);
         fault_rest(700); // it is opened anew twice a second at most
         shim_reset();
         shim_fail("C_Sign", CKR_FUNCTION_FAILED, 1, 0);
@@ -86,7 +86,7 @@ static void test_later_ones(void **state)
             assert_err(sign_single(), ERR_TEMP);
         unsigned took = (unsigned)(clock_ms() - began);
         print_message("%s: 30 refused in %u ms\n", rows[i].name, took);
-        assert_true(took < 10000);
+        assert_true(took < 10000 * SLOWNESS);
         shim_reset();
         (void)store_heals(LEFT);
     }

@@ -22,6 +22,7 @@ struct keystore_key {
     struct bytes raw; // instead of the RSA operation's result; empty: none
     atomic_int broken;
     atomic_uint delay_ms;
+    atomic_bool is_held;
 };
 
 static atomic_uint used;
@@ -107,6 +108,11 @@ void memstore_key_break(struct keystore_key *key, enum err err, unsigned delay_m
     atomic_store(&key->delay_ms, delay_ms);
 }
 
+void memstore_key_hold(struct keystore_key *key, bool is_held)
+{
+    atomic_store(&key->is_held, is_held);
+}
+
 unsigned memstore_used(void)
 {
     return atomic_load(&used);
@@ -120,6 +126,8 @@ static enum err enter(struct keystore_key *key, struct detail *detail)
     atomic_fetch_add(&used, 1);
     if (delay_ms)
         usleep(delay_ms * 1000);
+    while (atomic_load(&key->is_held))
+        usleep(1000);
     return err == ERR_OK ? ERR_OK : err_set(detail, err, "broken by the test");
 }
 

@@ -19,6 +19,9 @@ EVP_PKEY *memstore_key_pkey(const struct keystore_key *key); // borrowed
 // ERR_OK. May be called while others use the key.
 void memstore_key_break(struct keystore_key *key, enum err err, unsigned delay_ms);
 
+// Until it is let go, operations wait that have come as far as the store.
+void memstore_key_hold(struct keystore_key *key, bool is_held);
+
 // Operations of all keys so far that came as far as the store.
 unsigned memstore_used(void);
 
