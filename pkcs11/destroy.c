@@ -93,30 +93,6 @@ static enum err list_companions(struct token_session *session, const struct toke
     return err;
 }
 
-// After the key itself, so that nobody makes another one.
-static enum err destroy_copies(struct token_session *session, const struct token_key *key,
-                               struct detail *detail)
-{
-    CK_OBJECT_CLASS class = CKO_PRIVATE_KEY;
-    CK_OBJECT_HANDLE copies[COMPANIONS_MAX];
-    CK_ULONG count = 0;
-    struct template match = {.count = 0};
-    template_put(&match, CKA_CLASS, &class, sizeof class);
-    template_put_flag(&match, CKA_TOKEN, false);
-    if (key->id_len > 0)
-        template_put(&match, CKA_ID, key->id, key->id_len);
-    if (*key->label || key->id_len == 0)
-        template_put(&match, CKA_LABEL, key->label, strlen(key->label));
-    enum err err =
-        object_find(session, match.items, match.count, copies, COMPANIONS_MAX, &count, detail);
-    for (CK_ULONG i = 0; i < count && !err; i++) {
-        CK_RV rv = session->token->fn->C_DestroyObject(session->handle, copies[i]);
-        if (rv != CKR_OK && rv != CKR_OBJECT_HANDLE_INVALID)
-            err = session_fail(session, rv, "C_DestroyObject", detail);
-    }
-    return err;
-}
-
 struct job {
     const struct token_key *key;
     bool is_rest;   // the private object is gone already
@@ -144,7 +120,7 @@ static enum err destroy(struct token_session *session, void *arg, struct detail 
             err = session_fail(session, rv, "C_DestroyObject", detail);
     }
     if (!err)
-        err = destroy_copies(session, key, detail);
+        err = copy_end_all(session->token, session->deadline, detail); // nobody makes one any more
     if (err)
         return err;
     CK_OBJECT_HANDLE left;

@@ -20,24 +20,25 @@
 #include "pkcs11/token_admin.h"
 
 // Handles are only good for the time in which they were found. sessions is raised when all
-// sessions are lost, objects when the login was made anew (private objects get new handles).
+// sessions are lost, objects when the login was made anew (private objects get new handles), copies
+// with objects, and when the session that holds the copies of keys has ended (copy.c).
 struct generation {
-    uint64_t sessions, objects;
+    uint64_t sessions, objects, copies;
 };
 
 struct token_session {
     struct token *token;
     CK_SESSION_HANDLE handle;
-    bool is_out;           // (lock)
-    bool is_probe;         // its next restoration is allowed although the breaker is open
-    bool is_rw;            // for officers' acts, see admin.c
-    bool is_soiled;        // a secret is left in it: to be closed after the act
-    unsigned calls;        // (lock) under way: the module may be at work with it
-    deadline_t call_began; // (lock)
-    atomic_bool is_open;   // as far as this session knows; see also generation
-    _Atomic uint64_t generation;
-    bool is_object_lost; // the key's handle was refused: it or the login is gone
-    bool is_count_hit;   // the token has no session left for us
+    bool is_out;                 // (lock)
+    bool is_probe;               // its next restoration is allowed although the breaker is open
+    bool is_rw;                  // for officers' acts, see admin.c
+    bool is_soiled;              // a secret is left in it: to be closed after the act
+    unsigned calls;              // (lock) under way: the module may be at work with it
+    deadline_t call_began;       // (lock)
+    atomic_bool is_open;         // as far as this session knows; see also generation
+    _Atomic uint64_t generation; // of sessions
+    bool is_object_lost;         // the key's handle was refused: it or the login is gone
+    bool is_count_hit;           // the token has no session left for us
     deadline_t deadline;
     struct secret scratch; // for a raw RSA block: PADDING_BLOCK_MAX bytes
 };
@@ -92,7 +93,9 @@ struct token {
     bool has_pin;        // healer only
     struct secret pin;   // healer only
 
-    bool may_copy; // keys that are used often
+    bool may_copy;          // keys that are used often
+    uint64_t copies_of;     // (lock) generation of objects, for which their holder was opened
+    deadline_t next_holder; // (lock) not before it is opened again
 
     unsigned session_count; // of the pool
     struct token_session sessions[TOKEN_SESSIONS_MAX + SESSIONS_BEHIND];
@@ -103,12 +106,12 @@ static inline unsigned token_all_sessions(const struct token *token)
     return token->session_count + SESSIONS_BEHIND;
 }
 
-// See copy.c. What it knows is of one object, found in one generation of objects.
+// See copy.c.
 struct key_copy {
     bool is_wanted, is_in_work, is_made;
-    bool is_doubtful; // a handle of the key was refused
+    bool is_doubtful; // a use of it has failed: the key itself is used until it was looked at
     CK_OBJECT_HANDLE original, handle;
-    uint64_t generation;
+    uint64_t generation;  // of copies, for which the above holds
     deadline_t next_look; // at the original; if there is no copy, until it is tried again
 };
 
@@ -265,10 +268,19 @@ typedef enum err (*key_use_fn)(struct token_session *session, struct token_key *
 enum err key_run(struct token_session *session, struct token_key *key, key_use_fn use, void *arg,
                  struct detail *detail);
 
-// copy.c: *handle is the key's own, found in that generation of objects, and becomes that of its
-// copy if there is one or one can be made. ERR_TEMP: the key is not in the token any more.
-enum err copy_use(struct token_session *session, struct token_key *key, uint64_t generation,
-                  CK_OBJECT_HANDLE *handle, struct detail *detail);
+// copy.c
+
+// Before a call is entered: opens the session that holds the copies, if the key wants one.
+void copy_prepare(struct token_session *session, struct token_key *key);
+// *handle is the key's own, and becomes that of its copy if there is one or one can be made.
+// ERR_TEMP: the key is not in the token any more.
+enum err copy_use(struct token_session *session, struct token_key *key, CK_OBJECT_HANDLE *handle,
+                  struct detail *detail);
+// What was done with the key has failed.
+void copy_doubt(struct token_key *key);
+// All copies of keys in the token are destroyed; what is done with them meanwhile is thrown away.
+// ERR_TEMP: one is being made, and does not end.
+enum err copy_end_all(struct token *token, deadline_t deadline, struct detail *detail);
 
 // pair.c: whether both halves of a key that was read belong together. ERR_PERM: they do not.
 // *is_proved: the token could do what it takes to know.

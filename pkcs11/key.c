@@ -378,16 +378,14 @@ static enum err current_handle(struct token_session *session, struct token_key *
 {
     uint64_t generation = token_generation(key->token).objects;
     pthread_mutex_lock(&key->lock);
-    if (session->is_object_lost) {
+    if (session->is_object_lost)
         key->is_found = false;
-        key->copy.is_doubtful = true;
-    }
     session->is_object_lost = false;
     bool is_found = key->is_found && key->generation == generation;
     *handle = key->handle;
     pthread_mutex_unlock(&key->lock);
     if (is_found)
-        return copy_use(session, key, generation, handle, detail);
+        return copy_use(session, key, handle, detail);
     enum err err = find_again(session, key, handle, detail);
     if (err) // it was there once: a matter of the token, not of the request
         return err_prefix(detail, ERR_TEMP, "key \"%s\"", key->label);
@@ -396,7 +394,7 @@ static enum err current_handle(struct token_session *session, struct token_key *
     key->generation = generation;
     key->is_found = true;
     pthread_mutex_unlock(&key->lock);
-    return copy_use(session, key, generation, handle, detail);
+    return copy_use(session, key, handle, detail);
 }
 
 enum err key_run(struct token_session *session, struct token_key *key, key_use_fn use, void *arg,
@@ -411,6 +409,7 @@ enum err key_run(struct token_session *session, struct token_key *key, key_use_f
         err = session_restore(session, detail);
         if (err)
             continue;
+        copy_prepare(session, key);
         struct generation before = token_generation(token);
         err = session_enter(session, detail);
         if (err)
@@ -420,8 +419,11 @@ enum err key_run(struct token_session *session, struct token_key *key, key_use_f
             err = use(session, key, handle, arg, detail);
         session_leave(session);
         struct generation after = token_generation(token);
-        if (!err && (before.sessions != after.sessions || before.objects != after.objects))
+        if (!err && (before.sessions != after.sessions || before.objects != after.objects ||
+                     before.copies != after.copies))
             err = err_set(detail, ERR_TEMP, "token %s: it was restored meanwhile", token->name);
+        if (err == ERR_TEMP)
+            copy_doubt(key);
     }
     pthread_mutex_lock(&token->lock);
     breaker_note_call(token, err);

@@ -142,6 +142,7 @@ void session_close_all(struct token *token, const struct token_session *self,
     }
     token->generation.sessions++;
     token->generation.objects++;
+    token->generation.copies++;
     token->is_logged_in = false;
     pthread_mutex_unlock(&token->lock);
     for (unsigned i = 0; i < count && !has_spoken; i++)
@@ -264,8 +265,10 @@ static enum err check_login(struct token_session *session, struct detail *detail
     if (err)
         return err;
     pthread_mutex_lock(&token->lock);
-    if (!is_user || !token->is_logged_in)
+    if (!is_user || !token->is_logged_in) {
         token->generation.objects++;
+        token->generation.copies++;
+    }
     token->is_logged_in = true;
     pthread_mutex_unlock(&token->lock);
     if (token->forgets_pin)

@@ -215,6 +215,7 @@ static CK_RV shim_C_CopyObject(CK_SESSION_HANDLE session, CK_OBJECT_HANDLE objec
     PASS_ON(rv, C_CopyObject(session, object, template, count, copy));
     pthread_mutex_lock(&shim_lock);
     shim_state.copy = rv ? 0 : *copy;
+    shim_state.copier = session;
     pthread_mutex_unlock(&shim_lock);
     return rv;
 }
@@ -227,7 +228,7 @@ static CK_RV shim_C_GetAttributeValue(CK_SESSION_HANDLE session, CK_OBJECT_HANDL
     pthread_mutex_lock(&shim_lock);
     for (CK_ULONG i = 0; !rv && object == shim_state.copy && i < count; i++) {
         if (shim_state.stubborn && attributes[i].type == shim_state.stubborn)
-            *(CK_BBOOL *)attributes[i].pValue = CK_TRUE;
+            *(CK_BBOOL *)attributes[i].pValue ^= CK_TRUE;
     }
     pthread_mutex_unlock(&shim_lock);
     return rv;

@@ -46,11 +46,13 @@ void shim_token_flags_after(const char *function, unsigned long flags);
 // Peer points must come as DER OCTET STRING, raw ones are refused (as some tokens do).
 void shim_want_der_points(void);
 
-// The token makes this flag of new private keys true, whatever the template says, and of copies.
+// The token makes this flag of new private keys true, whatever the template says, and shows the
+// wrong one in copies.
 void shim_insist(unsigned long attribute);
 // The handle of the last copy (C_CopyObject), 0: none; and of the key last given to C_SignInit or
 // C_DecryptInit.
 unsigned long shim_copy(void);
+unsigned long shim_copier(void); // the session it is in
 unsigned long shim_used(void);
 
 unsigned shim_calls(const char *function); // since shim_reset, failed ones included

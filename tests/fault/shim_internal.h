@@ -81,9 +81,11 @@ struct shim_state {
     bool is_out, der_points;
     CK_RV out_rv;
     CK_FLAGS token_flags;
-    CK_ATTRIBUTE_TYPE stubborn; // made true in the private half of a new pair, shown so in copies
-    CK_OBJECT_HANDLE copy;      // the last one, 0: none
-    CK_OBJECT_HANDLE used;      // by the last C_SignInit or C_DecryptInit
+    CK_ATTRIBUTE_TYPE
+        stubborn;             // made true in the private half of a new pair, shown wrong in copies
+    CK_OBJECT_HANDLE copy;    // the last one, 0: none
+    CK_SESSION_HANDLE copier; // whose it is
+    CK_OBJECT_HANDLE used;    // by the last C_SignInit or C_DecryptInit
     CK_MECHANISM_TYPE hidden[SHIM_HIDDEN_MAX];
 };
 extern struct shim_state shim_state;

@@ -382,6 +382,13 @@ EXPORT unsigned long shim_copy(void)
     return copy;
 }
 
+EXPORT unsigned long shim_copier(void)
+{
+    unsigned long copier;
+    LOCKED(copier = shim_state.copier);
+    return copier;
+}
+
 EXPORT unsigned long shim_used(void)
 {
     unsigned long used;

@@ -69,10 +69,11 @@ static void does_without(void **state)
         assert_false(is_copy_used());
 }
 
-static void wants_none_that_could_leave(void **state)
+static void wants_none_that_is_not_like_its_key(void **state)
 {
     (void)state;
-    static const CK_ATTRIBUTE_TYPE lax[] = {CKA_EXTRACTABLE, CKA_TOKEN};
+    static const CK_ATTRIBUTE_TYPE lax[] = {CKA_EXTRACTABLE, CKA_TOKEN, CKA_SENSITIVE, CKA_PRIVATE,
+                                            CKA_SIGN};
     for (size_t i = 0; i < sizeof lax / sizeof *lax; i++) {
         open_anew();
         shim_insist(lax[i]);
@@ -123,7 +124,20 @@ static void misses_a_copy_that_is_gone(void **state)
     fn->C_CloseSession(session);
     assert_false(is_copy_used());
     fault_rest(LOOK_MS + 100);
+    fault_works(KNOWN_SIGN); // sees it
     assert_true(is_copy_used());
+    // Their session ends, and whichever key notices: no other one is used by its former number.
+    fault_all_work();
+    assert_int_equal(fn->C_CloseSession(shim_copier()), CKR_OK);
+    fault_works(KNOWN_ECDSA);
+    fault_rest(LOOK_MS + 100);
+    fault_works(KNOWN_ECDSA); // sees it
+    unsigned long former = shim_copy();
+    fault_works(KNOWN_ECDSA);
+    assert_true(shim_copy() != former && shim_used() == shim_copy());
+    former = shim_copy();
+    assert_true(is_copy_used());
+    assert_true(shim_copy() != former);
 }
 
 static void outlives_faults(void **state)
@@ -132,14 +146,19 @@ static void outlives_faults(void **state)
     open_anew();
     fault_works(KNOWN_SIGN);
     assert_true(is_copy_used());
-    // The handle is refused, but the copy is there.
-    shim_fail("C_SignInit", CKR_KEY_HANDLE_INVALID, 1, 1);
-    assert_true(is_copy_used());
-    assert_int_equal(shim_calls("C_CopyObject"), 1);
-    // The session of a request ends: that is not the one that holds the copies.
-    shim_fail("C_Sign", CKR_FUNCTION_FAILED, 1, 1);
-    assert_true(is_copy_used());
-    assert_int_equal(shim_calls("C_CopyObject"), 1);
+    // After a failure the key itself is used for a while; the copy is still there, whether its
+    // handle was refused or the session of a request ended, which is not the one that holds it.
+    static const struct {
+        const char *function;
+        CK_RV rv;
+    } faults[] = {{"C_SignInit", CKR_KEY_HANDLE_INVALID}, {"C_Sign", CKR_FUNCTION_FAILED}};
+    for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) {
+        shim_fail(faults[i].function, faults[i].rv, 1, 1);
+        assert_false(is_copy_used());
+        fault_rest(LOOK_MS + 100);
+        assert_true(is_copy_used());
+        assert_int_equal(shim_calls("C_CopyObject"), 1);
+    }
     // All end, and with them the copies.
     shim_kill_sessions();
     fault_works(KNOWN_SIGN);
@@ -238,7 +257,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(uses_a_copy_and_makes_one, fault_reset),
         cmocka_unit_test_teardown(does_without, fault_reset),
-        cmocka_unit_test_teardown(wants_none_that_could_leave, fault_reset),
+        cmocka_unit_test_teardown(wants_none_that_is_not_like_its_key, fault_reset),
         cmocka_unit_test_teardown(outlives_faults, fault_reset),
         cmocka_unit_test_teardown(misses_a_copy_that_is_gone, fault_reset),
         cmocka_unit_test_teardown(is_destroyed_with_its_key, fault_reset),

@@ -298,6 +298,7 @@ static void test_token_lost(void **state)
     struct client *client = hsmd_client(&hsmd, "gw", 0);
     assert_int_equal(sign(client), ERR_OK);
     assert_int_equal(rename(tokens, away), 0);
+    usleep(1100000); // for so long its copy may be used
     unsigned temporary = 0;
     for (unsigned i = 0; i < 4; i++, usleep(400000)) // long enough to be looked for and not found
         temporary += sign(client) == ERR_TEMP;

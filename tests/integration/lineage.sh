@@ -31,6 +31,7 @@ sed '/quorum/d; s/^\(\s*state-directory = \).*/\1"loose"/' "$CUSTODY/hsmd.conf" 
 says_quorum() { # COMMAND...
     "$@" >"$WORK/said" 2>&1 && grep -q 'warning.*says no quorum' "$WORK/said"
 }
+mkdir -m 0700 "$CUSTODY/loose"
 check "no quorum: hsmd -t warns" says_quorum "$BUILD/bin/hsmd" -t -c "$CUSTODY/loose.conf"
 check "... and so does whoever takes the officers" says_quorum \
     "$BUILD/bin/hsmd" found -c "$CUSTODY/loose.conf"

@@ -39,4 +39,6 @@ void healing_check(struct healing *healing, const char *what)
     unsigned median = healing->ms[healing->count / 2];
     print_message("%s: well again after %u ms (median of %u), %u ms at worst, %u tries too late\n",
                   what, median, healing->count, healing->ms[healing->count - 1], healing->late);
+    if (healing->count >= 10 && healing->late > healing->count / 10)
+        fail_msg("%s: too often not within a second", what);
 }
