@@ -296,6 +296,7 @@ static bool ask_all(struct call *call, deadline_t deadline)
         has_answer = has_answer || outcome == OUTCOME_TEMPORARY;
         if (outcome == OUTCOME_FINAL) {
             atomic_store(&client->last_good, index);
+            atomic_store(&client->away_until[index], 0);
             return true;
         }
         hopeless += is_hopeless(outcome);
