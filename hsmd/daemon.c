@@ -452,7 +452,7 @@ enum err daemon_stop(struct daemon *daemon, struct detail *detail)
         err = err_set(detail, ERR_TEMP, "the tokens' ticker does not end");
     if (daemon->keystore) // what a token does now is no news: the log ends here
         keystore_on_event(daemon->keystore, NULL, NULL);
-    if (daemon->audit) {
+    if (daemon->lineage.is_told) {
         struct detail reason;
         core_tell_refusals(&daemon->core, REFUSALS_ALL);
         if (daemon->custody)

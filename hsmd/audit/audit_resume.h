@@ -15,7 +15,7 @@
 // As audit_open. But if there is no file of this path, or an empty one, and a head says that there
 // was a log, opens the last file of that instead: of those in the same directory whose names begin
 // with the log's the one that has come furthest. from, PATH_MAX bytes: which file it is. If it is
-// not path the caller has audit_reopen go on in path before anything else. ERR_PERM, too: there is
+// not path the caller has audit_reopen go on in path before it serves. ERR_PERM, too: there is
 // no such file. A log that is shorter than its head says, or another one, is logged.
 enum err audit_open_last(const char *path, const char *head, char *from, struct audit **audit,
                          struct detail *detail);
