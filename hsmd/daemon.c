@@ -275,6 +275,7 @@ static enum err make_core(struct daemon *daemon, struct detail *detail)
                                      .checkpointer = daemon->checkpointer,
                                      .registry_problem = daemon->lineage.problem,
                                      .budgets_problem = daemon->lineage.budgets_problem,
+                                     .lost_act = daemon->lineage.lost_act,
                                      .workers = SERVER_LIGHT_WORKERS,
                                      .started = time(NULL)};
     for (size_t i = 0; i < config->token_count; i++)

@@ -13,8 +13,6 @@
 #include "hsmd/custody/founding.h"
 #include "hsmd/state_directory.h"
 
-#define LOST_ACT "hsmd ended before what the act changed was kept: the proposal waits still"
-
 static enum err see_officer(void *context, const struct store_officer *officer)
 {
     (void)officer;
@@ -59,26 +57,35 @@ static enum err see_pending(void *context, const struct store_proposal *proposal
     return ERR_OK;
 }
 
-// Of a registry that goes on where the log left off.
+// Of a registry that goes on where the log left off: it says what it said before the act.
 static enum err find_lost_act(struct store *store, struct lineage *lineage, struct detail *detail)
 {
-    char number[24];
-    if (!lineage->trace.act || lineage->problem[0])
+    char text[24];
+    uint64_t number = 0;
+    const struct audit_trace *trace = &lineage->trace;
+    if (!trace->act || lineage->problem[0])
         return ERR_OK;
-    enum err err = store_each_proposal(store, lineage->trace.act, true, see_pending,
-                                       &lineage->lost_act, detail);
-    snprintf(number, sizeof number, "%" PRIu64, lineage->lost_act);
-    if (lineage->lost_act)
-        log_warning("act-lost", "proposal", number, "err", LOST_ACT);
-    return err;
+    enum err err = store_each_proposal(store, trace->act, true, see_pending, &number, detail);
+    if (err != ERR_OK || !number)
+        return err;
+    snprintf(text, sizeof text, "%" PRIu64, number);
+    if (!trace->known || (trace->is_act && is_known(lineage, 1))) {
+        lineage->lost_act = number;
+        log_warning("act-lost", "proposal", text, "err", LINEAGE_LOST_ACT);
+    } else {
+        snprintf(lineage->problem, sizeof lineage->problem,
+                 "proposal %s waits in it, and was carried out by the audit log: it was put back, "
+                 "or somebody else has changed it",
+                 text);
+    }
+    return ERR_OK;
 }
 
 // Of a registry that is the one of the log: does it say what it said?
 static void compare_said(struct lineage *lineage)
 {
     bool is_before = is_known(lineage, 1);
-    if (lineage->problem[0] || !lineage->trace.known || is_known(lineage, 0) ||
-        (lineage->lost_act && is_before))
+    if (lineage->problem[0] || !lineage->trace.known || is_known(lineage, 0) || lineage->lost_act)
         return;
     snprintf(lineage->problem, sizeof lineage->problem, "%s",
              lineage->trace.is_act && is_before
@@ -149,8 +156,10 @@ static enum err tell_start(const struct lineage *lineage, struct store *store,
     }
     if (reason[0])
         record.reason = reason;
-    const struct audit_record lost = {
-        .event = AUDIT_ACT_LOST, .proposal = lineage->lost_act, .reason = LOST_ACT};
+    const struct audit_record lost = {.event = AUDIT_ACT_LOST,
+                                      .proposal = lineage->lost_act,
+                                      .registry = record.registry,
+                                      .reason = LINEAGE_LOST_ACT};
     enum err err = lineage->lost_act ? audit_write(audit, &lost, detail) : ERR_OK;
     return err == ERR_OK ? audit_write(audit, &record, detail) : err;
 }

@@ -11,6 +11,8 @@
 #include "hsmd/registry/budget.h"
 #include "hsmd/registry/store.h"
 
+#define LINEAGE_LOST_ACT "hsmd ended before what the act changed was kept: the proposal waits still"
+
 struct lineage {
     struct audit_trace trace;          // what the log knows
     bool has_officers;                 // the registry has

@@ -31,10 +31,11 @@ static bool take_hex(struct bytes field, uint8_t *out, size_t size)
     return is_good;
 }
 
-static bool is_end_of_act(enum audit_event event)
+// Not the unlocking that hsmd does itself, with a PIN of its configuration.
+static bool is_end_of_act(const struct audit_line *line)
 {
-    return event == AUDIT_ACT || event == AUDIT_UNLOCK || event == AUDIT_LOCK ||
-           event == AUDIT_ACT_LOST;
+    return line->event == AUDIT_ACT || line->event == AUDIT_LOCK ||
+           (line->event == AUDIT_UNLOCK && line->fields[AUDIT_FIELD_PROPOSAL].data);
 }
 
 static void see_line(struct bytes line, struct audit_trace *trace, bool *has_act)
@@ -46,9 +47,10 @@ static void see_line(struct bytes line, struct audit_trace *trace, bool *has_act
     struct bytes instance = parsed.fields[AUDIT_FIELD_INSTANCE];
     if (number.data && audit_field_number(number) > trace->proposal)
         trace->proposal = audit_field_number(number);
-    if (!*has_act && is_end_of_act(parsed.event) && parsed.event != AUDIT_ACT_LOST && number.data)
+    bool is_act = is_end_of_act(&parsed);
+    if (!*has_act && is_act && number.data)
         trace->act = audit_field_number(number);
-    *has_act = *has_act || is_end_of_act(parsed.event);
+    *has_act = *has_act || is_act || parsed.event == AUDIT_ACT_LOST;
     struct bytes budgets = parsed.fields[AUDIT_FIELD_BUDGETS];
     if (budgets.data && !trace->budgets)
         trace->budgets = audit_field_number(budgets);
@@ -56,8 +58,7 @@ static void see_line(struct bytes line, struct audit_trace *trace, bool *has_act
     struct bytes registry = parsed.fields[AUDIT_FIELD_REGISTRY];
     if (registry.data && trace->known < 2 &&
         take_hex(registry, trace->registry[trace->known], AUDIT_HASH_SIZE) && !trace->known++)
-        trace->is_act = parsed.event != AUDIT_START && parsed.event != AUDIT_STOP &&
-                        parsed.event != AUDIT_ROTATE;
+        trace->is_act = is_act;
     if (instance.data)
         trace->has_instance = take_hex(instance, trace->instance, AUDIT_INSTANCE_SIZE);
 }
