@@ -20,6 +20,10 @@
 enum err audit_open_last(const char *path, const char *head, char *from, struct audit **audit,
                          struct detail *detail);
 
-// Writes the head, if audit_open_last was told where. audit_reopen and audit_close do it too. A
-// failure is logged: the former one is not wrong.
+// Which file audit_open_last would open; nothing is opened to be written, or made.
+enum err audit_find_last(const char *path, const char *head, char *from, struct detail *detail);
+
+// Writes the head, if audit_open_last was told where. audit_reopen and audit_close do it too. The
+// log comes to the disk before it, whatever audit_set_sync says: a head that is further than the
+// log is a log that was cut. A failure is logged: the former one is not wrong.
 void audit_note_head(struct audit *audit);
