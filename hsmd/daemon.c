@@ -275,6 +275,7 @@ static enum err make_core(struct daemon *daemon, struct detail *detail)
                                      .checkpointer = daemon->checkpointer,
                                      .registry_problem = daemon->lineage.problem,
                                      .budgets_problem = daemon->lineage.budgets_problem,
+                                     .lost_act = daemon->lineage.lost_act,
                                      .workers = SERVER_LIGHT_WORKERS,
                                      .started = time(NULL)};
     for (size_t i = 0; i < config->token_count; i++)
@@ -452,7 +453,7 @@ enum err daemon_stop(struct daemon *daemon, struct detail *detail)
         err = err_set(detail, ERR_TEMP, "the tokens' ticker does not end");
     if (daemon->keystore) // what a token does now is no news: the log ends here
         keystore_on_event(daemon->keystore, NULL, NULL);
-    if (daemon->audit) {
+    if (daemon->lineage.is_told) {
         struct detail reason;
         core_tell_refusals(&daemon->core, REFUSALS_ALL);
         if (daemon->custody)

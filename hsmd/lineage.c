@@ -13,8 +13,6 @@
 #include "hsmd/custody/founding.h"
 #include "hsmd/state_directory.h"
 
-#define LOST_ACT "hsmd ended before what the act changed was kept: the proposal waits still"
-
 static enum err see_officer(void *context, const struct store_officer *officer)
 {
     (void)officer;
@@ -59,26 +57,35 @@ static enum err see_pending(void *context, const struct store_proposal *proposal
     return ERR_OK;
 }
 
-// Of a registry that goes on where the log left off.
+// Of a registry that goes on where the log left off: it says what it said before the act.
 static enum err find_lost_act(struct store *store, struct lineage *lineage, struct detail *detail)
 {
-    char number[24];
-    if (!lineage->trace.act || lineage->problem[0])
+    char text[24];
+    uint64_t number = 0;
+    const struct audit_trace *trace = &lineage->trace;
+    if (!trace->act || lineage->problem[0])
         return ERR_OK;
-    enum err err = store_each_proposal(store, lineage->trace.act, true, see_pending,
-                                       &lineage->lost_act, detail);
-    snprintf(number, sizeof number, "%" PRIu64, lineage->lost_act);
-    if (lineage->lost_act)
-        log_warning("act-lost", "proposal", number, "err", LOST_ACT);
-    return err;
+    enum err err = store_each_proposal(store, trace->act, true, see_pending, &number, detail);
+    if (err != ERR_OK || !number)
+        return err;
+    snprintf(text, sizeof text, "%" PRIu64, number);
+    if (!trace->known || (trace->is_act && is_known(lineage, 1))) {
+        lineage->lost_act = number;
+        log_warning("act-lost", "proposal", text, "err", LINEAGE_LOST_ACT);
+    } else {
+        snprintf(lineage->problem, sizeof lineage->problem,
+                 "proposal %s waits in it, and was carried out by the audit log: it was put back, "
+                 "or somebody else has changed it",
+                 text);
+    }
+    return ERR_OK;
 }
 
 // Of a registry that is the one of the log: does it say what it said?
 static void compare_said(struct lineage *lineage)
 {
     bool is_before = is_known(lineage, 1);
-    if (lineage->problem[0] || !lineage->trace.known || is_known(lineage, 0) ||
-        (lineage->lost_act && is_before))
+    if (lineage->problem[0] || !lineage->trace.known || is_known(lineage, 0) || lineage->lost_act)
         return;
     snprintf(lineage->problem, sizeof lineage->problem, "%s",
              lineage->trace.is_act && is_before
@@ -149,8 +156,10 @@ static enum err tell_start(const struct lineage *lineage, struct store *store,
     }
     if (reason[0])
         record.reason = reason;
-    const struct audit_record lost = {
-        .event = AUDIT_ACT_LOST, .proposal = lineage->lost_act, .reason = LOST_ACT};
+    const struct audit_record lost = {.event = AUDIT_ACT_LOST,
+                                      .proposal = lineage->lost_act,
+                                      .registry = record.registry,
+                                      .reason = LINEAGE_LOST_ACT};
     enum err err = lineage->lost_act ? audit_write(audit, &lost, detail) : ERR_OK;
     return err == ERR_OK ? audit_write(audit, &record, detail) : err;
 }
@@ -194,17 +203,22 @@ enum err lineage_open_audit(const struct config *config, struct store *store,
 {
     char from[PATH_MAX];
     const struct audit_trace *trace = &lineage->trace;
+    lineage->is_told = false;
     enum err err = open_audit(config, config->audit_sync, from, audit, detail);
     if (err == ERR_OK)
         err = check(config, from, store, lineage, detail);
     if (err != ERR_OK)
         return err;
-    if (trace->has_instance)
+    if (lineage->has_officers)
+        audit_set_registry(*audit, bytes_of(store_instance(store), AUDIT_INSTANCE_SIZE),
+                           lineage->proposal);
+    else if (trace->has_instance)
         audit_set_registry(*audit, bytes_of(trace->instance, AUDIT_INSTANCE_SIZE), trace->proposal);
     check_budgets(lineage, budgets);
-    err = audit_reopen(*audit, detail);
+    err = tell_start(lineage, store, budgets, *audit, detail);
+    lineage->is_told = err == ERR_OK;
     if (err == ERR_OK)
-        err = tell_start(lineage, store, budgets, *audit, detail);
+        err = audit_reopen(*audit, detail);
     if (err == ERR_OK)
         audit_note_head(*audit);
     return err;
@@ -222,23 +236,39 @@ enum err lineage_remember(struct store *store, struct audit *audit, struct detai
     return err;
 }
 
-static enum err found(const struct config *config, struct store *store, struct audit *audit,
-                      unsigned *officers, struct detail *detail)
+static enum err open_empty_store(const char *path, struct store **store, struct detail *detail)
+{
+    unsigned officers = 0;
+    enum err err = store_open(path, store, detail);
+    if (err == ERR_OK)
+        err = count_officers(*store, &officers, detail);
+    return err == ERR_OK && officers
+               ? err_set(detail, ERR_PERM, "the registry has %u officers: they make others",
+                         officers)
+               : err;
+}
+
+// from: the file that the log is in so far. What it knows of budgets is not forgotten.
+static enum err found(const struct config *config, const char *from, struct store *store,
+                      struct audit *audit, unsigned *officers, struct detail *detail)
 {
     char what[80];
-    enum err err = count_officers(store, officers, detail);
-    if (err == ERR_OK && *officers)
-        return err_set(detail, ERR_PERM, "the registry has %u officers: they make others",
-                       *officers);
+    struct audit_trace trace;
+    const struct bytes instance = bytes_of(store_instance(store), AUDIT_INSTANCE_SIZE);
+    enum err err = audit_trace_read(from, &trace, detail);
     snprintf(what, sizeof what, "a registry that has no officers; by user %u", (unsigned)getuid());
     const struct audit_record record = {
         .event = AUDIT_FOUND,
-        .instance = bytes_of(store_instance(store), AUDIT_INSTANCE_SIZE),
+        .instance = instance,
+        .budgets = trace.budgets,
         .what = what,
         .result = err_name(ERR_OK),
     };
     if (err == ERR_OK)
         err = audit_write(audit, &record, detail);
+    audit_set_registry(audit, instance, 0);
+    if (err == ERR_OK)
+        err = audit_reopen(audit, detail);
     if (err == ERR_OK)
         err = founding_do(config, store, audit, detail);
     return err == ERR_OK ? count_officers(store, officers, detail) : err;
@@ -258,13 +288,11 @@ static enum err found_from(const struct config *config, unsigned *officers, stru
     if (err == ERR_OK)
         err = state_path(config, STORE_FILE, path, detail);
     if (err == ERR_OK)
-        err = store_open(path, &store, detail);
+        err = open_empty_store(path, &store, detail);
     if (err == ERR_OK)
         err = open_audit(config, AUDIT_SYNC_ALWAYS, from, &audit, detail);
     if (err == ERR_OK)
-        err = audit_reopen(audit, detail);
-    if (err == ERR_OK)
-        err = found(config, store, audit, officers, detail);
+        err = found(config, from, store, audit, officers, detail);
     audit_close(audit);
     store_close(store);
     return err;

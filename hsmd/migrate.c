@@ -378,10 +378,13 @@ static enum err find_files(const struct config *config, struct migration *migrat
 // registry was lost, and the former file knows nothing of what they have revoked since.
 static enum err has_run_since(const struct config *config, bool *has_run, struct detail *detail)
 {
-    struct audit_trace trace;
-    enum err err = audit_trace_read(config->audit_log, &trace, detail);
+    char from[PATH_MAX];
+    struct audit_trace trace = {0};
+    enum err err = migrate_find_log(config, from, detail);
+    if (err == ERR_OK)
+        err = audit_trace_read(from, &trace, detail);
     *has_run = trace.has_instance || trace.has_acts;
-    return err;
+    return err == ERR_OK ? ERR_OK : err_prefix(detail, err, "audit log");
 }
 
 static enum err check_again(const struct config *config, const struct migration *migration,

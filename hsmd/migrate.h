@@ -25,6 +25,6 @@ struct migration {
 enum err migrate(const char *path, struct migration *migration, struct detail *detail);
 
 // Before hsmd serves: ERR_PERM if a migration was killed when the file was written anew and the
-// registry was not, and by the audit log hsmd has not run with a registry since (lineage_check sees
-// to one that was lost). Changes nothing.
+// registry was not, and by the audit log hsmd has not run with a registry since (lineage_open_audit
+// sees to one that was lost). Changes nothing.
 enum err migrate_check(const struct config *config, struct store *store, struct detail *detail);

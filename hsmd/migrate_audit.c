@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "hsmd/audit/audit.h"
+#include "hsmd/audit/audit_resume.h"
 #include "hsmd/registry/registry.h"
 
 struct telling {
@@ -82,13 +83,23 @@ static enum err give_away(const char *path, struct detail *detail)
     return err_errno(detail, ERR_PERM, "%s: its owner", path);
 }
 
+enum err migrate_find_log(const struct config *config, char *from, struct detail *detail)
+{
+    char head[PATH_MAX];
+    if (snprintf(head, sizeof head, "%s/" AUDIT_HEAD_FILE, config->state_directory) >= PATH_MAX)
+        return err_set(detail, ERR_PERM, "state directory: its path is too long");
+    return audit_find_last(config->audit_log, head, from, detail);
+}
+
 enum err migrate_tell(const struct config *config, struct store *store, bool *is_made,
                       struct detail *detail)
 {
     struct telling telling = {.detail = detail};
-    const char *path = config->audit_log;
-    bool is_new = access(path, F_OK) != 0;
-    enum err err = audit_open(path, &telling.audit, detail);
+    char path[PATH_MAX] = "";
+    enum err err = migrate_find_log(config, path, detail);
+    bool is_new = err == ERR_OK && access(path, F_OK) != 0;
+    if (err == ERR_OK)
+        err = audit_open(path, &telling.audit, detail);
     *is_made = is_new && err == ERR_OK;
     if (err == ERR_OK && is_new)
         err = give_away(path, detail);

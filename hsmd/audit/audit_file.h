@@ -14,5 +14,11 @@ enum err audit_file_open(const char *path, int *fd, off_t *size, struct detail *
 // All of data. False: errno says why; a part of it may be there.
 bool audit_file_write(int fd, struct bytes data);
 
+// Shows each line, the last one first, without its line end, until see says false. An empty one
+// too, and what there is of one that was torn. path: for detail. ERR_TEMP: it cannot be read.
+typedef bool (*audit_file_see)(void *context, struct bytes line);
+enum err audit_file_read_back(int fd, const char *path, audit_file_see see, void *context,
+                              struct detail *detail);
+
 // That the file is there must be on the disk too. A failure is logged.
 void audit_file_sync_directory(const char *path);

@@ -12,10 +12,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "hsmd/audit/audit_file.h"
 #include "hsmd/audit/audit_internal.h"
 #include "hsmd/audit/audit_line.h"
 #include "hsmd/base/alloc.h"
 #include "hsmd/base/file.h"
+#include "hsmd/base/hash.h"
 #include "hsmd/base/log.h"
 #include "hsmd/base/text.h"
 
@@ -52,6 +54,11 @@ void audit_note_head(struct audit *audit)
     struct audit_link head = audit_head(audit);
     if (!audit->head_path || !head.seq)
         return;
+    if (fdatasync(audit->fd) != 0) {
+        log_warning("audit", "state", "cannot sync: not noted how far it has come", "err",
+                    strerror(errno));
+        return;
+    }
     buf_init(&text, HEAD_MAX);
     enum err err = buf_printf(&text, "%" PRIu64 " ", head.seq);
     if (err == ERR_OK)
@@ -65,15 +72,39 @@ void audit_note_head(struct audit *audit)
     buf_clear(&text);
 }
 
-// Is this the head, or may it be what came of it?
-static bool is_beyond(const struct audit_link *end, const struct audit_link *head)
+struct seeking {
+    const struct audit_link *head;
+    bool is_other; // it has another line of that number, or none, and one before it
+};
+
+static bool see_line(void *context, struct bytes line)
 {
-    return end->seq > head->seq ||
-           (end->seq == head->seq && memcmp(end->hash, head->hash, sizeof head->hash) == 0);
+    struct seeking *seeking = context;
+    const struct audit_link *head = seeking->head;
+    uint64_t seq = 0;
+    uint8_t hash[AUDIT_HASH_SIZE];
+    if (!audit_line_seq(line, &seq) || seq > head->seq)
+        return true;
+    seeking->is_other = seq != head->seq || hash_digest(HASH_SHA256, line, hash) != ERR_OK ||
+                        memcmp(hash, head->hash, sizeof hash) != 0;
+    return false;
 }
 
-// Where the file's chain ends; with the line that a torn one will get. False: it is none of ours.
-static bool read_end(int directory, const char *name, struct audit_link *end)
+// Is the file's end the head, or what came of it? One that begins after the head may be.
+static bool is_beyond(int fd, const char *name, const struct audit_link *end,
+                      const struct audit_link *head)
+{
+    struct detail ignored = {0};
+    struct seeking seeking = {.head = head};
+    return end->seq >= head->seq &&
+           audit_file_read_back(fd, name, see_line, &seeking, &ignored) == ERR_OK &&
+           !seeking.is_other;
+}
+
+// Where the file's chain ends; with the line that a torn one will get. False: it is none of ours,
+// or does not have the head.
+static bool read_end(int directory, const char *name, const struct audit_link *head,
+                     struct audit_link *end)
 {
     struct stat st;
     uint8_t tail[4 * AUDIT_LINE_MAX];
@@ -87,6 +118,7 @@ static bool read_end(int directory, const char *name, struct audit_link *end)
         ssize_t n = pread(fd, tail, sizeof tail, from);
         is_ours = n > 0 && audit_line_find_end(bytes_of(tail, (size_t)n), end, &torn) == ERR_OK;
         end->seq += torn;
+        is_ours = is_ours && is_beyond(fd, name, end, head);
     }
     close(fd);
     return is_ours;
@@ -113,8 +145,7 @@ static bool find_moved(const char *path, const struct audit_link *head, char *fr
     for (struct dirent *entry; (entry = readdir(dir));) {
         struct audit_link end = {0};
         if (is_of_log(entry->d_name, slash ? slash + 1 : path) &&
-            read_end(dirfd(dir), entry->d_name, &end) && is_beyond(&end, head) &&
-            end.seq > best.seq &&
+            read_end(dirfd(dir), entry->d_name, head, &end) && end.seq > best.seq &&
             snprintf(from, PATH_MAX, "%s%s", directory, entry->d_name) < PATH_MAX)
             best = end;
     }
@@ -137,9 +168,14 @@ static enum err find_last(const char *path, const struct audit_link *head, const
                        "; no file beside it named like it is the one it was moved to. Put that "
                        "back; if it is lost, remove %s, and a new chain begins at 1",
                        path, head->seq, head_path);
-    log_warning("audit", "state", "it was moved away, and nobody said so: going on after it",
-                "file", from);
     return ERR_OK;
+}
+
+enum err audit_find_last(const char *path, const char *head_path, char *from, struct detail *detail)
+{
+    struct audit_link head;
+    enum err err = read_head(head_path, &head, detail);
+    return err == ERR_OK ? find_last(path, &head, head_path, from, detail) : err;
 }
 
 enum err audit_open_last(const char *path, const char *head_path, char *from, struct audit **out,
@@ -150,6 +186,9 @@ enum err audit_open_last(const char *path, const char *head_path, char *from, st
     enum err err = read_head(head_path, &head, detail);
     if (err == ERR_OK)
         err = find_last(path, &head, head_path, from, detail);
+    if (err == ERR_OK && strcmp(from, path) != 0)
+        log_warning("audit", "state", "it was moved away, and nobody said so: going on after it",
+                    "file", from);
     if (err == ERR_OK)
         err = audit_open(from, &audit, detail);
     if (err != ERR_OK)
@@ -161,7 +200,7 @@ enum err audit_open_last(const char *path, const char *head_path, char *from, st
         audit_close(audit);
         return err_set(detail, ERR_TEMP, "out of memory");
     }
-    if (!is_beyond(&audit->head, &head))
+    if (!is_beyond(audit->fd, from, &audit->head, &head))
         log_warning("audit", "file", from, "err",
                     "it was cut, or is another one: it does not have a line that it had");
     *out = audit;

@@ -171,14 +171,32 @@ static bool begins(struct audit_verify *verify, const struct place *place)
            (place->seq - 1 != verify->expected.former.seq || follows_former(verify, place));
 }
 
-static void note_event(struct audit_verify *verify, const struct place *place)
+// Before a start, or while hsmd is down: by root, who founds with acts that nobody has proposed.
+static bool is_of_running(const struct audit_line *line)
+{
+    switch (line->event) {
+    case AUDIT_STOP:
+    case AUDIT_CHECKPOINT:
+    case AUDIT_TORN:
+    case AUDIT_ROTATE:
+    case AUDIT_ACT_LOST:
+    case AUDIT_MIGRATE:
+    case AUDIT_FOUND:
+        return false;
+    case AUDIT_ACT:
+        return line->fields[AUDIT_FIELD_PROPOSAL].data != NULL;
+    default:
+        return true;
+    }
+}
+
+static void note_event(struct audit_verify *verify, const struct place *place,
+                       const struct audit_line *line)
 {
     bool is_seal = place->event == AUDIT_CHECKPOINT;
-    bool is_by_root = place->event == AUDIT_MIGRATE || place->event == AUDIT_FOUND; // hsmd is down
     if (place->event == AUDIT_START && verify->is_running)
         verify->report.unclean++;
-    if (!is_seal && !is_by_root)
-        verify->is_running = place->event != AUDIT_STOP;
+    verify->is_running = place->event != AUDIT_STOP && (verify->is_running || is_of_running(line));
     if (!is_seal) {
         verify->is_stopped = place->event == AUDIT_STOP;
         verify->stop = place->seq;
@@ -227,7 +245,7 @@ static void accept(struct audit_verify *verify, const struct place *place,
     if (expected->has_hash && (!expected->seq || expected->seq == place->seq) &&
         same(expected->hash, place->hash))
         verify->has_expected_hash = true;
-    note_event(verify, place);
+    note_event(verify, place, line);
     verify->before = verify->last;
     verify->last = *place;
     report->last = link;

@@ -2,13 +2,16 @@
 // What the audit log remembers of the registry: who may decide, and who may do what.
 //
 // Each row is hashed as its table's name and its columns, each with its type and length, in the
-// order of its key, so that two registries have one digest if, and only if, they say the same. Not
-// in it: proposals and verdicts, which have signatures of their own; the times when rows were made;
+// order of its key, so that two registries have one digest if, and only if, they say the same. Of
+// proposals the numbers of those that were carried out, so that none of them can be made to wait
+// again. Not in it: what proposals and verdicts say, which they have signatures of their own for;
+// the times when rows were made;
 // and the public key of a key, which hsmd learns from the token by itself.
 #include <openssl/evp.h>
 
 #include "hsmd/registry/store_internal.h"
 
+_Static_assert(PROPOSAL_DONE == 1 && PROPOSAL_FAILED == 2, "as in the last of the queries");
 static const char *const queries[] = {
     "SELECT 'quorum', quorum FROM custodian",
     "SELECT 'officer', name, role, signing_key, curve_key FROM officer ORDER BY name",
@@ -19,6 +22,7 @@ static const char *const queries[] = {
     " failures_per_hour, certificates FROM key ORDER BY name",
     "SELECT 'place', key, position, token, label, id FROM place ORDER BY key, position",
     "SELECT 'locked', token FROM locked ORDER BY token",
+    "SELECT 'ended', number FROM proposal WHERE state IN (1, 2) ORDER BY number",
 };
 
 static bool add(EVP_MD_CTX *context, char type, struct bytes value)

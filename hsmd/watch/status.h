@@ -24,6 +24,7 @@ struct status {
     struct checkpointer *checkpointer;
     const char *budgets_problem;  // as the next one
     const char *registry_problem; // found at the start (lineage.h); NULL or "": none
+    uint64_t lost_act;            // too: a proposal; 0: none
     unsigned workers;
     time_t started;
 };

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // What is not well, each with its reason in a few words.
+#include <inttypes.h>
 #include <stdio.h>
 
+#include "hsmd/lineage.h"
 #include "hsmd/registry/store.h"
 #include "hsmd/watch/selftest.h"
 #include "hsmd/watch/status.h"
@@ -127,6 +129,11 @@ enum status_state status_each_problem(const struct status *status, status_tell t
     check_audit(status, &list);
     if (status->registry_problem && status->registry_problem[0])
         add(&list, "registry", "", status->registry_problem);
+    if (status->lost_act) {
+        char number[24];
+        snprintf(number, sizeof number, "%" PRIu64, status->lost_act);
+        add(&list, "proposal", number, LINEAGE_LOST_ACT);
+    }
     if (status->budgets_problem && status->budgets_problem[0])
         add(&list, "budgets", "", status->budgets_problem);
     bool is_locked = check_tokens(status, &list);

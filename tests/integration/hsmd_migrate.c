@@ -16,6 +16,7 @@
 #include <cmocka.h>
 #include <jansson.h>
 
+#include "hsmd/audit/audit_resume.h"
 #include "hsmd/base/file.h"
 #include "hsmd/config.h"
 #include "hsmd/migrate.h"
@@ -465,7 +466,7 @@ static void test_lost(void **state)
                  "\"prev\":\"%064d\"}\n",
                  known[i], 0);
         write_text("audit.log", text);
-        assert_int_equal(check_start(config), ERR_OK); // lineage_check says more
+        assert_int_equal(check_start(config), ERR_OK); // lineage_open_audit says more
         assert_int_equal(run(NULL, 0), EX_CONFIG);
         assert_non_null(strstr(buf_text(&said), "hsmd found -c "));
         assert_int_equal(check_start(config), ERR_OK);
@@ -538,6 +539,34 @@ static void test_officers(void **state)
     assert_int_not_equal(access(in_dir("state/" STORE_FILE), F_OK), 0);
 }
 
+// A log that has one line, and was moved away while hsmd was down.
+static void move_log(enum audit_event event)
+{
+    char path[128], head[128], from[PATH_MAX];
+    struct audit *audit = NULL;
+    snprintf(path, sizeof path, "%s", in_dir("state/audit.log"));
+    snprintf(head, sizeof head, "%s", in_dir("state/" AUDIT_HEAD_FILE));
+    unlink(head);
+    assert_int_equal(audit_open_last(path, head, from, &audit, &detail), ERR_OK);
+    assert_int_equal(audit_write(audit, &(struct audit_record){.event = event}, &detail), ERR_OK);
+    audit_close(audit);
+    assert_int_equal(rename(path, in_dir("state/audit.log-1")), 0);
+}
+
+static void test_moved_log(void **state)
+{
+    (void)state;
+    store_close(open_store());
+    move_log(AUDIT_ACT);
+    assert_int_equal(run(NULL, 0), EX_CONFIG);
+    assert_non_null(strstr(buf_text(&said), "there have been officers by the audit log"));
+    assert_unchanged(good);
+    move_log(AUDIT_USE);
+    run_well();
+    assert_int_equal(count("state/audit.log-1", "\"event\":\"migrate\""), 7);
+    assert_int_not_equal(access(in_dir("state/audit.log"), F_OK), 0);
+}
+
 // What is replaced is the file, not the link to it.
 static void test_link(void **state)
 {
@@ -559,6 +588,6 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_everything), TEST(test_json), TEST(test_mistakes), TEST(test_former),
         TEST(test_in_use),     TEST(test_full), TEST(test_link),     TEST(test_killed),
-        TEST(test_lost),       TEST(test_told), TEST(test_officers)};
+        TEST(test_lost),       TEST(test_told), TEST(test_officers), TEST(test_moved_log)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

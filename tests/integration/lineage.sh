@@ -21,6 +21,7 @@ has_problem() { as dave status --json | grep -q '"registry: '; }
 has_none() { as dave status --json >"$WORK/status" && ! grep '"registry: ' "$WORK/status"; }
 look() { ls -lA --time-style=full-iso "$CUSTODY/state"; }
 starts() { grep -c '"event":"start"' "$AUDIT_LOG"; }
+stops() { grep -c '"event":"stop"' "$AUDIT_LOG"; }
 last_start() { grep '"event":"start"' "$AUDIT_LOG" | tail -n 1; }
 found() { "$BUILD/bin/hsmd" found -c "$CUSTODY/hsmd.conf"; }
 
@@ -58,10 +59,11 @@ check "... and so do officers' eyes" has_problem
 officers_stop
 
 rm -f "$REGISTRY"*
-count=$(starts)
+count=$(starts) stopped=$(stops)
 check "a registry that was removed is not founded anew" refused "hsmd found -c $CUSTODY/hsmd.conf"
 check "... nor at the second try" refused 'had some by the audit log'
 check "... and that was no start" test "$(starts)" = "$count"
+check "... nor a stop" test "$(stops)" = "$stopped"
 mv "$AUDIT_LOG" "$AUDIT_LOG.1"
 check "... nor if the log was moved away as well" refused 'had some by the audit log'
 mv "$AUDIT_LOG.1" "$AUDIT_LOG"
@@ -76,7 +78,8 @@ else
     echo "SKIPPED: only root can be another than the owner"
 fi
 check "who owns it can" found
-check "... which is in the log" grep -q '"event":"found","instance":"[0-9a-f]*","what":' "$AUDIT_LOG"
+check "... which is in the log" \
+    grep -q '"event":"found","instance":"[0-9a-f]*","budgets":[1-9][0-9]*,"what":' "$AUDIT_LOG"
 check_status "... once" 78 found
 officers_start
 check "then it starts" as dave officer list
@@ -113,6 +116,8 @@ check "another registry: the log says so" grep -q 'not the one that the audit lo
 check "... and so do officers' eyes" has_problem
 officers_stop
 mv "$AUDIT_LOG" "$AUDIT_LOG.1"
+check_status "a registry that has officers is not founded" 78 found
+check_not "... and a log that was moved away is left alone" test -e "$AUDIT_LOG"
 officers_start
 check "a log that was moved away goes on" \
     "$HSMCTL" audit verify --no-key "$AUDIT_LOG.1" "$AUDIT_LOG"
@@ -120,7 +125,10 @@ officers_stop
 instance=$(grep -o '"instance":"[0-9a-f]*"' "$AUDIT_LOG.1" | tail -n 1)
 check "... and knows the registry, from its first line" \
     grep -q "\"event\":\"rotate\",$instance" <(head -n 1 "$AUDIT_LOG")
+check "... what it says, and the budgets" \
+    grep -qE '"registry_sha256":"[0-9a-f]{64}","budgets":[1-9]' <(head -n 1 "$AUDIT_LOG")
 mv "$AUDIT_LOG" "$WORK/away"
 rm "$AUDIT_LOG.1"
 check "one that was taken away is not begun anew" refused 'Put that back'
+rm -f "$REGISTRY"*
 check "... not by root either" grep -qF 'Put that back' <(found 2>&1)

@@ -225,6 +225,37 @@ static void undo_commit(uint64_t number)
     sqlite3_close(db);
 }
 
+static unsigned problems_with(const char *text)
+{
+    unsigned count = 0;
+    json_t *status = chamber_read(&chamber, DAVE, READ_STATUS, "");
+    const json_t *problems = json_object_get(status, "problems");
+    assert_true(json_is_array(problems));
+    for (size_t i = 0; i < json_array_size(problems); i++)
+        count += strstr(json_string_value(json_array_get(problems, i)), text) != NULL;
+    json_decref(status);
+    return count;
+}
+
+// An act that was done long ago and is made to wait again is not one that hsmd could not keep.
+static void test_put_back(void **state)
+{
+    const struct act add = {.kind = ACT_CLIENT_ADD,
+                            .name = BYTES_LITERAL("late"),
+                            .curve_key = BYTES_LITERAL("rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7")};
+    (void)state;
+    begin("");
+    uint64_t number = chamber_must_propose(&chamber, ALICE, &add, NULL);
+    unsigned lost = chamber_lines(&chamber, "\"event\":\"act-lost\"", "");
+    chamber_stop(&chamber);
+    undo_commit(number);
+    chamber_start(&chamber);
+    assert_int_equal(problems_with("registry: "), 1);
+    assert_int_equal(problems_with("hsmd ended"), 0);
+    assert_int_equal(chamber_lines(&chamber, "\"event\":\"act-lost\"", ""), lost);
+    chamber_stop(&chamber);
+}
+
 // The log says that an act was done, and its proposal waits still: said at the next start, once.
 static void test_act_lost(void **state)
 {
@@ -254,6 +285,8 @@ static void test_act_lost(void **state)
         chamber_look(&chamber, number, proposal_state, digest);
         assert_string_equal(proposal_state, "pending");
         assert_int_equal(chamber_lines(&chamber, "\"event\":\"act-lost\"", what), 1);
+        assert_int_equal(problems_with("registry: "), 0);
+        assert_int_equal(problems_with("hsmd ended before what the act changed"), i == 0);
         kill_hsmd();
     }
     assert_int_equal(chamber_lines(&chamber, "\"event\":\"act-lost\"", ""), 1);
@@ -263,9 +296,8 @@ static void test_act_lost(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_token_while_full),
-        cmocka_unit_test(test_lost_at_start),
-        cmocka_unit_test(test_act_lost),
+        cmocka_unit_test(test_token_while_full), cmocka_unit_test(test_lost_at_start),
+        cmocka_unit_test(test_act_lost),         cmocka_unit_test(test_put_back),
         cmocka_unit_test(test_counted_at_stop),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -217,7 +217,7 @@ static void test_noted(void **state)
     audit_close(audit);
 }
 
-static bool is_put_back, has_no_renameat2;
+static bool is_put_back, has_no_renameat2, is_disk_broken;
 
 static bool is_next_file(int fd)
 {
@@ -232,7 +232,8 @@ int __wrap_fdatasync(int fd)
 {
     if (is_put_back && is_next_file(fd))
         assert_int_equal(file_write(path, BYTES_LITERAL("x\n"), 0600, NULL), ERR_OK);
-    return __real_fdatasync(fd);
+    errno = EIO;
+    return is_disk_broken ? -1 : __real_fdatasync(fd);
 }
 
 int __real_renameat2(int a, const char *from, int b, const char *to, unsigned flags);
@@ -324,6 +325,36 @@ static void test_not_the_one(void **state)
     refused("has had a line 3");
 }
 
+// A longer one is not either, if it has another line at that place.
+static void test_not_the_longer_one(void **state)
+{
+    (void)state;
+    run(path, 2000); // more than are read at once
+    assert_int_equal(rename(path, other), 0);
+    unlink(head);
+    run(path, 3);
+    assert_int_equal(rename(path, rotated), 0);
+    assert_int_equal(rename(other, older), 0);
+    run(rotated, 1);
+    whole(5, rotated, path, NULL);
+}
+
+// The log is on the disk before the head says how far it has come, with AUDIT_SYNC_OFF too.
+static void test_synced_first(void **state)
+{
+    (void)state;
+    struct stat st;
+    struct audit *audit = open_log(path);
+    put_lines(audit, 2);
+    is_disk_broken = true;
+    audit_note_head(audit);
+    is_disk_broken = false;
+    assert_int_not_equal(access(head, F_OK), 0);
+    audit_note_head(audit);
+    assert_int_equal(stat(head, &st), 0);
+    audit_close(audit);
+}
+
 static void test_damaged(void **state)
 {
     (void)state;
@@ -338,10 +369,11 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(test_moved),   TEST(test_moved_and_made), TEST(test_moved_and_killed),
-        TEST(test_which),   TEST(test_lost),           TEST(test_not_the_one),
-        TEST(test_copies),  TEST(test_noted),          TEST(test_put_back),
-        TEST(test_damaged), TEST(test_torn_at_once),
+        TEST(test_moved),        TEST(test_moved_and_made), TEST(test_moved_and_killed),
+        TEST(test_which),        TEST(test_lost),           TEST(test_not_the_one),
+        TEST(test_copies),       TEST(test_noted),          TEST(test_put_back),
+        TEST(test_damaged),      TEST(test_torn_at_once),   TEST(test_not_the_longer_one),
+        TEST(test_synced_first),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

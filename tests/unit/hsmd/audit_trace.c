@@ -80,6 +80,8 @@ static void test_last_act(void **state)
     expect_act(0);
     put(audit, AUDIT_ACT, NULL, 6);
     expect_act(6);
+    put(audit, AUDIT_UNLOCK, NULL, 0); // with the PIN of the configuration: nobody's act
+    expect_act(6);
     put(audit, AUDIT_ACT, NULL, 0); // hsmd's own
     expect_act(0);
     put(audit, AUDIT_ACT, NULL, 7);
@@ -175,8 +177,10 @@ static void test_said(void **state)
     expect_said(2, 3, 2, true);
     put_said(audit, AUDIT_ACT, NULL, 4);
     expect_said(2, 4, 3, true);
+    put_said(audit, AUDIT_ACT_LOST, NULL, 3);
+    expect_said(2, 3, 4, false);
     put_said(audit, AUDIT_STOP, NULL, 4);
-    expect_said(2, 4, 4, false);
+    expect_said(2, 4, 3, false);
     audit_set_registry(audit, bytes_of(one, sizeof one), 6);
     assert_int_equal(rename(path, rotated), 0);
     assert_int_equal(audit_reopen(audit, NULL), ERR_OK);

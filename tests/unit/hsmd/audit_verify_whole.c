@@ -222,6 +222,45 @@ static void test_files(void **state)
     }
 }
 
+// Which starts come without a stop before them.
+static void test_unclean(void **state)
+{
+    (void)state;
+    static const struct {
+        enum audit_event events[4];
+        unsigned count, proposal, unclean;
+    } rows[] = {
+        {{AUDIT_START, AUDIT_START}, 2, 0, 1},
+        {{AUDIT_START, AUDIT_STOP, AUDIT_START}, 3, 0, 0},
+        {{AUDIT_START, AUDIT_STOP, AUDIT_ROTATE, AUDIT_START}, 4, 0, 0},
+        {{AUDIT_START, AUDIT_STOP, AUDIT_TORN, AUDIT_START}, 4, 0, 0},
+        {{AUDIT_START, AUDIT_STOP, AUDIT_ACT_LOST, AUDIT_START}, 4, 3, 0},
+        {{AUDIT_START, AUDIT_STOP, AUDIT_MIGRATE, AUDIT_START}, 4, 0, 0},
+        {{AUDIT_FOUND, AUDIT_ACT, AUDIT_START}, 3, 0, 0},
+        {{AUDIT_START, AUDIT_ROTATE, AUDIT_ACT_LOST, AUDIT_START}, 4, 3, 1},
+        {{AUDIT_USE, AUDIT_START}, 2, 0, 1}, // the begin of it is in another file
+        {{AUDIT_ACT, AUDIT_START}, 2, 3, 1},
+    };
+    for (unsigned i = 0; i < sizeof rows / sizeof *rows; i++) {
+        static struct lines lines;
+        struct audit_report report;
+        struct audit *audit = NULL;
+        unlink(lines_path);
+        assert_int_equal(audit_open(lines_path, &audit, NULL), ERR_OK);
+        for (unsigned k = 0; k < rows[i].count; k++) {
+            const struct audit_record record = {.event = rows[i].events[k],
+                                                .proposal = rows[i].proposal};
+            assert_int_equal(audit_write(audit, &record, NULL), ERR_OK);
+        }
+        audit_close(audit);
+        lines_read(&lines);
+        lines_verify(&lines, NULL, NULL, &report);
+        assert_false(report.is_bad);
+        if (report.unclean != rows[i].unclean)
+            fail_msg("row %u: %u", i, (unsigned)report.unclean);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -232,6 +271,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_pieces, lines_setup, lines_teardown),
         cmocka_unit_test_setup_teardown(test_torn, lines_setup, lines_teardown),
         cmocka_unit_test_setup_teardown(test_files, lines_setup, lines_teardown),
+        cmocka_unit_test_setup_teardown(test_unclean, lines_setup, lines_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -163,6 +163,13 @@ static void test_digest(void **state)
         {"UPDATE key SET public_key = x'01'", false},
         {"UPDATE client SET created = 'then'", false},
         {"DELETE FROM access", true},
+        {"INSERT INTO nonce VALUES (zeroblob(16)); INSERT INTO proposal VALUES"
+         " (1, 0, zeroblob(16), 'o', 0, 9, x'00', zeroblob(64), 9, 'now', '', x'')",
+         false},
+        {"UPDATE proposal SET state = 3", false}, // rejected
+        {"UPDATE proposal SET state = 1", true},  // done
+        {"UPDATE proposal SET state = 0", true},  // is to wait again
+        {"UPDATE proposal SET state = 2", true},  // failed
     };
     uint8_t digests[2][STORE_DIGEST_SIZE];
     add_client("gw", KEY_1);
