@@ -208,7 +208,7 @@ client bench {{ public-key-file = '{of("client.pub")}' }}
 
     def start(self):
         os.makedirs(self.dir, 0o700, exist_ok=True)
-        for name in ("audit.log", "registry.db", "hsmd.conf.before-migration"):
+        for name in ("audit.log", "audit.head", "registry.db", "hsmd.conf.before-migration"):
             if os.path.exists(self.path(name)):
                 os.unlink(self.path(name))
         self.write_hsmd_conf()
