@@ -3,8 +3,8 @@
 // with them: SoftHSM looks at the file of a token object whenever it reads one of its attributes.
 //
 // They belong to a session of their own, the holder, which no request uses and so no request's
-// failure closes. It closes with the others, when the login is made anew, and when a key is
-// destroyed; then a token in the middle of reading a copy could sign with half a key, or find
+// failure closes. It closes with the others, and when a key is destroyed; a login that ends ends
+// its copies as well. A token in the middle of reading one could then sign with half a key, or find
 // another object under its number. So the generation of copies is raised first, and what was done
 // in an older one is thrown away (key_run). After a failure the key's own object is used, which
 // shows what is wrong if something is.
@@ -60,7 +60,8 @@ static void give_up(struct token *token, bool is_to_close)
 {
     struct token_session *holder = holder_of(token);
     pthread_mutex_lock(&token->lock);
-    is_to_close = is_to_close && holder->is_open && is_current(token, holder);
+    is_to_close =
+        is_to_close && holder->is_open && holder->generation == token->generation.sessions;
     if (holder->is_open)
         token->generation.copies++;
     holder->is_open = false;
@@ -125,9 +126,10 @@ enum err copy_end_all(struct token *token, deadline_t deadline, struct detail *d
     pthread_mutex_lock(&token->lock);
     while (holder->is_out && !failed)
         failed = pthread_cond_timedwait(&token->changed, &token->lock, &until);
+    bool is_mine = !holder->is_out;
     holder->is_out = true;
     pthread_mutex_unlock(&token->lock);
-    if (failed)
+    if (!is_mine)
         return err_set(detail, ERR_TEMP, "token %s: a copy of a key is being made", token->name);
     give_up(token, true);
     put_holder(token);
