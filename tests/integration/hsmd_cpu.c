@@ -74,6 +74,9 @@ static unsigned pinned_of(unsigned lane_count, bool is_settled, unsigned enough,
          (count = count_pinned()) < enough && !deadline_is_past(until);)
         usleep(5000);
     assert_int_equal(server_close(server, NULL), ERR_OK);
+    // A thread that was joined is in the list a moment longer.
+    for (deadline_t until = deadline_in(SETTLED_MS); count_pinned() > 0; usleep(1000))
+        assert_false(deadline_is_past(until));
     return count;
 }
 
