@@ -106,6 +106,7 @@ goes_through "when it goes on"
 # token pulled out under a running hsmd, which finds it again by itself
 custodian=$(cat "$box/hsmd/hsmd.pid")
 mv "$box/token/objects" "$box/token/away"
+sleep 1.2 # for so long copies of its keys may be used
 is_put_off "the token is pulled out"
 mv "$box/token/away" "$box/token/objects"
 sleep 1.5 # a second, and some more for a busy machine
@@ -147,7 +148,9 @@ goes_through "with the right PIN and hsmd started again"
 mkdir "$WORK/small"
 if mount -t tmpfs -o size=64k tmpfs "$WORK/small" 2>"$WORK/mount.log"; then
     cp "$box/hsmd/hsmd.conf" "$WORK/hsmd.conf"
+    stop_process "$box/hsmd/hsmd.pid" hsmd
     echo "audit-log = \"$WORK/small/audit.log\"" >>"$box/hsmd/hsmd.conf"
+    mv "$box/hsmd/audit.head" "$WORK/audit.head" # a new chain
     restart_hsmd || fail "hsmd with another audit log: $(cat "$WORK/up.log")"
     goes_through "with the audit log on a small disk"
     head -c 100000 /dev/zero >"$WORK/small/ballast" 2>/dev/null
@@ -157,8 +160,10 @@ if mount -t tmpfs -o size=64k tmpfs "$WORK/small" 2>"$WORK/mount.log"; then
     is_put_off "the audit log's disk is full"
     rm "$WORK/small/ballast"
     goes_through "when there is room again"
+    stop_process "$box/hsmd/hsmd.pid" hsmd
     cp "$WORK/hsmd.conf" "$box/hsmd/hsmd.conf"
-    restart_hsmd
+    mv "$WORK/audit.head" "$box/hsmd/audit.head"
+    check "hsmd with its former audit log" restart_hsmd
 
     # disk full where sealgated spools
     stop_process "$box/gateway/sealgated.pid" sealgated
