@@ -96,16 +96,25 @@ enum err audit_state_save(const char *path, const struct audit_state *state, str
     return err;
 }
 
+static enum err find_key(const struct audit_state *state, EVP_PKEY *key,
+                         uint8_t key_id[AUDIT_HASH_SIZE], unsigned *place, struct detail *detail)
+{
+    enum err err = audit_signed_key_id(key, key_id, detail);
+    if (err == ERR_OK)
+        *place = find(state, key_id);
+    return err;
+}
+
 enum err audit_state_find(const struct audit_state *state, EVP_PKEY *const *keys, unsigned count,
                           struct audit_link *last, struct detail *detail)
 {
     struct audit_link furthest = {0};
     for (unsigned i = 0; i < count; i++) {
         uint8_t key_id[AUDIT_HASH_SIZE];
-        enum err err = audit_signed_key_id(keys[i], key_id, detail);
+        unsigned place = 0;
+        enum err err = find_key(state, keys[i], key_id, &place, detail);
         if (err != ERR_OK)
             return err;
-        unsigned place = find(state, key_id);
         if (place < state->count && state->keys[place].last.seq > furthest.seq)
             furthest = state->keys[place].last;
     }
@@ -118,10 +127,10 @@ enum err audit_state_set(struct audit_state *state, EVP_PKEY *const *keys, unsig
 {
     for (unsigned i = 0; i < count; i++) {
         uint8_t key_id[AUDIT_HASH_SIZE];
-        enum err err = audit_signed_key_id(keys[i], key_id, detail);
+        unsigned place = 0;
+        enum err err = find_key(state, keys[i], key_id, &place, detail);
         if (err != ERR_OK)
             return err;
-        unsigned place = find(state, key_id);
         if (place == AUDIT_STATE_KEYS_MAX)
             return err_set(detail, ERR_PERM, "--state: more than %d audit keys",
                            AUDIT_STATE_KEYS_MAX);

@@ -187,6 +187,18 @@ static enum err sign_with(struct token_key *key)
     return err;
 }
 
+// A key that is used by its copy.
+static struct token_key *open_copied(void)
+{
+    struct detail detail = {0};
+    struct token_key *key = fixture_key("swapped");
+    token_key_keep(key);
+    assert_ok(sign_with(key), &detail);
+    assert_ok(sign_with(key), &detail);
+    assert_true(shim_used() == shim_copy());
+    return key;
+}
+
 static void see(const struct token_key_item *item, void *arg)
 {
     unsigned *count = arg;
@@ -199,11 +211,7 @@ static void is_destroyed_with_its_key(void **state)
     struct detail detail = {0};
     unsigned listed = 0;
     open_anew();
-    struct token_key *key = fixture_key("swapped");
-    token_key_keep(key);
-    assert_ok(sign_with(key), &detail);
-    assert_ok(sign_with(key), &detail);
-    assert_true(shim_used() == shim_copy());
+    struct token_key *key = open_copied();
     assert_int_equal(count_private("swapped"), 2);
     // Neither listed nor found instead of its key.
     assert_ok(token_key_list(fixture.token, deadline_in(20000), see, &listed, &detail), &detail);
@@ -219,15 +227,10 @@ static void is_destroyed_with_its_key(void **state)
 static void does_not_outlive_its_key_long(void **state)
 {
     (void)state;
-    struct detail detail = {0};
     struct softhsm_key again = {.label = "swapped", .id = 21, .kind = "P-256"};
     softhsm_make_key(&fixture.hsm, &again);
     open_anew();
-    struct token_key *key = fixture_key("swapped");
-    token_key_keep(key);
-    assert_ok(sign_with(key), &detail);
-    assert_ok(sign_with(key), &detail);
-    assert_true(shim_used() == shim_copy());
+    struct token_key *key = open_copied();
     fault_destroy_key("swapped");
     fault_rest(LOOK_MS + 100);
     assert_err(sign_with(key), ERR_TEMP);
