@@ -11,8 +11,6 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include <zmq.h>
-
 #include "hsmd/base/alloc.h"
 
 #define IPC_PREFIX "ipc://"
@@ -33,8 +31,7 @@ struct endpoints {
     struct listener listeners[]; // path NULL: not ipc
 };
 
-// NULL: it is not ipc.
-static const char *socket_path(const char *endpoint)
+const char *endpoint_path(const char *endpoint)
 {
     return strncmp(endpoint, IPC_PREFIX, strlen(IPC_PREFIX)) == 0 ? endpoint + strlen(IPC_PREFIX)
                                                                   : NULL;
@@ -45,9 +42,9 @@ enum err endpoint_check(const char *endpoint, bool *is_absent, struct detail *de
 {
     struct stat st;
     *is_absent = false;
-    if (!socket_path(endpoint))
+    if (!endpoint_path(endpoint))
         return ERR_OK;
-    char *directory = mem_strdup(socket_path(endpoint));
+    char *directory = mem_strdup(endpoint_path(endpoint));
     if (!directory)
         return err_set(detail, ERR_TEMP, "out of memory");
     enum err err = ERR_OK;
@@ -95,7 +92,8 @@ static enum err take_lock(struct listener *listener, struct detail *detail)
     return err_set(detail, ERR_TEMP, "%s: it is being replaced all the time", path);
 }
 
-// Somebody who knows nothing of our lock may listen there. ZeroMQ removes whatever bears the name.
+// Somebody who knows nothing of our lock may listen there. To bind is to remove whatever bears the
+// name.
 static enum err check_free(const struct listener *listener, struct detail *detail)
 {
     struct stat st;
@@ -116,16 +114,22 @@ static enum err check_free(const struct listener *listener, struct detail *detai
                    : err_set(detail, ERR_PERM, "%s: another process listens there", listener->path);
 }
 
-static enum err bind_name(void *router, const char *name, unsigned mode, struct detail *detail)
+// Who binds, and with what mode.
+struct binder {
+    endpoint_bind bind;
+    void *context;
+    unsigned mode;
+};
+
+static enum err bind_name(const struct binder *binder, const char *name, struct detail *detail)
 {
-    mode_t before = umask(~mode & 0777); // bind(2) is called in this thread
-    int result = zmq_bind(router, name);
-    int reason = zmq_errno();
+    mode_t before = umask(~binder->mode & 0777); // bind(2) is called in this thread
+    enum err err = binder->bind(binder->context, name, detail);
     umask(before);
-    return result == 0 ? ERR_OK : err_set(detail, ERR_PERM, "%s", zmq_strerror(reason));
+    return err;
 }
 
-static enum err bind_listener(void *router, const char *name, unsigned mode,
+static enum err bind_listener(const struct binder *binder, const char *name,
                               struct listener *listener, struct detail *detail)
 {
     struct stat st;
@@ -133,7 +137,7 @@ static enum err bind_listener(void *router, const char *name, unsigned mode,
     if (err == ERR_OK)
         err = check_free(listener, detail);
     if (err == ERR_OK)
-        err = bind_name(router, name, mode, detail);
+        err = bind_name(binder, name, detail);
     if (err != ERR_OK)
         return err;
     if (lstat(listener->path, &st) != 0)
@@ -144,9 +148,10 @@ static enum err bind_listener(void *router, const char *name, unsigned mode,
     return ERR_OK;
 }
 
-enum err endpoints_bind(void *socket, const char *const *names, size_t count, unsigned mode,
-                        struct endpoints **out, struct detail *detail)
+enum err endpoints_bind(endpoint_bind bind, void *context, const char *const *names, size_t count,
+                        unsigned mode, struct endpoints **out, struct detail *detail)
 {
+    const struct binder binder = {bind, context, mode};
     struct endpoints *endpoints =
         mem_calloc(1, sizeof *endpoints + count * sizeof *endpoints->listeners);
     enum err err = ERR_OK;
@@ -155,12 +160,12 @@ enum err endpoints_bind(void *socket, const char *const *names, size_t count, un
     for (size_t i = 0; i < count && err == ERR_OK; i++) {
         struct listener *listener = &endpoints->listeners[endpoints->count++];
         bool is_absent;
-        *listener = (struct listener){.path = socket_path(names[i]), .lock = -1};
+        *listener = (struct listener){.path = endpoint_path(names[i]), .lock = -1};
         err = endpoint_check(names[i], &is_absent, detail);
         if (err != ERR_OK)
             break;
-        err = listener->path ? bind_listener(socket, names[i], mode, listener, detail)
-                             : bind_name(socket, names[i], mode, detail);
+        err = listener->path ? bind_listener(&binder, names[i], listener, detail)
+                             : bind_name(&binder, names[i], detail);
         if (err != ERR_OK)
             err = err_prefix(detail, err, "endpoint %s", names[i]);
     }

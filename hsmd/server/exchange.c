@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// The socket is used by whoever holds the lock: a worker that has done a job sends the reply itself
+// The doors are used by whoever holds the lock: a worker that has done a job sends the reply itself
 // and receives what has come meanwhile, so that under load nobody is woken for either. (ZeroMQ
 // allows a socket to go from thread to thread with a full fence, which the lock is.) Nobody waits
 // for the lock but the waiting thread: what a worker has done stands in the queue's list, and one
 // who has given the lock back looks there once more.
 //
-// ZMQ_FD becomes readable once for what has come, and any use of the socket may take that away. So
-// the last thing done with the socket under the lock is to receive until there is nothing; one who
-// stops before that wakes the waiting thread.
+// The last thing done with the router under the lock is to receive until there is nothing
+// (router_fd says why); one who stops before that wakes the waiting thread.
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -17,36 +16,24 @@
 #include "hsmd/server/server_internal.h"
 
 #define RECEIVE_BURST 256 // messages taken before replies are looked after again
+#define LOOK_BURST 32     // connections looked at before the same
 #define SELDOM_MS 1000    // between two lines about a full queue
 
-// What a reply is sent from; wiped when ZeroMQ has encrypted it.
-static void free_reply(void *data, void *hint)
+static void send_reply(struct server *server, struct route *route, struct buf *reply)
 {
-    struct buf reply = {.data = data, .room = (size_t)hint};
-    buf_wipe(&reply);
-    mem_free(data);
-}
-
-// Hands the reply's memory over to ZeroMQ. A peer that has gone away, or does not read, is no
-// reason to wait: the reply is dropped.
-static void send_reply(struct server *server, zmq_msg_t *route, struct buf *reply)
-{
-    zmq_msg_t body;
     if (!reply->len)
         return;
-    if (zmq_msg_init_data(&body, reply->data, reply->len, free_reply, (void *)reply->room) != 0)
-        return;
-    buf_init(reply, reply->max); // it is the message's now
-    if (zmq_msg_send(route, server->router, ZMQ_SNDMORE | ZMQ_DONTWAIT) < 0 ||
-        zmq_msg_send(&body, server->router, ZMQ_DONTWAIT) < 0)
-        zmq_msg_close(&body);
+    if (route->connection)
+        local_send(server->local, route->connection, buf_bytes(reply));
+    else
+        router_send(server->router, &route->router, reply);
 }
 
 // No other thread may read it any more.
-static void wipe(const struct server *server, zmq_msg_t *message)
+static void wipe(const struct server *server, struct buf *frame)
 {
     if (server->handler.is_secret_request)
-        explicit_bzero(zmq_msg_data(message), zmq_msg_size(message));
+        buf_wipe(frame);
 }
 
 static void release(struct server *server, struct job *job)
@@ -58,17 +45,18 @@ static void release(struct server *server, struct job *job)
     server->out--;
 }
 
-static void refuse(struct server *server, zmq_msg_t *route, zmq_msg_t *frame, enum err class)
+static void refuse(struct server *server, struct route *route, const struct buf *frame,
+                   enum err class)
 {
     struct buf reply;
     buf_init(&reply, server->reply_max);
-    server->handler.refuse(server->handler.context, message_bytes(frame), class, &reply);
+    server->handler.refuse(server->handler.context, buf_bytes(frame), class, &reply);
     send_reply(server, route, &reply);
     buf_clear(&reply);
 }
 
 // For refusals that a client can cause as fast as it can send.
-static void log_seldom(struct server *server, const char *peer, zmq_msg_t *frame, enum err class,
+static void log_seldom(struct server *server, const struct arrival *arrival, enum err class,
                        const char *reason)
 {
     char text[200];
@@ -78,15 +66,15 @@ static void log_seldom(struct server *server, const char *peer, zmq_msg_t *frame
         return;
     }
     snprintf(text, sizeof text, "%s; %lu more since the last such line", reason, server->untold);
-    server->handler.log_refusal(server->handler.context, peer, message_bytes(frame), class,
-                                server->untold ? text : reason);
+    server->handler.log_refusal(server->handler.context, arrival->peer, buf_bytes(&arrival->frame),
+                                class, server->untold ? text : reason);
     server->quiet_until = now + SELDOM_MS;
     server->untold = 0;
 }
 
 static void log_late(const struct server *server, struct job *job)
 {
-    server->handler.log_refusal(server->handler.context, job->peer, message_bytes(&job->frame),
+    server->handler.log_refusal(server->handler.context, job->peer, buf_bytes(&job->frame),
                                 ERR_TEMP, "not done at its deadline");
 }
 
@@ -113,29 +101,42 @@ static void forget(struct server *server, struct job *job)
         server->youngest = job->older;
 }
 
+static void refuse_arrival(struct server *server, enum err class, enum metrics_refusal why,
+                           const char *reason)
+{
+    struct arrival *arrival = &server->arrival;
+    metrics_refused(server->handler.metrics, why);
+    log_seldom(server, arrival, class, reason);
+    refuse(server, &arrival->route, &arrival->frame, class);
+}
+
 // self: the worker that receives, NULL if it is none. It goes on with what is in its lane, so that
 // for one job there nobody need be woken.
-static void accept_request(struct server *server, struct worker *self, zmq_msg_t *route,
-                           zmq_msg_t *frame)
+static void accept_request(struct server *server, struct worker *self)
 {
-    const char *peer = zap_peer(frame);
-    if (!peer)
-        return;
-    bool is_stopping = atomic_load(&server->is_stopping);
-    unsigned lane = server->handler.lane(server->handler.context, peer, message_bytes(frame),
-                                         server->outstanding);
-    struct job *job =
-        is_stopping || lane >= server->lane_count ? NULL : queue_take(server->queue, lane, peer);
-    if (!job) {
-        metrics_refused(server->handler.metrics,
-                        is_stopping ? METRICS_STOPPING : METRICS_QUEUE_FULL);
-        log_seldom(server, peer, frame, ERR_TEMP,
-                   is_stopping ? "stopping" : "the client's share of the queue is taken");
-        refuse(server, route, frame, ERR_TEMP);
+    struct arrival *arrival = &server->arrival;
+    if (!arrival->frame.len) {
+        refuse_arrival(server, ERR_PERM, METRICS_MALFORMED, "a message of no frame, or of several");
         return;
     }
-    zmq_msg_move(&job->route, route);
-    zmq_msg_move(&job->frame, frame);
+    if (atomic_load(&server->is_stopping)) {
+        refuse_arrival(server, ERR_TEMP, METRICS_STOPPING, "stopping");
+        return;
+    }
+    unsigned lane = server->handler.lane(server->handler.context, arrival->peer,
+                                         buf_bytes(&arrival->frame), server->outstanding);
+    struct job *job =
+        lane < server->lane_count ? queue_take(server->queue, lane, arrival->peer) : NULL;
+    if (!job) {
+        refuse_arrival(server, ERR_TEMP, METRICS_QUEUE_FULL,
+                       "the client's share of the queue is taken");
+        return;
+    }
+    struct buf empty = job->frame;
+    job->frame = arrival->frame;
+    arrival->frame = empty;
+    job->route.connection = arrival->route.connection;
+    zmq_msg_move(&job->route.router, &arrival->route.router);
     job->deadline = deadline_in(server->timeout_ms);
     job->queued = clock_us();
     metrics_add_waiting(server->handler.metrics, 1);
@@ -149,35 +150,17 @@ static void accept_request(struct server *server, struct worker *self, zmq_msg_t
     queue_push(server->queue, job, !is_mine);
 }
 
-// One message of exactly two parts, else it is answered as malformed. False: there is none.
+// False: there is nothing.
 static bool receive(struct server *server, struct worker *self)
 {
-    zmq_msg_t parts[2];
-    zmq_msg_t more;
-    size_t count = 0;
-    zmq_msg_init(&parts[0]);
-    zmq_msg_init(&parts[1]);
-    zmq_msg_init(&more);
-    for (bool has_more = true; has_more; count++) {
-        zmq_msg_t *part = count < 2 ? &parts[count] : &more;
-        wipe(server, part);
-        if (zmq_msg_recv(part, server->router, ZMQ_DONTWAIT) < 0)
-            break;
-        has_more = zmq_msg_more(part);
-    }
-    if (count == 2) {
-        accept_request(server, self, &parts[0], &parts[1]);
-    } else if (count > 2 && zap_peer(&parts[1])) {
-        metrics_refused(server->handler.metrics, METRICS_MALFORMED);
-        log_seldom(server, zap_peer(&parts[1]), &more, ERR_PERM, "a message of several frames");
-        refuse(server, &parts[0], &more, ERR_PERM);
-    }
-    wipe(server, &parts[1]); // empty if it became a job's
-    wipe(server, &more);
-    zmq_msg_close(&parts[0]);
-    zmq_msg_close(&parts[1]);
-    zmq_msg_close(&more);
-    return count > 0;
+    bool is_there =
+        (server->local && local_receive(server->local, &server->arrival)) ||
+        (server->router &&
+         router_receive(server->router, server->handler.is_secret_request, &server->arrival));
+    if (is_there)
+        accept_request(server, self);
+    wipe(server, &server->arrival.frame);
+    return is_there;
 }
 
 static void send_done(struct server *server)
@@ -217,11 +200,22 @@ static void answer_late(struct server *server)
     }
 }
 
+// What has come for the local door; more than fits in comes again.
+static void look_local(struct server *server)
+{
+    struct epoll_event events[LOOK_BURST];
+    int count = epoll_wait(server->scouting, events, LOOK_BURST, 0);
+    if (count > 0)
+        local_look(server->local, events, (size_t)count);
+}
+
 // Lock held. True: there may be more.
 static bool look_round(struct server *server, struct worker *self)
 {
     send_done(server);
     answer_late(server);
+    if (server->local)
+        look_local(server);
     for (int i = 0; i < RECEIVE_BURST; i++) {
         if (!receive(server, self))
             return false;
@@ -284,6 +278,9 @@ int exchange_patience(struct server *server, deadline_t limit)
     pthread_mutex_lock(&server->lock);
     if (server->oldest && server->oldest->deadline < until)
         until = server->oldest->deadline;
+    deadline_t due = server->local ? local_expire(server->local) : until;
+    if (due < until)
+        until = due;
     pthread_mutex_unlock(&server->lock);
     if (queue_has_done(server->queue)) // by one who found the lock held just now
         return 0;

@@ -10,6 +10,7 @@
 #include "hsmd/base/alloc.h"
 
 #define NONE (-1)
+#define KEPT_MAX 4096 // bytes that a job keeps for the next frame, and for the next reply
 
 struct list {
     struct job *first, **last;
@@ -75,15 +76,16 @@ static struct job *list_take(struct list *list)
     return job;
 }
 
-static void queue_init(struct queue *queue, size_t jobs, unsigned lanes, size_t reply_max)
+static void queue_init(struct queue *queue, size_t jobs, unsigned lanes, size_t request_max,
+                       size_t reply_max)
 {
     queue->job_count = jobs;
     queue->free_count = jobs;
     queue->lane_count = lanes;
     for (size_t i = 0; i < jobs; i++) {
         struct job *job = &queue->jobs[i];
-        zmq_msg_init(&job->route);
-        zmq_msg_init(&job->frame);
+        zmq_msg_init(&job->route.router);
+        buf_init(&job->frame, request_max);
         buf_init(&job->reply, reply_max);
         job->next = queue->free;
         queue->free = job;
@@ -100,8 +102,8 @@ static void queue_init(struct queue *queue, size_t jobs, unsigned lanes, size_t 
     pthread_mutex_init(&queue->lock, NULL);
 }
 
-enum err queue_new(size_t jobs, unsigned lanes, size_t reply_max, struct queue **out,
-                   struct detail *detail)
+enum err queue_new(size_t jobs, unsigned lanes, size_t request_max, size_t reply_max,
+                   struct queue **out, struct detail *detail)
 {
     struct queue *queue = mem_calloc(1, sizeof *queue);
     if (!queue)
@@ -120,7 +122,7 @@ enum err queue_new(size_t jobs, unsigned lanes, size_t reply_max, struct queue *
         mem_free(queue);
         return err_set(detail, ERR_TEMP, "cannot make the queue");
     }
-    queue_init(queue, jobs, lanes, reply_max);
+    queue_init(queue, jobs, lanes, request_max, reply_max);
     *out = queue;
     return ERR_OK;
 }
@@ -131,11 +133,9 @@ void queue_free(struct queue *queue)
         return;
     for (size_t i = 0; i < queue->job_count; i++) {
         struct job *job = &queue->jobs[i];
-        zmq_msg_close(&job->route);
-        // What waited at the stop may have a PIN in it. An empty message may have no data.
-        if (zmq_msg_size(&job->frame))
-            explicit_bzero(zmq_msg_data(&job->frame), zmq_msg_size(&job->frame));
-        zmq_msg_close(&job->frame);
+        zmq_msg_close(&job->route.router);
+        buf_wipe(&job->frame); // what waited at the stop may have a PIN in it
+        buf_clear(&job->frame);
         buf_wipe(&job->reply);
         buf_clear(&job->reply);
     }
@@ -198,13 +198,22 @@ struct job *queue_take(struct queue *queue, unsigned lane, const char *peer)
     return job;
 }
 
+// Memory for what is common is kept.
+static void empty(struct buf *buf)
+{
+    if (buf->room > KEPT_MAX)
+        buf_clear(buf);
+    else
+        buf_reset(buf);
+}
+
 void queue_release(struct queue *queue, struct job *job)
 {
-    zmq_msg_close(&job->route);
-    zmq_msg_close(&job->frame);
-    zmq_msg_init(&job->route);
-    zmq_msg_init(&job->frame);
+    zmq_msg_close(&job->route.router);
+    zmq_msg_init(&job->route.router);
+    empty(&job->frame);
     buf_wipe(&job->reply);
+    empty(&job->reply);
     if (--job->flow->jobs == 0)
         end_flow(queue, &queue->lanes[job->lane], job->flow);
     job->next = queue->free;

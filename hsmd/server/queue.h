@@ -12,12 +12,10 @@
 // to one side at a time, but for is_answered, which is the socket's user's alone.
 #pragma once
 
-#include <zmq.h>
-
-#include "hsmd/base/buf.h"
 #include "hsmd/base/clock.h"
 #include "hsmd/base/err.h"
 #include "hsmd/registry/registry.h"
+#include "hsmd/server/arrival.h"
 
 struct flow;
 
@@ -26,8 +24,8 @@ struct job {
     struct job *older, *younger; // the socket's user's list of those not answered
     unsigned lane;
     struct flow *flow;
-    zmq_msg_t route;
-    zmq_msg_t frame;
+    struct route route;
+    struct buf frame;
     char peer[REGISTRY_PUBLIC_KEY_SIZE];
     deadline_t deadline;
     uint64_t queued;  // on clock_us
@@ -38,16 +36,16 @@ struct job {
 
 struct queue;
 
-// reply_max: cap of a reply in bytes.
-enum err queue_new(size_t jobs, unsigned lanes, size_t reply_max, struct queue **queue,
-                   struct detail *detail);
+// request_max, reply_max: caps in bytes.
+enum err queue_new(size_t jobs, unsigned lanes, size_t request_max, size_t reply_max,
+                   struct queue **queue, struct detail *detail);
 // No job may be with a worker.
 void queue_free(struct queue *queue);
 
-// The socket's user: a job of this client with empty messages, NULL if its share of them is
+// The socket's user: a job of this client with an empty frame, NULL if its share of them is
 // taken; and back.
 struct job *queue_take(struct queue *queue, unsigned lane, const char *peer);
-void queue_release(struct queue *queue, struct job *job); // closes its messages, wipes its reply
+void queue_release(struct queue *queue, struct job *job); // wipes its reply
 // is_to_wake: a worker that waits, if there is one; false if the caller is a worker of that lane
 // and pops next.
 void queue_push(struct queue *queue, struct job *job, bool is_to_wake);

@@ -13,18 +13,9 @@
 #include "hsmd/server/cpu.h"
 #include "hsmd/server/server_internal.h"
 
-#define CURVE_OVERHEAD 64 // at least what encryption adds to a frame, which MAXMSGSIZE counts
-#define LINGER_MS 1000    // for the last replies
-#define HANDSHAKE_MS 5000 // for a peer to prove who it is
-// Messages of one connection that wait in ZeroMQ; it waits then. They do not wait for workers, so
-// few are enough, and together with MAXMSGSIZE they bound what a connection can take: but for a
-// message of many parts, which ZeroMQ keeps until its last part has come, and counts as one. There
-// is no option against that; MemoryMax= in hsmd.service is the bound.
-#define RECEIVE_MAX 16
 // Replies to one peer that wait in ZeroMQ; more are dropped, so there is room for all of a full
 // queue.
 #define SEND_MAX (2 * SERVER_QUEUE_MAX)
-#define BACKLOG 1024 // connections waiting to be accepted
 
 static void clear(int fd)
 {
@@ -64,8 +55,8 @@ static void do_job(struct worker *worker, struct job *job)
     metrics_queue_time(metrics, clock_us() - job->queued);
     job->is_skipped = deadline_is_past(job->deadline);
     if (!job->is_skipped)
-        (void)handler->handle(handler->context, worker->context, job->peer,
-                              message_bytes(&job->frame), job->deadline, &job->reply);
+        (void)handler->handle(handler->context, worker->context, job->peer, buf_bytes(&job->frame),
+                              job->deadline, &job->reply);
     metrics_add_busy(metrics, -1);
 }
 
@@ -76,13 +67,13 @@ static bool scout(struct worker *worker)
     struct server *server = worker->server;
     struct epoll_event events[2];
     int count = epoll_wait(server->scouting, events, 2, -1);
-    bool is_socket = count < 0; // interrupted: perhaps an event that nobody else is told of
+    bool is_door = count < 0; // interrupted: perhaps an event that nobody else is told of
     queue_end_scout(server->queue);
     for (int i = 0; i < count; i++)
-        is_socket = is_socket || events[i].data.fd == server->router_fd;
-    if (is_socket)
+        is_door = is_door || events[i].data.u64 != SERVER_CALL;
+    if (is_door)
         exchange_scout(worker);
-    return !is_socket || worker->has_next;
+    return !is_door || worker->has_next;
 }
 
 static void *work(void *argument)
@@ -106,83 +97,90 @@ static void *work(void *argument)
     }
 }
 
-static bool is_allowed(void *context, const char *domain, const char *public_key)
+static bool is_allowed(void *context, const char *public_key)
 {
     const struct server *server = context;
-    bool is_known = strcmp(domain, server->domain) == 0 &&
-                    server->handler.is_allowed(server->handler.context, public_key);
+    bool is_known = server->handler.is_allowed(server->handler.context, public_key);
     if (!is_known)
         metrics_refused(server->handler.metrics, METRICS_UNKNOWN_PEER);
     return is_known;
 }
 
-static enum err set_limits(void *router, size_t request_max, struct detail *detail)
+static bool is_allowed_by_zap(void *context, const char *domain, const char *public_key)
 {
-    const int64_t frame_max = (int64_t)request_max + CURVE_OVERHEAD;
-    const struct {
-        int option;
-        int value;
-    } numbers[] = {
-        {ZMQ_RCVHWM, RECEIVE_MAX},
-        {ZMQ_SNDHWM, SEND_MAX},
-        {ZMQ_HANDSHAKE_IVL, HANDSHAKE_MS},
-        {ZMQ_LINGER, LINGER_MS},
-        {ZMQ_BACKLOG, BACKLOG},
-        {ZMQ_TCP_KEEPALIVE, 1},
-        {ZMQ_IPV6, 1},
-    };
-    bool ok = zmq_setsockopt(router, ZMQ_MAXMSGSIZE, &frame_max, sizeof frame_max) == 0;
-    for (size_t i = 0; i < sizeof numbers / sizeof *numbers && ok; i++)
-        ok = zmq_setsockopt(router, numbers[i].option, &numbers[i].value, sizeof(int)) == 0;
-    return ok ? ERR_OK
-              : err_set(detail, ERR_PERM, "cannot set up the socket: %s",
-                        zmq_strerror(zmq_errno()));
+    const struct server *server = context;
+    return strcmp(domain, server->domain) == 0 && is_allowed(context, public_key);
 }
 
-// In this order: the handler is there before any socket that needs it.
-static enum err open_sockets(struct server *server, const struct server_conf *conf,
-                             struct detail *detail)
+static enum err open_router(struct server *server, const struct server_conf *conf,
+                            struct detail *detail)
 {
-    server->zmq = zmq_ctx_new();
-    if (!server->zmq)
-        return err_set(detail, ERR_TEMP, "ZeroMQ: %s", zmq_strerror(zmq_errno()));
-    if (server->home_cpu >= 0)
-        (void)zmq_ctx_set(server->zmq, ZMQ_THREAD_AFFINITY_CPU_ADD, server->home_cpu);
-    enum err err = zap_open(server->zmq, is_allowed, server, &server->zap, detail);
-    if (err != ERR_OK)
-        return err;
-    server->router = zmq_socket(server->zmq, ZMQ_ROUTER);
-    if (!server->router)
-        return err_set(detail, ERR_TEMP, "ZeroMQ: %s", zmq_strerror(zmq_errno()));
-    err = set_limits(server->router, conf->request_max, detail);
-    if (err == ERR_OK)
-        err = zap_secure(server->router, server->domain, conf->server_key, detail);
-    if (err == ERR_OK)
-        err = endpoints_bind(server->router, conf->endpoints, conf->endpoint_count, conf->mode,
-                             &server->endpoints, detail);
-    size_t size = sizeof server->router_fd;
-    if (err == ERR_OK && zmq_getsockopt(server->router, ZMQ_FD, &server->router_fd, &size) != 0)
-        err = err_set(detail, ERR_TEMP, "ZeroMQ: %s", zmq_strerror(zmq_errno()));
-    return err;
+    const struct router_conf router = {.domain = server->domain,
+                                       .server_key = conf->server_key,
+                                       .is_allowed = is_allowed_by_zap,
+                                       .context = server,
+                                       .request_max = conf->request_max,
+                                       .backlog = SEND_MAX,
+                                       .home_cpu = server->home_cpu};
+    return router_open(&router, &server->router, detail);
 }
 
-static bool watch(int epoll, int fd, uint32_t how)
+static enum err open_local(struct server *server, const struct server_conf *conf,
+                           struct detail *detail)
 {
-    struct epoll_event event = {.events = EPOLLIN | how, .data.fd = fd};
+    const struct local_conf local = {.domain = server->domain,
+                                     .server_key = conf->server_key,
+                                     .is_allowed = is_allowed,
+                                     .context = server,
+                                     .request_max = conf->request_max,
+                                     .epolls = {server->scouting, server->waiting}};
+    return local_open(&local, &server->local, detail);
+}
+
+static bool is_local(const struct server_conf *conf, const char *endpoint)
+{
+    return conf->is_direct && endpoint_path(endpoint);
+}
+
+static enum err bind_to(void *context, const char *endpoint, struct detail *detail)
+{
+    const struct server *server = context;
+    return server->local && endpoint_path(endpoint)
+               ? local_bind(server->local, endpoint_path(endpoint), detail)
+               : router_bind(server->router, endpoint, detail);
+}
+
+static bool watch(int epoll, int fd, uint32_t how, enum server_event what)
+{
+    struct epoll_event event = {.events = EPOLLIN | how, .data.u64 = what};
     return epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) == 0;
 }
 
 // The kernel asks in the order in which they are set up, so the scout is first.
 static enum err open_watches(struct server *server, struct detail *detail)
 {
-    server->scouting = epoll_create1(EPOLL_CLOEXEC);
-    server->waiting = epoll_create1(EPOLL_CLOEXEC);
-    bool ok = server->scouting >= 0 && server->waiting >= 0 &&
-              watch(server->scouting, server->router_fd, EPOLLET | EPOLLEXCLUSIVE) &&
-              watch(server->scouting, queue_scout_fd(server->queue), 0) &&
-              watch(server->waiting, server->router_fd, EPOLLET | EPOLLEXCLUSIVE) &&
-              watch(server->waiting, server->wake, 0);
+    bool ok = watch(server->scouting, queue_scout_fd(server->queue), 0, SERVER_CALL) &&
+              watch(server->waiting, server->wake, 0, SERVER_WAKE);
+    for (int i = 0; i < 2 && ok && server->router; i++)
+        ok = watch(i ? server->waiting : server->scouting, router_fd(server->router),
+                   EPOLLET | EPOLLEXCLUSIVE, SERVER_ROUTER);
     return ok ? ERR_OK : err_errno(detail, ERR_TEMP, "epoll");
+}
+
+static enum err open_doors(struct server *server, const struct server_conf *conf,
+                           struct detail *detail)
+{
+    size_t locals = 0;
+    for (size_t i = 0; i < conf->endpoint_count; i++)
+        locals += is_local(conf, conf->endpoints[i]);
+    enum err err = locals < conf->endpoint_count ? open_router(server, conf, detail) : ERR_OK;
+    if (err == ERR_OK && locals)
+        err = open_local(server, conf, detail);
+    if (err == ERR_OK)
+        err = open_watches(server, detail);
+    return err != ERR_OK ? err
+                         : endpoints_bind(bind_to, server, conf->endpoints, conf->endpoint_count,
+                                          conf->mode, &server->endpoints, detail);
 }
 
 static enum err start_threads(struct server *server, struct detail *detail)
@@ -221,7 +219,8 @@ static enum err add_workers(struct server *server, const struct server_conf *con
         for (unsigned i = 0; i < of_lane; i++)
             server->workers[server->worker_count++] = (struct worker){.lane = lane, .is_home = !i};
     }
-    return queue_new(SERVER_QUEUE_MAX, server->lane_count, conf->reply_max, &server->queue, detail);
+    return queue_new(SERVER_QUEUE_MAX, server->lane_count, conf->request_max, conf->reply_max,
+                     &server->queue, detail);
 }
 
 enum err server_open(const struct server_conf *conf, struct server **out, struct detail *detail)
@@ -237,18 +236,19 @@ enum err server_open(const struct server_conf *conf, struct server **out, struct
                         .reply_max = conf->reply_max,
                         .timeout_ms = conf->timeout_ms,
                         .home_cpu = conf->is_settled && conf->lane_count == 1 ? cpu_home() : -1,
-                        .scouting = -1,
-                        .waiting = -1,
+                        .scouting = epoll_create1(EPOLL_CLOEXEC),
+                        .waiting = epoll_create1(EPOLL_CLOEXEC),
                         .wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
     pthread_mutex_init(&server->lock, NULL);
+    zmq_msg_init(&server->arrival.route.router);
+    buf_init(&server->arrival.frame, conf->request_max);
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    enum err err = server->wake >= 0 ? add_workers(server, conf, detail)
-                                     : err_errno(detail, ERR_TEMP, "eventfd");
+    enum err err = server->wake >= 0 && server->scouting >= 0 && server->waiting >= 0
+                       ? add_workers(server, conf, detail)
+                       : err_errno(detail, ERR_TEMP, "eventfd, epoll");
     if (err == ERR_OK)
-        err = open_sockets(server, conf, detail);
-    if (err == ERR_OK)
-        err = open_watches(server, detail);
+        err = open_doors(server, conf, detail);
     if (err == ERR_OK)
         err = start_threads(server, detail);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
@@ -290,11 +290,11 @@ enum err server_close(struct server *server, struct detail *detail)
     if (out)
         return err_set(detail, ERR_TEMP, "%zu requests are stuck in the token", out);
     join_threads(server);
-    if (server->router)
-        zmq_close(server->router);
-    zap_close(server->zap);
-    while (server->zmq && zmq_ctx_term(server->zmq) != 0 && zmq_errno() == EINTR)
-        ;
+    zmq_msg_close(&server->arrival.route.router);
+    buf_wipe(&server->arrival.frame);
+    buf_clear(&server->arrival.frame);
+    router_close(server->router);
+    local_close(server->local);
     queue_free(server->queue);
     const int fds[] = {server->wake, server->scouting, server->waiting};
     for (size_t i = 0; i < sizeof fds / sizeof *fds; i++) {
@@ -310,6 +310,5 @@ enum err server_close(struct server *server, struct detail *detail)
 
 void server_end_zap(struct server *server)
 {
-    zap_close(server->zap);
-    server->zap = NULL;
+    router_end_zap(server->router);
 }

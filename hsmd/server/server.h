@@ -2,14 +2,16 @@
 // A socket with workers behind it: takes requests from peers that CURVE and ZAP have let in, has
 // workers do them, sends the replies. What is asked and answered is the handler's business. hsmd
 // has two: the data path and the officers' channel, with nothing in common but this code: each has
-// its own ZeroMQ context, CURVE key, ZAP handler and domain.
+// its own doors, CURVE key, ZAP handler and domain.
 //
-// The ROUTER socket is used by one thread at a time: the one that waits for requests, or a worker
-// with a reply. Work stands in lanes, each with
-// workers of its own: on the data path one for each token, and one for what needs none. A request
-// that finds no place in the queue (queue.h says who gets how many) is answered "temp" at once; one
-// that is not done at its deadline is answered "temp" then, and what the worker brings later is
-// dropped: a token that hangs keeps nobody waiting.
+// There are two doors: router.h, a socket of ZeroMQ, for the network, for officers, and for
+// whatever is not in a hurry; local.h for programs on this machine, to which a wake-up more is most
+// of what a request costs. They are used by one thread at a time: the one that waits for requests,
+// or a worker with a reply. Work stands in lanes, each with workers of its own: on the data path
+// one for each token, and one for what needs none. A request that finds no place in the queue
+// (queue.h says who gets how many) is answered "temp" at once; one that is not done at its deadline
+// is answered "temp" then, and what the worker brings later is dropped: a token that hangs keeps
+// nobody waiting.
 #pragma once
 
 #include "hsmd/base/buf.h"
@@ -64,7 +66,8 @@ struct server_conf {
     const unsigned *workers; // of each lane from 1 on, by lane - 1; only read while opening
     unsigned lane_count;     // how many those are
     unsigned light_workers;  // of lane 0; 1 or more
-    bool is_settled;         // with one lane some threads keep to one processor: see cpu.h
+    bool is_direct;  // ipc endpoints are served by the threads here, without ZeroMQ's: local.h
+    bool is_settled; // with one lane some threads keep to one processor: see cpu.h
     unsigned timeout_ms;
     size_t request_max; // bytes of a frame
     size_t reply_max;
@@ -72,7 +75,7 @@ struct server_conf {
 
 struct server;
 
-// Starts the ZAP handler, then binds all endpoints, then starts to serve. All signals are blocked
+// Opens the doors, binds all endpoints, then starts to serve. All signals are blocked
 // in the threads made here.
 enum err server_open(const struct server_conf *conf, struct server **server, struct detail *detail);
 

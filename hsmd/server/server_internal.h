@@ -1,19 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// What server.c (threads, and how they begin and end) and exchange.c (the socket) share.
+// What server.c (threads, and how they begin and end) and exchange.c (the doors) share.
 #pragma once
 
 #include <pthread.h>
 #include <stdatomic.h>
 
 #include "hsmd/server/endpoint.h"
+#include "hsmd/server/local.h"
 #include "hsmd/server/queue.h"
+#include "hsmd/server/router.h"
 #include "hsmd/server/server.h"
-#include "hsmd/server/zap.h"
 
-static inline struct bytes message_bytes(zmq_msg_t *message)
-{
-    return bytes_of(zmq_msg_data(message), zmq_msg_size(message));
-}
+// What an event of the two epoll instances is of, if not of the local door.
+enum server_event { SERVER_CALL, SERVER_WAKE, SERVER_ROUTER };
 
 struct worker {
     struct server *server;
@@ -26,25 +25,24 @@ struct worker {
 };
 
 struct server {
-    void *zmq;
-    struct zap *zap;
     struct queue *queue;
     struct server_handler handler;
     const char *domain;
     size_t reply_max;
     unsigned timeout_ms;
     struct endpoints *endpoints;
-    int home_cpu;  // see cpu.h; -1: none
-    int wake;      // eventfd: the waiting thread is to look at the socket
-    int router_fd; // readable when ZeroMQ has something to tell the socket
-    // Both see router_fd, and only one of those who wait there is woken for it: the scout, a worker
-    // with nothing to do, if there is one, else the waiting thread.
+    int home_cpu; // see cpu.h; -1: none
+    int wake;     // eventfd: the waiting thread is to look at the doors
+    // Both see what comes in, and only one of those who wait there is woken for it: the scout, a
+    // worker with nothing to do, if there is one, else the waiting thread.
     int scouting, waiting; // epoll
     atomic_bool is_stopping;
     pthread_t thread; // waits for the socket, for deadlines and for the end
     bool has_thread;
-    pthread_mutex_t lock; // held by the one who uses the socket; guards what follows
-    void *router;
+    pthread_mutex_t lock;  // held by the one who uses the doors; guards what follows
+    struct router *router; // NULL: all endpoints are of the other
+    struct local *local;   // NULL: none is
+    struct arrival arrival;
     struct job *oldest, *youngest; // not answered yet, by deadline
     size_t out;                    // jobs that workers have or wait for
     deadline_t quiet_until;        // no line about refused requests before that

@@ -9,8 +9,7 @@
 #include <unistd.h>
 
 #include "hsmd/base/alloc.h"
-#include "hsmd/base/clock.h"
-#include "hsmd/base/log.h"
+#include "hsmd/server/denials.h"
 
 #ifndef ZMQ_ZAP_ENFORCE_DOMAIN
 #define ZMQ_ZAP_ENFORCE_DOMAIN 93 // a draft's constant, but libzmq knows the number since 4.3.0
@@ -19,8 +18,6 @@
 #define ENDPOINT "inproc://zeromq.zap.01"
 #define CURVE_KEY_SIZE 32
 #define DOMAIN_MAX 64
-#define DENIED_REMEMBERED 16
-#define DENIED_QUIET_MS 60000
 
 enum request_frame {
     FRAME_VERSION,
@@ -39,29 +36,8 @@ struct zap {
     pthread_t thread;
     zap_is_allowed is_allowed;
     void *context;
-    // A refused client tries again and again: each key is logged once in a while.
-    struct {
-        char key[REGISTRY_PUBLIC_KEY_SIZE];
-        deadline_t quiet_until;
-    } denied[DENIED_REMEMBERED];
-    unsigned denied_next;
+    struct denials denials;
 };
-
-static void log_denied(struct zap *zap, const char *domain, const char *address, const char *key)
-{
-    deadline_t now = clock_ms();
-    unsigned i = 0;
-    while (i < DENIED_REMEMBERED && strcmp(zap->denied[i].key, key) != 0)
-        i++;
-    if (i < DENIED_REMEMBERED && now < zap->denied[i].quiet_until)
-        return;
-    if (i == DENIED_REMEMBERED)
-        i = zap->denied_next++ % DENIED_REMEMBERED;
-    memcpy(zap->denied[i].key, key, sizeof zap->denied[i].key);
-    zap->denied[i].quiet_until = now + DENIED_QUIET_MS;
-    log_warning("connect", "peer", key, "address", address, "domain", domain, "err",
-                "denied: unknown client");
-}
 
 // A frame as text, cut to size.
 static void copy_frame(zmq_msg_t *frame, char *out, size_t size)
@@ -90,7 +66,7 @@ static bool decide(struct zap *zap, zmq_msg_t *frames, char key[REGISTRY_PUBLIC_
     copy_frame(&frames[FRAME_ADDRESS], address, sizeof address);
     if (zap->is_allowed(zap->context, domain, key))
         return true;
-    log_denied(zap, domain, address, key);
+    denials_log(&zap->denials, domain, address, key);
     return false;
 }
 

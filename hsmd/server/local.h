@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+// The door for peers on this machine: connections of ipc endpoints, which the server's own threads
+// read, decrypt, encrypt and write (ZMTP 3.0 with CURVE, zmtp.h). A request then wakes one thread,
+// and its answer another, where ZeroMQ's thread in between would be woken twice more.
+//
+// Every connection is watched by two epoll instances, and one thread is woken for it: one that
+// waits in the first if there is one, else in the second. One caller at a time for everything here.
+#pragma once
+
+#include <sys/epoll.h>
+
+#include "hsmd/base/clock.h"
+#include "hsmd/base/err.h"
+#include "hsmd/base/secret.h"
+#include "hsmd/server/arrival.h"
+
+// Events whose data.u64 is less are not of this door.
+#define LOCAL_FIRST_EVENT (UINT64_C(1) << 32)
+
+struct local_conf {
+    const char *domain;              // for the log
+    const struct secret *server_key; // Z85; only read while opening
+    // May the holder of this CURVE key (Z85) connect?
+    bool (*is_allowed)(void *context, const char *public_key);
+    void *context;
+    size_t request_max; // bytes of a frame
+    int epolls[2];      // borrowed
+};
+
+struct local;
+
+enum err local_open(const struct local_conf *conf, struct local **local, struct detail *detail);
+void local_close(struct local *local); // replies that could not be written are lost; NULL is fine
+
+// Binds and listens; path is absolute and nothing is there, or a dead socket, which is replaced.
+enum err local_bind(struct local *local, const char *path, struct detail *detail);
+
+// Accepts, reads, goes on with handshakes and with writing, as the events say. Those that are out
+// of date, or not of this door, do no harm.
+void local_look(struct local *local, const struct epoll_event *events, size_t count);
+
+// The next message that was read. The connections take turns. False: there is none.
+bool local_receive(struct local *local, struct arrival *arrival);
+
+// A peer that has gone away, or does not read (nothing more is read from it then), is no reason to
+// wait: the reply is dropped.
+void local_send(struct local *local, uint64_t connection, struct bytes reply);
+
+// Ends connections whose handshake takes too long, and listens again if there was no room. Returns
+// when to come again; UINT64_MAX: no need.
+deadline_t local_expire(struct local *local);
