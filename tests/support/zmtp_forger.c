@@ -91,27 +91,39 @@ bool zmtp_forger_take_welcome(struct zmtp_forger *forger, struct bytes frame)
     return crypto_box_beforenm(forger->session, plain, forger->transient_secret) == 0;
 }
 
-// A frame of head, a nonce and, in a box, first and rest; with the key of the session.
+// A frame of head, a nonce and, in a box, the two of content; with the key of the session, and
+// without memory but that of out.
 static void put_sealed(struct zmtp_forger *forger, unsigned frame_flags, const char *prefix,
                        struct bytes head, const struct bytes content[2], struct buf *out)
 {
-    struct buf body;
     uint8_t number[8];
     uint8_t *box = NULL;
     uint8_t nonce[crypto_box_NONCEBYTES];
     size_t len = content[0].len + content[1].len;
-    buf_init(&body, SIZE_MAX);
+    size_t whole = head.len + sizeof number + MAC + len;
+    const uint8_t long_header[] = {(uint8_t)(frame_flags | ZMTP_FLAG_LONG),
+                                   0,
+                                   0,
+                                   0,
+                                   0,
+                                   0,
+                                   (uint8_t)(whole >> 16),
+                                   (uint8_t)(whole >> 8),
+                                   (uint8_t)whole};
+    const uint8_t short_header[] = {(uint8_t)frame_flags, (uint8_t)whole};
+    if (whole > 255)
+        put(out, long_header, sizeof long_header);
+    else
+        put(out, short_header, sizeof short_header);
     next_number(forger, number);
     make_nonce(nonce, prefix, number);
-    put(&body, head.data, head.len);
-    put(&body, number, sizeof number);
-    must(buf_reserve(&body, MAC + len, &box) == ERR_OK);
+    put(out, head.data, head.len);
+    put(out, number, sizeof number);
+    must(buf_reserve(out, MAC + len, &box) == ERR_OK);
     for (size_t i = 0, at = MAC; i < 2; at += content[i++].len)
         if (content[i].len)
             memcpy(box + at, content[i].data, content[i].len);
     must(crypto_box_easy_afternm(box, box + MAC, len, nonce, forger->session) == 0);
-    zmtp_server_frame(frame_flags, buf_bytes(&body), out);
-    buf_clear(&body);
 }
 
 void zmtp_forger_initiate(struct zmtp_forger *forger, struct bytes metadata, struct buf *out)
