@@ -7,9 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <sodium.h>
-
 #include "hsmd/zmtp/zmtp.h"
+#include "tests/support/same_random.h"
 #include "tests/support/zmtp_server.h"
 
 #define FRAME_MAX 300
@@ -18,36 +17,11 @@
 int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static uint64_t drawn; // random numbers that are the same for the same input
-
-static void draw(void *place, size_t size)
-{
-    uint8_t *bytes = place;
-    for (size_t i = 0; i < size; i++) {
-        drawn = drawn * 6364136223846793005 + 1442695040888963407;
-        bytes[i] = (uint8_t)(drawn >> 56);
-    }
-}
-
-static const char *draw_name(void)
-{
-    return "the same each time";
-}
-
-static uint32_t draw_number(void)
-{
-    uint32_t number = 0;
-    draw(&number, sizeof number);
-    return number;
-}
-
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
-    static struct randombytes_implementation same = {
-        .implementation_name = draw_name, .random = draw_number, .buf = draw};
     (void)argc;
     (void)argv;
-    return randombytes_set_implementation(&same);
+    return same_random_install();
 }
 
 struct play {
@@ -171,7 +145,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     unsigned steps = data[0] & 3;
     size_t piece = pieces[data[0] >> 2 & 7];
     struct bytes in = bytes_of(data + 1, size - 1);
-    drawn = 0;
+    same_random_restart();
     buf_init(&play.out, SIZE_MAX);
     zmtp_server_init(&play.server, ZMTP_SERVER_SECRET);
     must(zmtp_new(&keys, FRAME_MAX, &play.client, NULL) == ERR_OK);
