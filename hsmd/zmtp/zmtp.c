@@ -188,11 +188,11 @@ enum err zmtp_fail(struct zmtp *zmtp, enum zmtp_state state)
 static enum err next_frame(const struct zmtp *zmtp, struct zmtp_frame *frame, bool *is_whole)
 {
     const bool is_ready = zmtp->state == ZMTP_READY;
-    uint8_t *start = zmtp->in.data + zmtp->taken;
     size_t have = held(zmtp);
     *is_whole = false;
     if (!have)
         return ERR_OK;
+    uint8_t *start = zmtp->in.data + zmtp->taken;
     if ((start[0] & ~FLAG_LONG) != (is_ready ? 0 : FLAG_COMMAND))
         return ERR_PERM;
     size_t header = start[0] & FLAG_LONG ? HEADER_MAX : 2;
@@ -295,6 +295,7 @@ enum err zmtp_feed(struct zmtp *zmtp, struct bytes bytes)
     while (err == ERR_OK && bytes.len && zmtp->state < ZMTP_READY) {
         size_t room = HEADER_MAX + HANDSHAKE_FRAME - held(zmtp);
         size_t len = bytes.len < room ? bytes.len : room;
+        assert(len);
         err = hold(zmtp, bytes_of(bytes.data, len));
         bytes = bytes_of(bytes.data + len, bytes.len - len);
         if (err == ERR_OK)

@@ -58,15 +58,15 @@ void zmtp_forger_greeting(const char *mechanism, struct buf *out)
 
 void zmtp_forger_hello(struct zmtp_forger *forger, struct buf *out)
 {
-    uint8_t body[200] = "\5HELLO";
+    uint8_t body[201] = "\5HELLO";
     uint8_t nonce[crypto_box_NONCEBYTES];
     memcpy(body + 6, forger->version, 2);
     memcpy(body + 80, forger->transient_public, 32);
     next_number(forger, body + 112);
     make_nonce(nonce, "CurveZMQHELLO---", body + 112);
-    must(crypto_box_easy(body + 120, forger->zeros, 64, nonce, forger->server,
+    must(crypto_box_easy(body + 120, forger->zeros, 64U + forger->more_zeros, nonce, forger->server,
                          forger->transient_secret) == 0);
-    zmtp_server_frame(ZMTP_FLAG_COMMAND, bytes_of(body, sizeof body), out);
+    zmtp_server_frame(ZMTP_FLAG_COMMAND, bytes_of(body, 200U + forger->more_zeros), out);
 }
 
 bool zmtp_forger_take_greeting(struct bytes greeting)

@@ -26,7 +26,8 @@ struct zmtp_forger {
     uint8_t vouch_secret[32];
     uint8_t vouch_to[32];
     uint8_t version[2]; // of HELLO
-    uint8_t zeros[64];  // that are in its box
+    uint8_t zeros[65];  // that are in its box, and one more
+    uint8_t more_zeros; // 1: it is in the box too
     uint64_t sent;      // the last short nonce of ours: set it to use it again
     uint64_t seen;      // of the server
 };

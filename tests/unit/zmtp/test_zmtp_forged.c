@@ -307,6 +307,28 @@ static void test_bounds_what_is_not_taken(void **state)
     close_play(&play);
 }
 
+// Nobody who has not shown a key can make us keep more than a command, however much he says at
+// once.
+static void test_bounds_the_handshake(void **state)
+{
+    static const struct bytes starts[] = {TEXT("\xff\0\0\0\0\0\0\0\1\x7f\3\1"), TEXT("\4\xc8"),
+                                          TEXT("\6\0\0\0\0\0\0\4\0")};
+    (void)state;
+    for (size_t i = 0; i < sizeof starts / sizeof *starts; i++) {
+        struct play play;
+        const enum zmtp_state states[] = {ZMTP_GREETING, ZMTP_HELLO, ZMTP_INITIATE};
+        open_play(&play, 0);
+        assert_int_equal(advance(&play, states[i]), ERR_OK);
+        assert_int_equal(buf_put_bytes(&play.from_forger, starts[i]), ERR_OK);
+        while (play.from_forger.len + sizeof pattern < ROOM)
+            assert_int_equal(buf_put(&play.from_forger, pattern, sizeof pattern), ERR_OK);
+        assert_int_equal(feed(&play), ERR_PERM);
+        assert_int_equal(zmtp_state(play.server), ZMTP_UNTRUSTED);
+        assert_in_range(play.server->in.room, 1, 2048);
+        close_play(&play);
+    }
+}
+
 static size_t memory(const struct zmtp *zmtp)
 {
     return sizeof *zmtp + zmtp->in.room + zmtp->out.room + zmtp->kept.room;
@@ -320,6 +342,9 @@ static void test_gives_memory_back(void **state)
     open_play(&play, 0);
     assert_int_equal(advance(&play, ZMTP_READY), ERR_OK);
     assert_null(play.server->handshake);
+    assert_int_equal(zmtp_send(play.server, bytes_of(pattern, 300)), ERR_OK);
+    assert_true(zmtp_forger_take_message(&play.forger, collect(&play), &play.received));
+    buf_reset(&play.received);
     assert_in_range(memory(play.server), 1, 1023);
     for (unsigned i = 0; i < 3; i++) {
         for (unsigned n = 0; n < 20; n++)
@@ -414,6 +439,7 @@ int main(void)
         cmocka_unit_test(test_notices_every_flipped_byte),
         cmocka_unit_test(test_drops_parts),
         cmocka_unit_test(test_bounds_what_is_not_taken),
+        cmocka_unit_test(test_bounds_the_handshake),
         cmocka_unit_test(test_gives_memory_back),
         cmocka_unit_test(test_says_that_it_refuses),
         cmocka_unit_test(test_survives_failing_allocations),

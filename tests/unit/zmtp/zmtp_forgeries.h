@@ -92,6 +92,7 @@ static const struct forgery forgeries[] = {
     AT_HELLO("HELLO 2.0", .field = FIELD(version), .flip = 3),
     AT_HELLO("HELLO 1.1", .field = FIELD(version) + 1, .flip = 1),
     AT_HELLO("one bit set of the zeros", .field = FIELD(zeros) + 63, .flip = 0x80),
+    AT_HELLO("a zero too many", .field = FIELD(more_zeros), .flip = 1),
     AT_HELLO("HELLO to another server", .field = FIELD(server), .flip = 4),
     AT_HELLO("HELLO of another key", .field = FIELD(transient_public), .flip = 4),
     AT_HELLO("HELLO with the nonce 0", .sent = UINT64_MAX),
