@@ -8,10 +8,11 @@
 #define GROUP 5 // characters for 4 bytes
 #define FILE_MAX 4096
 
+static const char digits[] = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                             ".-:+=^!/*?&<>()[]{}@%$#";
+
 bool curve_decode(const char *text, uint8_t raw[CURVE_KEY_SIZE])
 {
-    static const char digits[] = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-                                 ".-:+=^!/*?&<>()[]{}@%$#";
     if (strlen(text) != CURVE_TEXT_SIZE - 1)
         return false;
     for (; *text; text += GROUP, raw += 4) {
@@ -28,6 +29,18 @@ bool curve_decode(const char *text, uint8_t raw[CURVE_KEY_SIZE])
             raw[i] = (uint8_t)(value >> (24 - 8 * i));
     }
     return true;
+}
+
+void curve_encode(const uint8_t raw[CURVE_KEY_SIZE], char text[CURVE_TEXT_SIZE])
+{
+    char *place = text;
+    for (unsigned at = 0; at < CURVE_KEY_SIZE; at += 4, place += GROUP) {
+        uint32_t value = (uint32_t)raw[at] << 24 | (uint32_t)raw[at + 1] << 16 |
+                         (uint32_t)raw[at + 2] << 8 | raw[at + 3];
+        for (unsigned i = GROUP; i-- > 0; value /= sizeof digits - 1)
+            place[i] = digits[value % (sizeof digits - 1)];
+    }
+    *place = 0;
 }
 
 bool curve_is_key(const char *text)

@@ -15,6 +15,9 @@ bool curve_is_key(const char *text);
 // The 32 bytes. False, and raw is not to be used: the text is no key.
 bool curve_decode(const char *text, uint8_t raw[CURVE_KEY_SIZE]);
 
+// The text of 32 bytes.
+void curve_encode(const uint8_t raw[CURVE_KEY_SIZE], char text[CURVE_TEXT_SIZE]);
+
 // Reads a file with one public key, white space behind it left out. ERR_PERM: it holds another
 // thing.
 enum err curve_read_public(const char *path, char key[CURVE_TEXT_SIZE], struct detail *detail);

@@ -5,7 +5,7 @@
 #include "hsmd/base/buf.h"
 #include "hsmd/base/clock.h"
 #include "hsmd/base/err.h"
-#include "hsmd/client/zmtp.h"
+#include "hsmd/zmtp/zmtp.h"
 
 // The last five are final.
 enum link_state {

@@ -55,6 +55,10 @@ static void test_as_zeromq(void **state)
         assert_int_equal(zmq_curve_keypair(public_key, secret_key), 0);
         assert_true(curve_is_key(public_key));
         assert_true(curve_is_key(secret_key));
+        char text[CURVE_TEXT_SIZE] = "untouched";
+        assert_true(curve_decode(public_key, raw));
+        curve_encode(raw, text);
+        assert_string_equal(text, public_key);
         for (char c = ' ' + 1; c < 0x7f; c++) {
             public_key[n % (CURVE_TEXT_SIZE - 1)] = c;
             bool expected = zmq_z85_decode(raw, public_key) != NULL;

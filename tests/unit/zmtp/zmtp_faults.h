@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "hsmd/client/zmtp.h"
+#include "hsmd/zmtp/zmtp.h"
 #include "tests/support/zmtp_server.h"
 
 enum fault_kind {
