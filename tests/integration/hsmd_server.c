@@ -195,7 +195,7 @@ static void test_malformed(void **state)
         for (int i = 1; i < parts; i++)
             peer_send(&peer, bytes_of(NULL, 0), true);
         send_request(&peer, &request);
-        assert_int_equal(receive_class(&peer, 9), ERR_PERM);
+        assert_int_equal(receive_class(&peer, 0), ERR_PERM);
     }
     send_request(&peer, &request);
     assert_int_equal(receive_class(&peer, 9), ERR_OK);

@@ -19,7 +19,7 @@ static struct queue *queue;
 static int setup(void **state)
 {
     (void)state;
-    return queue_new(JOBS, 2, 1024, &queue, NULL) == ERR_OK ? 0 : -1;
+    return queue_new(JOBS, 2, 1024, 1024, &queue, NULL) == ERR_OK ? 0 : -1;
 }
 
 static int teardown(void **state)
@@ -203,25 +203,28 @@ static void test_home(void **state)
     queue_end_scout(queue);
 }
 
+static const void *watched;
 static bool is_wiped;
 
-static void see_closed(void *data, void *hint)
+// In place of the C library's: says what was wiped, which nobody may look at once it is freed.
+void explicit_bzero(void *data, size_t len)
 {
-    static const uint8_t zeros[4];
-    (void)hint;
-    is_wiped = memcmp(data, zeros, sizeof zeros) == 0;
+    memset(data, 0, len);
+    __asm__ volatile("" : : "r"(data) : "memory");
+    is_wiped = is_wiped || (data == watched && len >= 4);
 }
 
 // What waits at the stop may have a PIN in it.
 static void test_wiped(void **state)
 {
     (void)state;
-    static char pin[] = "1234";
     struct queue *other = NULL;
     char peer[REGISTRY_PUBLIC_KEY_SIZE] = "a";
-    assert_int_equal(queue_new(1, 2, 1024, &other, NULL), ERR_OK);
+    assert_int_equal(queue_new(1, 2, 1024, 1024, &other, NULL), ERR_OK);
     struct job *job = queue_take(other, 1, peer);
-    assert_int_equal(zmq_msg_init_data(&job->frame, pin, 4, see_closed, NULL), 0);
+    assert_int_equal(buf_put_text(&job->frame, "1234"), ERR_OK);
+    watched = job->frame.data;
+    is_wiped = false;
     queue_push(other, job, true);
     queue_free(other);
     assert_true(is_wiped);
