@@ -34,7 +34,8 @@ struct connection {
     int fd;
     struct zmtp *zmtp;
     bool is_blocked;                    // replies wait until it reads; it is not read meanwhile
-    bool is_ready;                      // stands among those that have messages
+    bool has_more;                      // to read, of which no event tells
+    bool is_ready;                      // stands among those that may have messages
     struct connection *next, *previous; // there
     bool is_entering;                   // stands among those whose handshake is not over
     struct connection *older, *younger; // there
@@ -62,19 +63,26 @@ struct local {
     struct connection *entering, *entering_last; // the oldest first
 };
 
-static bool watch(const struct local *local, int fd, uint64_t id)
+// The kernel asks in the order of the instances.
+static bool watch(const struct local *local, int fd, uint64_t id, uint32_t how)
 {
-    for (int i = 0; i < 2; i++) {
-        struct epoll_event event = {.events = EPOLLIN | EPOLLEXCLUSIVE, .data.u64 = id};
+    for (unsigned i = 0; i < local->conf.epoll_count; i++) {
+        struct epoll_event event = {.events = EPOLLIN | EPOLLEXCLUSIVE | how, .data.u64 = id};
         if (epoll_ctl(local->conf.epolls[i], EPOLL_CTL_ADD, fd, &event) != 0)
             return false;
     }
     return true;
 }
 
+// Edge-triggered: with several threads in one instance the kernel would wake another for the same.
+static bool watch_connection(const struct connection *connection)
+{
+    return watch(connection->local, connection->fd, connection->id, EPOLLET);
+}
+
 static void unwatch(const struct local *local, int fd)
 {
-    for (int i = 0; i < 2; i++)
+    for (unsigned i = 0; i < local->conf.epoll_count; i++)
         (void)epoll_ctl(local->conf.epolls[i], EPOLL_CTL_DEL, fd, NULL);
 }
 
@@ -186,7 +194,7 @@ enum err local_bind(struct local *local, const char *path, struct detail *detail
         return err_errno(detail, ERR_TEMP, "socket");
     (void)unlink(path);
     if (bind(fd, (struct sockaddr *)&address, sizeof address) != 0 || listen(fd, BACKLOG) != 0 ||
-        !watch(local, fd, LISTENER_EVENT | local->listener_count)) {
+        !watch(local, fd, LISTENER_EVENT | local->listener_count, 0)) {
         enum err err = err_errno(detail, ERR_PERM, "cannot listen");
         close(fd);
         return err;
@@ -257,7 +265,7 @@ static enum err begin_connection(struct local *local, int fd)
                                    .is_allowed = is_allowed,
                                    .context = connection};
     enum err err = zmtp_serve(&host, local->conf.request_max, &connection->zmtp, NULL);
-    if (err == ERR_OK && watch(local, fd, connection->id))
+    if (err == ERR_OK && watch_connection(connection))
         return ERR_OK;
     end_connection(connection);
     return ERR_TEMP;
@@ -277,7 +285,7 @@ static void listen_again(struct local *local)
 {
     local->full_until = 0;
     for (unsigned i = 0; i < local->listener_count; i++) {
-        if (!watch(local, local->listeners[i], LISTENER_EVENT | i)) {
+        if (!watch(local, local->listeners[i], LISTENER_EVENT | i, 0)) {
             stop_listening(local);
             return;
         }
@@ -315,8 +323,8 @@ static bool set_blocked(struct connection *connection, bool is_blocked)
         return true;
     connection->is_blocked = is_blocked;
     unwatch(local, connection->fd);
-    return is_blocked ? epoll_ctl(local->conf.epolls[1], EPOLL_CTL_ADD, connection->fd, &event) == 0
-                      : watch(local, connection->fd, connection->id);
+    return is_blocked ? epoll_ctl(local->conf.epolls[0], EPOLL_CTL_ADD, connection->fd, &event) == 0
+                      : watch_connection(connection);
 }
 
 // False: the connection is of no use any more.
@@ -343,6 +351,7 @@ static bool read_some(struct connection *connection)
         return errno == EAGAIN || errno == EINTR;
     if (!len)
         return false;
+    connection->has_more = len == sizeof data;
     enum err err = zmtp_feed(connection->zmtp, bytes_of(data, (size_t)len));
     // A step of the handshake, or why it ends.
     if (connection->is_entering && !write_some(connection))
@@ -373,23 +382,30 @@ void local_look(struct local *local, const struct epoll_event *events, size_t co
     }
 }
 
+// False: the connection is of no use any more.
+static bool receive(struct connection *connection, struct arrival *arrival, bool *is_there)
+{
+    buf_reset(&arrival->frame);
+    if (zmtp_receive(connection->zmtp, &arrival->frame, is_there) != ERR_OK)
+        return false;
+    if (!*is_there)
+        return !connection->has_more || connection->is_blocked || read_some(connection);
+    stand_ready(connection); // behind the others
+    arrival->route.connection = connection->id;
+    snprintf(arrival->peer, sizeof arrival->peer, "%s", zmtp_peer(connection->zmtp));
+    return true;
+}
+
 bool local_receive(struct local *local, struct arrival *arrival)
 {
-    struct connection *connection;
-    while ((connection = local->ready)) {
-        bool is_there;
+    bool is_there = false;
+    while (!is_there && local->ready) {
+        struct connection *connection = local->ready;
         leave_ready(connection);
-        buf_reset(&arrival->frame);
-        if (zmtp_receive(connection->zmtp, &arrival->frame, &is_there) != ERR_OK) {
+        if (!receive(connection, arrival, &is_there))
             end_connection(connection);
-        } else if (is_there) {
-            stand_ready(connection); // behind the others
-            arrival->route.connection = connection->id;
-            snprintf(arrival->peer, sizeof arrival->peer, "%s", zmtp_peer(connection->zmtp));
-            return true;
-        }
     }
-    return false;
+    return is_there;
 }
 
 void local_send(struct local *local, uint64_t id, struct bytes reply)
