@@ -22,8 +22,8 @@
 #include "tests/support/zmtp_server.h"
 
 #define ANSWER_SIZE 60000
-#define AT_ONCE 40 // more than there is room for the answers to
-#define SETTLED 20 // looks that show nothing
+#define AT_ONCE 1500 // more than is read at once, and than there is room for the answers to
+#define SETTLED 20   // looks that show nothing
 
 struct door door;
 const struct zmtp_keys peer_keys = {ZMTP_SERVER_PUBLIC, ZMTP_CLIENT_PUBLIC, ZMTP_CLIENT_SECRET};
