@@ -44,6 +44,7 @@ struct connection {
     struct local *local;
     uint64_t id;
     int fd;
+    struct ucred peer;
     struct zmtp *zmtp;
     bool is_blocked;   // replies wait until it reads; it is not read meanwhile
     size_t kept;       // bytes of those
@@ -83,10 +84,10 @@ struct local {
     int more; // eventfd: there is something to do that no event of a connection tells again
 };
 
-static bool watch(const struct local *local, int fd, uint64_t id)
+static bool watch(const struct local *local, int fd, uint32_t what, uint64_t id)
 {
     for (int i = 0; i < 2; i++) {
-        struct epoll_event event = {.events = EPOLLIN | EPOLLEXCLUSIVE, .data.u64 = id};
+        struct epoll_event event = {.events = what | EPOLLEXCLUSIVE, .data.u64 = id};
         if (epoll_ctl(local->conf.epolls[i], EPOLL_CTL_ADD, fd, &event) != 0)
             return false;
     }
@@ -113,7 +114,7 @@ enum err local_open(const struct local_conf *conf, struct local **out, struct de
     rlim_t most = files.rlim_cur < 1 << 20 ? files.rlim_cur : 1 << 20;
     local->slot_max = (uint32_t)(most > 2 * SPARE_FILES ? most - SPARE_FILES : most / 2);
     local->entering_max = local->slot_max / 4 < ENTERING_MAX ? local->slot_max / 4 : ENTERING_MAX;
-    enum err err = local->more >= 0 && watch(local, local->more, MORE_EVENT)
+    enum err err = local->more >= 0 && watch(local, local->more, EPOLLIN, MORE_EVENT)
                        ? secret_init(&local->server_key, conf->server_key->len + 1, detail)
                        : err_errno(detail, ERR_TEMP, "eventfd, epoll");
     if (err == ERR_OK)
@@ -123,12 +124,6 @@ enum err local_open(const struct local_conf *conf, struct local **out, struct de
     else
         local_close(local);
     return err;
-}
-
-// Sees to it that local_look is called soon.
-static void call_again(const struct local *local)
-{
-    (void)eventfd_write(local->more, 1);
 }
 
 static void leave_list(struct connection *connection)
@@ -221,24 +216,13 @@ enum err local_bind(struct local *local, const char *path, struct detail *detail
         return err_errno(detail, ERR_TEMP, "socket");
     (void)unlink(path);
     if (bind(fd, (struct sockaddr *)&address, sizeof address) != 0 || listen(fd, BACKLOG) != 0 ||
-        !watch(local, fd, LISTENER_EVENT | local->listener_count)) {
+        !watch(local, fd, EPOLLIN, LISTENER_EVENT | local->listener_count)) {
         enum err err = err_errno(detail, ERR_PERM, "cannot listen");
         close(fd);
         return err;
     }
     local->listeners[local->listener_count++] = fd;
     return ERR_OK;
-}
-
-// For people: who is at the other end.
-static void describe_peer(int fd, char *text, size_t size)
-{
-    struct ucred peer = {0};
-    socklen_t len = sizeof peer;
-    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0)
-        snprintf(text, size, "process %d of user %u", (int)peer.pid, (unsigned)peer.uid);
-    else
-        snprintf(text, size, "unknown");
 }
 
 static bool is_allowed(void *context, const char *public_key)
@@ -248,7 +232,8 @@ static bool is_allowed(void *context, const char *public_key)
     struct local *local = connection->local;
     if (local->conf.is_allowed(local->conf.context, public_key))
         return true;
-    describe_peer(connection->fd, address, sizeof address);
+    snprintf(address, sizeof address, "process %d of user %u", (int)connection->peer.pid,
+             (unsigned)connection->peer.uid);
     denials_log(&local->denials, local->conf.domain, address, public_key);
     return false;
 }
@@ -272,8 +257,19 @@ static bool make_room(struct local *local)
     return true;
 }
 
-// There is a free slot. Strangers have not all of them: when so many have not proved who they are,
-// the one who has had the most time to do so goes. ERR_TEMP: out of memory; the descriptor is
+// Strangers have not all the slots. When so many have not proved who they are, the one of the same
+// user goes who has had the most time to do so: one user's crowd is in nobody else's way.
+static void make_place(struct local *local, uid_t user)
+{
+    struct connection *connection = local->entering;
+    if (!connection || local->entering_count < local->entering_max)
+        return;
+    while (connection && connection->peer.uid != user)
+        connection = connection->younger;
+    end_connection(connection ? connection : local->entering);
+}
+
+// There is a free slot. ERR_TEMP: out of memory; the descriptor is
 // closed.
 static enum err begin_connection(struct local *local, int fd)
 {
@@ -282,21 +278,22 @@ static enum err begin_connection(struct local *local, int fd)
         close(fd);
         return ERR_TEMP;
     }
-    if (local->entering_count && local->entering_count >= local->entering_max)
-        end_connection(local->entering);
+    struct ucred peer = {0};
+    (void)getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &(socklen_t){sizeof peer});
+    make_place(local, peer.uid);
     uint32_t index = local->free_slot;
     struct slot *slot = &local->slots[index];
     local->free_slot = slot->next_free;
     slot->generation = slot->generation % GENERATION_MAX + 1;
     slot->connection = connection;
     *connection = (struct connection){
-        .local = local, .id = (uint64_t)slot->generation << 32 | index, .fd = fd};
+        .local = local, .id = (uint64_t)slot->generation << 32 | index, .fd = fd, .peer = peer};
     stand_entering(connection);
     const struct zmtp_host host = {.secret_key = (const char *)local->server_key.data,
                                    .is_allowed = is_allowed,
                                    .context = connection};
     enum err err = zmtp_serve(&host, local->conf.request_max, &connection->zmtp, NULL);
-    if (err == ERR_OK && watch(local, fd, connection->id))
+    if (err == ERR_OK && watch(local, fd, EPOLLIN, connection->id))
         return ERR_OK;
     end_connection(connection);
     return ERR_TEMP;
@@ -316,7 +313,7 @@ static void listen_again(struct local *local)
 {
     local->full_until = 0;
     for (unsigned i = 0; i < local->listener_count; i++) {
-        if (!watch(local, local->listeners[i], LISTENER_EVENT | i)) {
+        if (!watch(local, local->listeners[i], EPOLLIN, LISTENER_EVENT | i)) {
             stop_listening(local);
             return;
         }
@@ -349,14 +346,12 @@ static struct connection *find(const struct local *local, uint64_t id)
 static bool set_blocked(struct connection *connection, bool is_blocked)
 {
     const struct local *local = connection->local;
-    struct epoll_event event = {.events = EPOLLOUT, .data.u64 = connection->id};
     if (connection->is_blocked == is_blocked)
         return true;
     connection->is_blocked = is_blocked;
     connection->has_input = false; // when it is watched again, we are told
     unwatch(local, connection->fd);
-    return is_blocked ? epoll_ctl(local->conf.epolls[1], EPOLL_CTL_ADD, connection->fd, &event) == 0
-                      : watch(local, connection->fd, connection->id);
+    return watch(local, connection->fd, is_blocked ? EPOLLOUT : EPOLLIN, connection->id);
 }
 
 // Replies that wait are counted.
@@ -449,7 +444,7 @@ void local_look(struct local *local, const struct epoll_event *events, size_t co
     read_list(local, &local->calling, READ_BURST);
     read_list(local, &local->knocking, HANDSHAKE_BURST);
     if (local->calling.first || local->knocking.first)
-        call_again(local);
+        (void)eventfd_write(local->more, 1);
 }
 
 bool local_receive(struct local *local, struct arrival *arrival)
@@ -468,7 +463,7 @@ bool local_receive(struct local *local, struct arrival *arrival)
             return true;
         } else if (connection->has_input) {
             stand_in(connection, &local->calling);
-            call_again(local);
+            (void)eventfd_write(local->more, 1);
         }
     }
     return false;

@@ -214,6 +214,37 @@ static void test_crowd(void **state)
     peer_leave(&after);
 }
 
+// Another user's: however many come, it keeps its place, and it is one of theirs that it takes.
+static void test_crowd_of_another(void **state)
+{
+    (void)state;
+    int strangers[3 * DOOR_ENTERING];
+    const unsigned count = sizeof strangers / sizeof *strangers;
+    struct peer peer;
+    for (unsigned i = 0; i < count; i++) {
+        door.pretended_user = i == DOOR_ENTERING ? 4711 : 4712;
+        if (i == DOOR_ENTERING)
+            peer_connect(&peer, &peer_keys);
+        else
+            strangers[i] = raw_connect();
+        door_settle();
+    }
+    deadline_t until = deadline_in(WAIT_MS);
+    while (zmtp_state(peer.zmtp) < ZMTP_READY) {
+        assert_false(peer.is_ended || deadline_is_past(until));
+        peer_write(&peer, 0);
+        door_look();
+        peer_read(&peer);
+    }
+    assert_true(raw_is_ended(strangers[0]));
+    peer_ask(&peer);
+    peer_leave(&peer);
+    for (unsigned i = 0; i < count; i++) {
+        if (i != DOOR_ENTERING)
+            close(strangers[i]);
+    }
+}
+
 static void limit_files(rlim_t count)
 {
     struct rlimit files;
@@ -323,8 +354,11 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, door_setup, door_teardown)
     const struct CMUnitTest tests[] = {
-        TEST(test_deaf),  TEST(test_many_deaf), TEST(test_flood),      TEST(test_handshakes_wait),
-        TEST(test_crowd), TEST(test_full),      TEST(test_all_places), TEST(test_come_and_go),
+        TEST(test_deaf),        TEST(test_many_deaf),
+        TEST(test_flood),       TEST(test_handshakes_wait),
+        TEST(test_crowd),       TEST(test_crowd_of_another),
+        TEST(test_full),        TEST(test_all_places),
+        TEST(test_come_and_go),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

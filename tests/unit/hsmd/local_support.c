@@ -36,6 +36,8 @@ deadline_t __real_clock_ms(void);
 deadline_t __wrap_clock_ms(void);
 deadline_t __wrap_deadline_in(unsigned ms);
 bool __wrap_deadline_is_past(deadline_t deadline);
+int __real_getsockopt(int fd, int level, int name, void *value, socklen_t *size);
+int __wrap_getsockopt(int fd, int level, int name, void *value, socklen_t *size);
 
 deadline_t __wrap_clock_ms(void)
 {
@@ -50,6 +52,15 @@ deadline_t __wrap_deadline_in(unsigned ms)
 bool __wrap_deadline_is_past(deadline_t deadline)
 {
     return __wrap_clock_ms() >= deadline;
+}
+
+// Who is at the other end, for SO_PEERCRED.
+int __wrap_getsockopt(int fd, int level, int name, void *value, socklen_t *size)
+{
+    int result = __real_getsockopt(fd, level, name, value, size);
+    if (!result && name == SO_PEERCRED && door.pretended_user)
+        ((struct ucred *)value)->uid = door.pretended_user;
+    return result;
 }
 
 void clock_advance(unsigned ms)
@@ -89,6 +100,7 @@ int door_setup(void **state)
     struct rlimit files;
     (void)state;
     ahead = 0;
+    door.pretended_user = 0;
     capture_log();
     assert_int_equal(getrlimit(RLIMIT_NOFILE, &files), 0);
     const struct rlimit few = {DOOR_FILES, files.rlim_max};

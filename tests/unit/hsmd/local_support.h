@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A door of local.h with one thread on both sides of it, clients of ours and raw sockets. The clock
 // that the door sees can be put forward: the linker puts ours in front of deadline_in,
-// deadline_is_past and clock_ms. Fails the test if something of its own does.
+// deadline_is_past and clock_ms; and in front of getsockopt, for peers of other users. Fails the
+// test if something of its own does.
 #pragma once
 
 #include "hsmd/base/curve.h"
@@ -17,6 +18,7 @@ struct door {
     struct local *local;
     int epolls[2];
     char path[64];
+    uid_t pretended_user; // of those who are accepted from now on; 0: the real one
 };
 
 extern struct door door;
