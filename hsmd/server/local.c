@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -14,17 +15,28 @@
 #include "hsmd/server/denials.h"
 #include "hsmd/zmtp/zmtp.h"
 
-#define BACKLOG 1024         // connections waiting to be accepted
-#define ACCEPT_BURST 16      // at once; a handshake costs a third of a millisecond
+#define BACKLOG 1024   // connections waiting to be accepted
+#define ACCEPT_BURST 8 // of a listener at once
+#define HANDSHAKE_BURST \
+    2                        // steps of handshakes at once: each may cost a tenth of a millisecond,
+                             // and whoever connects can cause them
+#define READ_BURST 32        // connections read at once
 #define HANDSHAKE_MS 5000    // for a peer to prove who it is
+#define ENTERING_MAX 256     // that have not yet, or a quarter of all there is room for
 #define FULL_MS 1000         // before we listen again when there was no room
 #define SPARE_FILES 64       // for the rest of hsmd
 #define READ_SIZE 16384      // of one connection at a time
 #define OUTPUT_MAX (1 << 20) // replies to one peer that wait, in bytes; more are dropped
+#define OUTPUT_ALL (1 << 25) // to all of them
 #define LISTENERS_MAX 16
 #define LISTENER_EVENT (UINT64_C(1) << 63)
+#define MORE_EVENT (LISTENER_EVENT | LISTENERS_MAX)
 #define GENERATION_MAX INT32_MAX
 #define NONE UINT32_MAX
+
+struct list {
+    struct connection *first, *last;
+};
 
 // Its id, the route of its messages and its event, is the slot with the generation above it: one
 // that has ended is found no more.
@@ -32,10 +44,13 @@ struct connection {
     struct local *local;
     uint64_t id;
     int fd;
+    struct ucred peer;
     struct zmtp *zmtp;
-    bool is_blocked;                    // replies wait until it reads; it is not read meanwhile
-    bool has_more;                      // to read, of which no event tells
-    bool is_ready;                      // stands among those that may have messages
+    bool is_blocked;   // replies wait until it reads; it is not read meanwhile
+    size_t kept;       // bytes of those
+    bool has_input;    // it has sent something, and we have not read to the end of it
+    bool is_hung_up;   // and that is the end of all
+    struct list *list; // where it stands; NULL: nowhere
     struct connection *next, *previous; // there
     bool is_entering;                   // stands among those whose handshake is not over
     struct connection *older, *younger; // there
@@ -59,25 +74,27 @@ struct local {
     uint32_t slot_count;
     uint32_t slot_max;
     uint32_t free_slot;
-    struct connection *ready, *ready_last;
+    size_t kept;          // bytes of replies that wait, of all connections
+    struct list ready;    // may have messages; not read before those have been received
+    struct list calling;  // have input
+    struct list knocking; // have input for their handshake
     struct connection *entering, *entering_last; // the oldest first
+    uint32_t entering_count;
+    uint32_t entering_max;
+    int more; // eventfd, never read: there is something to do that no event of a connection tells
+              // again
 };
 
-// The kernel asks in the order of the instances.
-static bool watch(const struct local *local, int fd, uint64_t id, uint32_t how)
+// The kernel asks in the order of the instances. What is not edge-triggered wakes several of those
+// who wait in one.
+static bool watch(const struct local *local, int fd, uint32_t what, uint64_t id)
 {
     for (unsigned i = 0; i < local->conf.epoll_count; i++) {
-        struct epoll_event event = {.events = EPOLLIN | EPOLLEXCLUSIVE | how, .data.u64 = id};
+        struct epoll_event event = {.events = what | EPOLLEXCLUSIVE, .data.u64 = id};
         if (epoll_ctl(local->conf.epolls[i], EPOLL_CTL_ADD, fd, &event) != 0)
             return false;
     }
     return true;
-}
-
-// Edge-triggered: with several threads in one instance the kernel would wake another for the same.
-static bool watch_connection(const struct connection *connection)
-{
-    return watch(connection->local, connection->fd, connection->id, EPOLLET);
 }
 
 static void unwatch(const struct local *local, int fd)
@@ -95,10 +112,14 @@ enum err local_open(const struct local_conf *conf, struct local **out, struct de
     local->conf = *conf;
     local->conf.server_key = &local->server_key;
     local->free_slot = NONE;
+    local->more = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     (void)getrlimit(RLIMIT_NOFILE, &files);
     rlim_t most = files.rlim_cur < 1 << 20 ? files.rlim_cur : 1 << 20;
     local->slot_max = (uint32_t)(most > 2 * SPARE_FILES ? most - SPARE_FILES : most / 2);
-    enum err err = secret_init(&local->server_key, conf->server_key->len + 1, detail);
+    local->entering_max = local->slot_max / 4 < ENTERING_MAX ? local->slot_max / 4 : ENTERING_MAX;
+    enum err err = local->more >= 0 && watch(local, local->more, EPOLLIN | EPOLLET, MORE_EVENT)
+                       ? secret_init(&local->server_key, conf->server_key->len + 1, detail)
+                       : err_errno(detail, ERR_TEMP, "eventfd, epoll");
     if (err == ERR_OK)
         err = secret_set(&local->server_key, conf->server_key->data, conf->server_key->len);
     if (err == ERR_OK)
@@ -108,26 +129,25 @@ enum err local_open(const struct local_conf *conf, struct local **out, struct de
     return err;
 }
 
-static void leave_ready(struct connection *connection)
+static void leave_list(struct connection *connection)
 {
-    struct local *local = connection->local;
-    if (!connection->is_ready)
+    struct list *list = connection->list;
+    if (!list)
         return;
-    connection->is_ready = false;
-    *(connection->previous ? &connection->previous->next : &local->ready) = connection->next;
-    *(connection->next ? &connection->next->previous : &local->ready_last) = connection->previous;
+    connection->list = NULL;
+    *(connection->previous ? &connection->previous->next : &list->first) = connection->next;
+    *(connection->next ? &connection->next->previous : &list->last) = connection->previous;
 }
 
-static void stand_ready(struct connection *connection)
+// Behind the others.
+static void stand_in(struct connection *connection, struct list *list)
 {
-    struct local *local = connection->local;
-    if (connection->is_ready)
-        return;
-    connection->is_ready = true;
+    leave_list(connection);
+    connection->list = list;
     connection->next = NULL;
-    connection->previous = local->ready_last;
-    *(local->ready_last ? &local->ready_last->next : &local->ready) = connection;
-    local->ready_last = connection;
+    connection->previous = list->last;
+    *(list->last ? &list->last->next : &list->first) = connection;
+    list->last = connection;
 }
 
 static void leave_entering(struct connection *connection)
@@ -136,6 +156,7 @@ static void leave_entering(struct connection *connection)
     if (!connection->is_entering)
         return;
     connection->is_entering = false;
+    local->entering_count--;
     *(connection->older ? &connection->older->younger : &local->entering) = connection->younger;
     *(connection->younger ? &connection->younger->older : &local->entering_last) =
         connection->older;
@@ -145,6 +166,7 @@ static void stand_entering(struct connection *connection)
 {
     struct local *local = connection->local;
     connection->is_entering = true;
+    local->entering_count++;
     connection->until = deadline_in(HANDSHAKE_MS);
     connection->older = local->entering_last;
     *(local->entering_last ? &local->entering_last->younger : &local->entering) = connection;
@@ -155,8 +177,9 @@ static void end_connection(struct connection *connection)
 {
     struct local *local = connection->local;
     uint32_t index = (uint32_t)connection->id;
-    leave_ready(connection);
+    leave_list(connection);
     leave_entering(connection);
+    local->kept -= connection->kept;
     local->slots[index].connection = NULL;
     local->slots[index].next_free = local->free_slot;
     local->free_slot = index;
@@ -175,6 +198,8 @@ void local_close(struct local *local)
     }
     for (unsigned i = 0; i < local->listener_count; i++)
         close(local->listeners[i]);
+    if (local->more >= 0)
+        close(local->more);
     mem_free(local->slots);
     secret_clear(&local->server_key);
     mem_free(local);
@@ -194,24 +219,13 @@ enum err local_bind(struct local *local, const char *path, struct detail *detail
         return err_errno(detail, ERR_TEMP, "socket");
     (void)unlink(path);
     if (bind(fd, (struct sockaddr *)&address, sizeof address) != 0 || listen(fd, BACKLOG) != 0 ||
-        !watch(local, fd, LISTENER_EVENT | local->listener_count, 0)) {
+        !watch(local, fd, EPOLLIN, LISTENER_EVENT | local->listener_count)) {
         enum err err = err_errno(detail, ERR_PERM, "cannot listen");
         close(fd);
         return err;
     }
     local->listeners[local->listener_count++] = fd;
     return ERR_OK;
-}
-
-// For people: who is at the other end.
-static void describe_peer(int fd, char *text, size_t size)
-{
-    struct ucred peer = {0};
-    socklen_t len = sizeof peer;
-    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0)
-        snprintf(text, size, "process %d of user %u", (int)peer.pid, (unsigned)peer.uid);
-    else
-        snprintf(text, size, "unknown");
 }
 
 static bool is_allowed(void *context, const char *public_key)
@@ -221,7 +235,8 @@ static bool is_allowed(void *context, const char *public_key)
     struct local *local = connection->local;
     if (local->conf.is_allowed(local->conf.context, public_key))
         return true;
-    describe_peer(connection->fd, address, sizeof address);
+    snprintf(address, sizeof address, "process %d of user %u", (int)connection->peer.pid,
+             (unsigned)connection->peer.uid);
     denials_log(&local->denials, local->conf.domain, address, public_key);
     return false;
 }
@@ -245,7 +260,20 @@ static bool make_room(struct local *local)
     return true;
 }
 
-// There is a free slot. ERR_TEMP: out of memory; the descriptor is closed.
+// Strangers have not all the slots. When so many have not proved who they are, the one of the same
+// user goes who has had the most time to do so: one user's crowd is in nobody else's way.
+static void make_place(struct local *local, uid_t user)
+{
+    struct connection *connection = local->entering;
+    if (!connection || local->entering_count < local->entering_max)
+        return;
+    while (connection && connection->peer.uid != user)
+        connection = connection->younger;
+    end_connection(connection ? connection : local->entering);
+}
+
+// There is a free slot. ERR_TEMP: out of memory; the descriptor is
+// closed.
 static enum err begin_connection(struct local *local, int fd)
 {
     struct connection *connection = mem_calloc(1, sizeof *connection);
@@ -253,19 +281,22 @@ static enum err begin_connection(struct local *local, int fd)
         close(fd);
         return ERR_TEMP;
     }
+    struct ucred peer = {0};
+    (void)getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &(socklen_t){sizeof peer});
+    make_place(local, peer.uid);
     uint32_t index = local->free_slot;
     struct slot *slot = &local->slots[index];
     local->free_slot = slot->next_free;
     slot->generation = slot->generation % GENERATION_MAX + 1;
     slot->connection = connection;
     *connection = (struct connection){
-        .local = local, .id = (uint64_t)slot->generation << 32 | index, .fd = fd};
+        .local = local, .id = (uint64_t)slot->generation << 32 | index, .fd = fd, .peer = peer};
     stand_entering(connection);
     const struct zmtp_host host = {.secret_key = (const char *)local->server_key.data,
                                    .is_allowed = is_allowed,
                                    .context = connection};
     enum err err = zmtp_serve(&host, local->conf.request_max, &connection->zmtp, NULL);
-    if (err == ERR_OK && watch_connection(connection))
+    if (err == ERR_OK && watch(local, fd, EPOLLIN | EPOLLET, connection->id))
         return ERR_OK;
     end_connection(connection);
     return ERR_TEMP;
@@ -285,7 +316,7 @@ static void listen_again(struct local *local)
 {
     local->full_until = 0;
     for (unsigned i = 0; i < local->listener_count; i++) {
-        if (!watch(local, local->listeners[i], LISTENER_EVENT | i, 0)) {
+        if (!watch(local, local->listeners[i], EPOLLIN, LISTENER_EVENT | i)) {
             stop_listening(local);
             return;
         }
@@ -318,56 +349,87 @@ static struct connection *find(const struct local *local, uint64_t id)
 static bool set_blocked(struct connection *connection, bool is_blocked)
 {
     const struct local *local = connection->local;
-    struct epoll_event event = {.events = EPOLLOUT, .data.u64 = connection->id};
     if (connection->is_blocked == is_blocked)
         return true;
     connection->is_blocked = is_blocked;
+    connection->has_input = false; // when it is watched again, we are told
     unwatch(local, connection->fd);
-    return is_blocked ? epoll_ctl(local->conf.epolls[0], EPOLL_CTL_ADD, connection->fd, &event) == 0
-                      : watch_connection(connection);
+    return watch(local, connection->fd, (is_blocked ? EPOLLOUT : EPOLLIN) | EPOLLET,
+                 connection->id);
+}
+
+// Replies that wait are counted.
+static void count_kept(struct connection *connection)
+{
+    size_t kept = zmtp_output(connection->zmtp).len;
+    connection->local->kept += kept - connection->kept;
+    connection->kept = kept;
 }
 
 // False: the connection is of no use any more.
 static bool write_some(struct connection *connection)
 {
+    ssize_t len = 0;
     struct bytes bytes = zmtp_output(connection->zmtp);
-    while (bytes.len) {
-        ssize_t len = send(connection->fd, bytes.data, bytes.len, MSG_NOSIGNAL);
-        if (len < 0 && errno == EINTR)
-            continue;
-        if (len < 0)
-            return errno == EAGAIN && set_blocked(connection, true);
-        zmtp_written(connection->zmtp, (size_t)len);
+    while (bytes.len && (len >= 0 || errno == EINTR)) {
+        len = send(connection->fd, bytes.data, bytes.len, MSG_NOSIGNAL);
+        if (len > 0)
+            zmtp_written(connection->zmtp, (size_t)len);
         bytes = zmtp_output(connection->zmtp);
     }
-    return set_blocked(connection, false);
+    bool is_alive = !bytes.len || errno == EAGAIN;
+    count_kept(connection);
+    return is_alive && set_blocked(connection, bytes.len);
 }
 
+// False: as above.
 static bool read_some(struct connection *connection)
 {
     uint8_t data[READ_SIZE];
     ssize_t len = recv(connection->fd, data, sizeof data, 0);
-    if (len < 0)
+    if (len < 0) {
+        connection->has_input = errno == EINTR;
         return errno == EAGAIN || errno == EINTR;
+    }
     if (!len)
         return false;
-    connection->has_more = len == sizeof data;
+    connection->has_input = len == sizeof data || connection->is_hung_up;
     enum err err = zmtp_feed(connection->zmtp, bytes_of(data, (size_t)len));
     // A step of the handshake, or why it ends.
     if (connection->is_entering && !write_some(connection))
         return false;
-    if (err == ERR_OK && zmtp_state(connection->zmtp) == ZMTP_READY) {
-        leave_entering(connection);
-        stand_ready(connection);
-    }
     return err == ERR_OK;
 }
 
-static void look_at(struct connection *connection)
+static void read_list(struct local *local, struct list *list, unsigned most)
 {
-    bool is_alive = connection->is_blocked ? write_some(connection) : read_some(connection);
-    if (!is_alive)
-        end_connection(connection);
+    for (unsigned i = 0; i < most && list->first; i++) {
+        struct connection *connection = list->first;
+        leave_list(connection);
+        if (!connection->has_input) // it does not read
+            continue;
+        if (!read_some(connection)) {
+            end_connection(connection);
+        } else if (zmtp_state(connection->zmtp) == ZMTP_READY) {
+            leave_entering(connection);
+            stand_in(connection, &local->ready);
+        } else if (connection->has_input) {
+            stand_in(connection, list);
+        }
+    }
+}
+
+static void take_event(struct local *local, struct connection *connection, uint32_t events)
+{
+    if (connection->is_blocked) {
+        if (!write_some(connection))
+            end_connection(connection);
+        return;
+    }
+    connection->has_input = true;
+    connection->is_hung_up = events & (EPOLLHUP | EPOLLERR);
+    if (!connection->list)
+        stand_in(connection, connection->is_entering ? &local->knocking : &local->calling);
 }
 
 void local_look(struct local *local, const struct epoll_event *events, size_t count)
@@ -375,43 +437,44 @@ void local_look(struct local *local, const struct epoll_event *events, size_t co
     for (size_t i = 0; i < count; i++) {
         uint64_t id = events[i].data.u64;
         struct connection *connection = id & LISTENER_EVENT ? NULL : find(local, id);
-        if (id & LISTENER_EVENT)
+        if (id & LISTENER_EVENT && id != MORE_EVENT)
             accept_some(local, (unsigned)(id & ~LISTENER_EVENT));
         else if (connection)
-            look_at(connection);
+            take_event(local, connection, events[i].events);
     }
-}
-
-// False: the connection is of no use any more.
-static bool receive(struct connection *connection, struct arrival *arrival, bool *is_there)
-{
-    buf_reset(&arrival->frame);
-    if (zmtp_receive(connection->zmtp, &arrival->frame, is_there) != ERR_OK)
-        return false;
-    if (!*is_there)
-        return !connection->has_more || connection->is_blocked || read_some(connection);
-    stand_ready(connection); // behind the others
-    arrival->route.connection = connection->id;
-    snprintf(arrival->peer, sizeof arrival->peer, "%s", zmtp_peer(connection->zmtp));
-    return true;
+    read_list(local, &local->calling, READ_BURST);
+    read_list(local, &local->knocking, HANDSHAKE_BURST);
+    if (local->calling.first || local->knocking.first)
+        (void)eventfd_write(local->more, 1);
 }
 
 bool local_receive(struct local *local, struct arrival *arrival)
 {
-    bool is_there = false;
-    while (!is_there && local->ready) {
-        struct connection *connection = local->ready;
-        leave_ready(connection);
-        if (!receive(connection, arrival, &is_there))
+    struct connection *connection;
+    while ((connection = local->ready.first)) {
+        bool is_there;
+        leave_list(connection);
+        buf_reset(&arrival->frame);
+        if (zmtp_receive(connection->zmtp, &arrival->frame, &is_there) != ERR_OK) {
             end_connection(connection);
+        } else if (is_there) {
+            stand_in(connection, &local->ready);
+            arrival->route.connection = connection->id;
+            snprintf(arrival->peer, sizeof arrival->peer, "%s", zmtp_peer(connection->zmtp));
+            return true;
+        } else if (connection->has_input) {
+            stand_in(connection, &local->calling);
+            (void)eventfd_write(local->more, 1);
+        }
     }
-    return is_there;
+    return false;
 }
 
 void local_send(struct local *local, uint64_t id, struct bytes reply)
 {
     struct connection *connection = find(local, id);
-    if (!connection || zmtp_output(connection->zmtp).len > OUTPUT_MAX)
+    if (!connection || connection->kept > OUTPUT_MAX ||
+        (connection->kept && local->kept > OUTPUT_ALL))
         return;
     // Out of memory: the reply is lost as if the peer had gone.
     if (zmtp_send(connection->zmtp, reply) != ERR_OK || !write_some(connection))

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A change of the registry in a running server, seen by clients that are connected already: what is
-// taken away is gone for the very next request, and what is given is there for it.
+// taken away is gone for the very next request, and what is given is there for it. By each of the
+// two doors, and by the network.
 #include "hsmd/registry/live.h"
 
 #include <setjmp.h>
@@ -24,8 +25,9 @@
 static struct custodian custodian;
 static char server_public[41];
 static char server_secret[41];
-static char endpoint[128];
-static const char *endpoints[] = {endpoint};
+static enum { ROUTER, LOCAL, NETWORK } door; // of this run
+static char ipc[128], tcp[64];
+static const char *endpoints[] = {ipc, tcp};
 static struct server *server;
 static struct buf attributes;
 static struct buf frame;
@@ -41,16 +43,18 @@ static int setup(void **state)
     buf_init(&frame, WIRE_FRAME_MAX);
     custodian_attributes(HASH_SHA256, &attributes);
     assert_int_equal(zmq_curve_keypair(server_public, server_secret), 0);
-    snprintf(endpoint, sizeof endpoint, "ipc://%s/socket", custodian.dir);
+    snprintf(ipc, sizeof ipc, "ipc://%s/socket", custodian.dir);
+    snprintf(tcp, sizeof tcp, "tcp://127.0.0.1:%u", peer_free_port());
     const struct server_conf conf = {.domain = ZAP_DOMAIN_DATA,
                                      .endpoints = endpoints,
-                                     .endpoint_count = 1,
+                                     .endpoint_count = 2,
                                      .mode = 0660,
                                      .server_key = &key,
                                      .handler = core_handler(&custodian.core),
                                      .workers = workers,
                                      .lane_count = 2,
                                      .light_workers = 1,
+                                     .is_direct = door != ROUTER,
                                      .timeout_ms = TIMEOUT_MS,
                                      .request_max = WIRE_FRAME_MAX,
                                      .reply_max = WIRE_FRAME_MAX};
@@ -67,10 +71,15 @@ static int teardown(void **state)
     return 0;
 }
 
-static void open_peer(struct peer *peer, enum custodian_client client)
+static void open_peer_at(struct peer *peer, const char *endpoint, enum custodian_client client)
 {
     peer_open(peer, &(struct peer_conf){endpoint, server_public, custodian.public_keys[client],
                                         custodian.secret_keys[client], NULL});
+}
+
+static void open_peer(struct peer *peer, enum custodian_client client)
+{
+    open_peer_at(peer, door == NETWORK ? tcp : ipc, client);
 }
 
 static void send_sign(struct peer *peer, const char *key)
@@ -198,12 +207,45 @@ static void test_revoked_while_waiting(void **state)
     peer_close(&other);
 }
 
+// One client, by both doors at once.
+static void test_both_doors(void **state)
+{
+    (void)state;
+    struct peer peers[2];
+    for (unsigned i = 0; i < 2; i++) {
+        open_peer_at(&peers[i], endpoints[i], CUSTODIAN_ALL);
+        assert_int_equal(sign(&peers[i], KEY), ERR_OK);
+    }
+    custodian_swap(&custodian,
+                   &(struct custodian_change){.revoked = custodian.public_keys[CUSTODIAN_ALL]});
+    unsigned used = memstore_used();
+    for (unsigned i = 0; i < 2; i++)
+        send_sign(&peers[i], KEY);
+    for (unsigned i = 0; i < 2; i++) {
+        struct peer again;
+        assert_false(peer_receive(&peers[i], PEER_QUIET_MS, &frame));
+        open_peer_at(&again, endpoints[i], CUSTODIAN_ALL);
+        assert_false(peer_is_admitted(&again));
+        peer_close(&again);
+    }
+    assert_int_equal(memstore_used(), used);
+    custodian_swap(&custodian, &(struct custodian_change){0});
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(sign(&peers[i], KEY), ERR_OK);
+        peer_close(&peers[i]);
+    }
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-    const struct CMUnitTest tests[] = {
+    static const struct CMUnitTest tests[] = {
         TEST(test_revoked_client), TEST(test_grant_taken),           TEST(test_key_disabled),
-        TEST(test_new_client),     TEST(test_revoked_while_waiting),
+        TEST(test_new_client),     TEST(test_revoked_while_waiting), TEST(test_both_doors),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    static const char *const names[] = {"router", "local", "network"};
+    int failed = 0;
+    for (door = ROUTER; door <= NETWORK; door++)
+        failed += cmocka_run_group_tests_name(names[door], tests, NULL, NULL);
+    return failed;
 }

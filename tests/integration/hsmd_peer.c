@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/integration/hsmd_peer.h"
 
+#include <netinet/in.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <zmq.h>
 
@@ -70,6 +73,17 @@ bool peer_is_admitted(struct peer *peer)
     zmq_recv(peer->monitor, address, sizeof address, 0);
     memcpy(&event, head, sizeof event);
     return event == ZMQ_EVENT_HANDSHAKE_SUCCEEDED;
+}
+
+unsigned peer_free_port(void)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof address;
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    REQUIRE(fd >= 0 && bind(fd, (struct sockaddr *)&address, sizeof address) == 0);
+    REQUIRE(getsockname(fd, (struct sockaddr *)&address, &size) == 0);
+    close(fd);
+    return ntohs(address.sin_port);
 }
 
 void peer_send(struct peer *peer, struct bytes frame, bool more)

@@ -31,6 +31,9 @@ void peer_close(struct peer *peer);
 // Waits for the handshake to end: did the server let us in?
 bool peer_is_admitted(struct peer *peer);
 
+// A port of 127.0.0.1 that nobody has at this moment.
+unsigned peer_free_port(void);
+
 void peer_send(struct peer *peer, struct bytes frame, bool more);
 // False: nothing came in that time. frame is reset first.
 bool peer_receive(struct peer *peer, int wait_ms, struct buf *frame);

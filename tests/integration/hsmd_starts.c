@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <netinet/in.h>
 #include <linux/capability.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -19,6 +18,7 @@
 #include <cmocka.h>
 
 #include "hsmd/base/file.h"
+#include "tests/integration/hsmd_peer.h"
 #include "tests/integration/hsmd_process.h"
 #include "tests/support/custodian.h"
 
@@ -235,37 +235,41 @@ static void test_same_socket(void **state)
     client_close(client);
 }
 
-static unsigned free_port(void)
+static struct client *client_at(const char *endpoint, const char *name)
 {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t size = sizeof address;
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-    assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof address), 0);
-    assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &size), 0);
-    close(fd);
-    return ntohs(address.sin_port);
+    char before[sizeof hsmd.endpoint];
+    memcpy(before, hsmd.endpoint, sizeof before);
+    snprintf(hsmd.endpoint, sizeof hsmd.endpoint, "%s", endpoint);
+    struct client *client = hsmd_client(&hsmd, name, 2000);
+    memcpy(hsmd.endpoint, before, sizeof before);
+    return client;
 }
 
-// Two endpoints at once.
+// Two endpoints at once, of the two doors: each serves the client and keeps the stranger out.
 static void test_tcp(void **state)
 {
     (void)state;
     char both[200];
-    char ipc[96];
+    char ipc[sizeof hsmd.endpoint];
     char tcp[64];
-    snprintf(tcp, sizeof tcp, "tcp://127.0.0.1:%u", free_port());
-    snprintf(both, sizeof both, "\"%s\", \"%s\"", hsmd.endpoint, tcp);
+    memcpy(ipc, hsmd.endpoint, sizeof ipc);
+    snprintf(tcp, sizeof tcp, "tcp://127.0.0.1:%u", peer_free_port());
+    snprintf(both, sizeof both, "\"%s\", \"%s\"", ipc, tcp);
     hsmd_configure(&hsmd, "\"ipc://DIR/data.sock\"", both, NULL);
     hsmd_serve(&hsmd);
-    struct client *by_ipc = hsmd_client(&hsmd, "gw", 0);
-    memcpy(ipc, hsmd.endpoint, sizeof ipc);
-    snprintf(hsmd.endpoint, sizeof hsmd.endpoint, "%s", tcp);
-    struct client *by_tcp = hsmd_client(&hsmd, "gw", 0);
-    memcpy(hsmd.endpoint, ipc, sizeof ipc);
-    assert_int_equal(sign(by_ipc), ERR_OK);
-    assert_int_equal(sign(by_tcp), ERR_OK);
-    client_close(by_ipc);
-    client_close(by_tcp);
+    for (unsigned i = 0; i < 2; i++) {
+        const char *endpoint = i ? tcp : ipc;
+        struct client *client = client_at(endpoint, "gw");
+        struct client *stranger = client_at(endpoint, "stranger");
+        assert_int_equal(sign(client), ERR_OK);
+        assert_int_equal(sign(stranger), ERR_TEMP);
+        assert_int_equal(hsmd_times_said(&hsmd, "denied: unknown client"), i + 1);
+        assert_int_equal(sign(client), ERR_OK);
+        client_close(stranger);
+        client_close(client);
+    }
+    assert_true(hsmd_said(&hsmd, "address=\"process "));
+    assert_true(hsmd_said(&hsmd, "127.0.0.1\" domain"));
     assert_int_equal(hsmd_stop(&hsmd, SIGTERM), 0);
 }
 

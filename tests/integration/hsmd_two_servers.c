@@ -134,7 +134,7 @@ static void log_refusal(void *context, const char *peer, struct bytes request, e
     atomic_fetch_add(&logged, 1);
 }
 
-static enum err open_data(void)
+static enum err open_data(bool is_direct)
 {
     static const unsigned workers[] = {1, 1};
     const char *const endpoints[] = {data_endpoint};
@@ -148,6 +148,7 @@ static enum err open_data(void)
                                      .workers = workers,
                                      .lane_count = 2,
                                      .light_workers = 1,
+                                     .is_direct = is_direct,
                                      .timeout_ms = TIMEOUT_MS,
                                      .request_max = WIRE_FRAME_MAX,
                                      .reply_max = WIRE_FRAME_MAX};
@@ -182,7 +183,7 @@ static enum err open_officers(bool is_secret)
     return server_open(&conf, &officers_server, NULL);
 }
 
-static int setup_with(bool is_secret)
+static int setup_with(bool is_secret, bool is_direct)
 {
     custodian_setup(&custodian);
     buf_init(&frame, REPLY_MAX);
@@ -195,19 +196,26 @@ static int setup_with(bool is_secret)
     atomic_store(&marks, 0);
     atomic_store(&refused, 0);
     atomic_store(&logged, 0);
-    return open_data() == ERR_OK && open_officers(is_secret) == ERR_OK ? 0 : -1;
+    return open_data(is_direct) == ERR_OK && open_officers(is_secret) == ERR_OK ? 0 : -1;
 }
 
 static int setup(void **state)
 {
     (void)state;
-    return setup_with(true);
+    return setup_with(true, true); // as hsmd
+}
+
+// The data path by the router too, as on the network.
+static int setup_routers(void **state)
+{
+    (void)state;
+    return setup_with(true, false);
 }
 
 static int setup_careless(void **state)
 {
     (void)state;
-    return setup_with(false);
+    return setup_with(false, true);
 }
 
 static int teardown(void **state)
@@ -395,6 +403,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         TEST(test_ways_in),
+        cmocka_unit_test_setup_teardown(test_ways_in, setup_routers, teardown),
         TEST(test_each_its_own),
         TEST(test_outstanding),
         TEST(test_wiped),
