@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -17,6 +18,7 @@
 // queue.
 #define SEND_MAX (2 * SERVER_QUEUE_MAX)
 
+#define LINGER_US 60   // of a worker that has just sent a reply
 #define WATCH_MS 2     // between two looks of the waiting thread while nobody scouts
 #define CALM_LOOKS 128 // after somebody does again
 
@@ -90,12 +92,27 @@ static void do_job(struct worker *worker, struct job *job)
     metrics_add_busy(metrics, -1);
 }
 
+// Those who have just been answered often ask again at once. A processor that has gone to sleep
+// takes longer to wake than to look for so long; whoever else can use it is let in.
+static int look_out(int epoll, struct epoll_event *events)
+{
+    uint64_t until = clock_us() + LINGER_US;
+    int count;
+    do {
+        count = epoll_wait(epoll, events, SERVER_EVENTS, 0);
+    } while (!count && sched_yield() == 0 && clock_us() < until);
+    return count;
+}
+
 // Watches what comes in until there is something, or the queue calls.
-static void scout(struct worker *worker)
+static void scout(struct worker *worker, bool has_answered)
 {
     struct server *server = worker->server;
     struct epoll_event events[SERVER_EVENTS];
-    int count = epoll_wait(server->epolls[worker->lane], events, SERVER_EVENTS, -1);
+    int epoll = server->epolls[worker->lane];
+    int count = has_answered ? look_out(epoll, events) : 0;
+    if (!count)
+        count = epoll_wait(epoll, events, SERVER_EVENTS, -1);
     queue_end_scout(server->queue, worker->lane);
     if (!queue_has_scout(server->queue) && !atomic_exchange(&server->is_watched, true))
         server_wake(server);
@@ -107,15 +124,16 @@ static void *work(void *argument)
 {
     struct worker *worker = argument;
     struct queue *queue = worker->server->queue;
-    for (;;) {
+    for (bool has_answered = false;;) {
         bool is_scout;
         struct job *job = queue_pop(queue, worker->lane, &is_scout);
-        if (is_scout) {
-            scout(worker);
-        } else if (job) {
+        if (is_scout)
+            scout(worker, has_answered);
+        has_answered = job != NULL;
+        if (job) {
             do_job(worker, job);
             exchange_finish(worker, job);
-        } else {
+        } else if (!is_scout) {
             queue_call(queue, worker->lane); // the next scout
             return NULL;
         }
