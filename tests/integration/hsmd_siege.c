@@ -28,6 +28,7 @@
 #include "tests/support/require.h"
 
 #define TIMEOUT_MS 20000
+#define HANDSHAKE_MS 5000
 #define LATE_MS 5000
 #define CALLS 200
 #define SILENT 400 // connections that say nothing; more than may be in their handshake
@@ -255,6 +256,19 @@ static void test_siege(void **state)
     be_served();
 }
 
+// Nobody asks anything meanwhile: its time is over all the same, and before a request's would be.
+static void test_silence(void **state)
+{
+    (void)state;
+    char answer[100];
+    deadline_t start = clock_ms();
+    int fd = connect_raw();
+    while (recv(fd, answer, sizeof answer, 0) > 0)
+        ;
+    assert_in_range(clock_ms() - start, HANDSHAKE_MS - 10, TIMEOUT_MS / 2);
+    close(fd);
+}
+
 static int setup(void **state)
 {
     (void)state;
@@ -290,6 +304,9 @@ static int teardown(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_siege)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_siege),
+        cmocka_unit_test(test_silence),
+    };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
