@@ -306,7 +306,6 @@ static enum err open_server(struct daemon *daemon, struct detail *detail)
                                      .lane_count = (unsigned)config->token_count,
                                      .light_workers = SERVER_LIGHT_WORKERS,
                                      .is_direct = true,
-                                     .is_settled = true,
                                      .timeout_ms = config->request_timeout,
                                      .request_max = WIRE_FRAME_MAX,
                                      .reply_max = WIRE_FRAME_MAX};

@@ -200,46 +200,49 @@ static void answer_late(struct server *server)
     }
 }
 
-// What has come for the local door; more than fits in comes again.
-static void look_local(struct server *server)
+// A scout is told of what comes. If there is none, it stands in the instances of the lanes, where
+// the next scout finds it, which is this worker if nothing is out. A call for a scout may stand
+// there too, and is not for us.
+static void look_local(struct server *server, const struct worker *self)
 {
-    struct epoll_event events[LOOK_BURST];
-    int count = epoll_wait(server->scouting, events, LOOK_BURST, 0);
+    struct epoll_event events[SERVER_EVENTS];
+    unsigned lane = self ? self->lane : 1;
+    if (!server->local || !lane || (self && !server->out) || queue_has_scout(server->queue))
+        return;
+    server->looks += self != NULL;
+    int count = epoll_wait(server->epolls[lane], events, SERVER_EVENTS, 0);
+    for (int i = 0; i < count; i++) {
+        if (events[i].data.u64 == SERVER_CALL)
+            queue_call(server->queue, lane);
+    }
     if (count > 0)
         local_look(server->local, events, (size_t)count);
 }
 
-// Lock held. True: there may be more.
-static bool look_round(struct server *server, struct worker *self)
+// Lock held. Returns how many there were.
+static unsigned receive_all(struct server *server, struct worker *self)
 {
-    send_done(server);
-    answer_late(server);
-    if (server->local)
-        look_local(server);
-    for (int i = 0; i < RECEIVE_BURST; i++) {
-        if (!receive(server, self))
-            return false;
-    }
-    return true;
-}
-
-static void wake(const struct server *server)
-{
-    uint64_t one = 1;
-    while (write(server->wake, &one, sizeof one) < 0 && errno == EINTR)
-        ;
+    unsigned count = 0;
+    look_local(server, self);
+    while (count < RECEIVE_BURST && receive(server, self))
+        count++;
+    server->has_more = count == RECEIVE_BURST;
+    return count;
 }
 
 // Lock held on entry, not on return.
-static void use_socket(struct worker *worker)
+static void use_doors(struct worker *worker)
 {
     struct server *server = worker->server;
     do {
-        bool has_more = look_round(server, worker);
+        send_done(server);
+        answer_late(server);
+        (void)receive_all(server, worker);
         bool is_last = atomic_load(&server->is_stopping) && !server->oldest;
+        bool is_wanted = server->has_more || is_last; // the waiting thread
         pthread_mutex_unlock(&server->lock);
-        if (has_more || is_last)
-            wake(server);
+        if (is_wanted)
+            server_wake(server);
     } while (queue_has_done(server->queue) && pthread_mutex_trylock(&server->lock) == 0);
 }
 
@@ -248,26 +251,46 @@ void exchange_finish(struct worker *worker, struct job *job)
     worker->has_next = false;
     queue_finish(worker->server->queue, job);
     if (pthread_mutex_trylock(&worker->server->lock) == 0)
-        use_socket(worker);
+        use_doors(worker);
 }
 
-void exchange_scout(struct worker *worker)
+void exchange_enter(struct worker *worker, const struct epoll_event *events, size_t count)
 {
+    struct server *server = worker->server;
     worker->has_next = false;
-    pthread_mutex_lock(&worker->server->lock);
-    use_socket(worker);
+    pthread_mutex_lock(&server->lock);
+    server->looks++;
+    if (server->local)
+        local_look(server->local, events, count);
+    use_doors(worker);
+}
+
+// The waiting thread, lock held. Workers that pass by see what has come; if none did since the last
+// time, and there was something, then there is need of another scout. The router must be emptied
+// after each use.
+static void look_after(struct server *server)
+{
+    bool is_lone = server->looks == server->looks_seen;
+    server->looks_seen = server->looks;
+    if (!is_lone && !server->has_more && !server->router)
+        return;
+    if (receive_all(server, NULL) && is_lone && server->scouts < server->worker_count)
+        queue_set_scouts(server->queue, ++server->scouts);
 }
 
 bool exchange_turn(struct server *server)
 {
-    bool has_more;
+    bool is_over;
     bool is_awaited;
     do {
         pthread_mutex_lock(&server->lock);
-        has_more = look_round(server, NULL);
+        send_done(server);
+        answer_late(server);
+        look_after(server);
+        is_over = !server->has_more;
         is_awaited = server->oldest != NULL;
         pthread_mutex_unlock(&server->lock);
-    } while (has_more || queue_has_done(server->queue));
+    } while (!is_over || queue_has_done(server->queue));
     return is_awaited;
 }
 

@@ -81,12 +81,15 @@ struct local {
     struct connection *entering, *entering_last; // the oldest first
     uint32_t entering_count;
     uint32_t entering_max;
-    int more; // eventfd: there is something to do that no event of a connection tells again
+    int more; // eventfd, never read: there is something to do that no event of a connection tells
+              // again
 };
 
+// The kernel asks in the order of the instances. What is not edge-triggered wakes several of those
+// who wait in one.
 static bool watch(const struct local *local, int fd, uint32_t what, uint64_t id)
 {
-    for (int i = 0; i < 2; i++) {
+    for (unsigned i = 0; i < local->conf.epoll_count; i++) {
         struct epoll_event event = {.events = what | EPOLLEXCLUSIVE, .data.u64 = id};
         if (epoll_ctl(local->conf.epolls[i], EPOLL_CTL_ADD, fd, &event) != 0)
             return false;
@@ -96,7 +99,7 @@ static bool watch(const struct local *local, int fd, uint32_t what, uint64_t id)
 
 static void unwatch(const struct local *local, int fd)
 {
-    for (int i = 0; i < 2; i++)
+    for (unsigned i = 0; i < local->conf.epoll_count; i++)
         (void)epoll_ctl(local->conf.epolls[i], EPOLL_CTL_DEL, fd, NULL);
 }
 
@@ -114,7 +117,7 @@ enum err local_open(const struct local_conf *conf, struct local **out, struct de
     rlim_t most = files.rlim_cur < 1 << 20 ? files.rlim_cur : 1 << 20;
     local->slot_max = (uint32_t)(most > 2 * SPARE_FILES ? most - SPARE_FILES : most / 2);
     local->entering_max = local->slot_max / 4 < ENTERING_MAX ? local->slot_max / 4 : ENTERING_MAX;
-    enum err err = local->more >= 0 && watch(local, local->more, EPOLLIN, MORE_EVENT)
+    enum err err = local->more >= 0 && watch(local, local->more, EPOLLIN | EPOLLET, MORE_EVENT)
                        ? secret_init(&local->server_key, conf->server_key->len + 1, detail)
                        : err_errno(detail, ERR_TEMP, "eventfd, epoll");
     if (err == ERR_OK)
@@ -293,7 +296,7 @@ static enum err begin_connection(struct local *local, int fd)
                                    .is_allowed = is_allowed,
                                    .context = connection};
     enum err err = zmtp_serve(&host, local->conf.request_max, &connection->zmtp, NULL);
-    if (err == ERR_OK && watch(local, fd, EPOLLIN, connection->id))
+    if (err == ERR_OK && watch(local, fd, EPOLLIN | EPOLLET, connection->id))
         return ERR_OK;
     end_connection(connection);
     return ERR_TEMP;
@@ -351,7 +354,8 @@ static bool set_blocked(struct connection *connection, bool is_blocked)
     connection->is_blocked = is_blocked;
     connection->has_input = false; // when it is watched again, we are told
     unwatch(local, connection->fd);
-    return watch(local, connection->fd, is_blocked ? EPOLLOUT : EPOLLIN, connection->id);
+    return watch(local, connection->fd, (is_blocked ? EPOLLOUT : EPOLLIN) | EPOLLET,
+                 connection->id);
 }
 
 // Replies that wait are counted.
@@ -433,10 +437,7 @@ void local_look(struct local *local, const struct epoll_event *events, size_t co
     for (size_t i = 0; i < count; i++) {
         uint64_t id = events[i].data.u64;
         struct connection *connection = id & LISTENER_EVENT ? NULL : find(local, id);
-        eventfd_t calls;
-        if (id == MORE_EVENT)
-            (void)eventfd_read(local->more, &calls);
-        else if (id & LISTENER_EVENT)
+        if (id & LISTENER_EVENT && id != MORE_EVENT)
             accept_some(local, (unsigned)(id & ~LISTENER_EVENT));
         else if (connection)
             take_event(local, connection, events[i].events);

@@ -3,8 +3,9 @@
 // read, decrypt, encrypt and write (ZMTP 3.0 with CURVE, zmtp.h). A request then wakes one thread,
 // and its answer another, where ZeroMQ's thread in between would be woken twice more.
 //
-// Every connection is watched by two epoll instances, and one thread is woken for it: one that
-// waits in the first if there is one, else in the second. One caller at a time for everything here.
+// Every connection is watched by one or more epoll instances, and one thread is woken for what it
+// brings: one that waits in the first of them if there is one, else in the next. What comes when
+// nobody waits is told to the next one who does. One caller at a time for everything here.
 #pragma once
 
 #include <sys/epoll.h>
@@ -24,7 +25,8 @@ struct local_conf {
     bool (*is_allowed)(void *context, const char *public_key);
     void *context;
     size_t request_max; // bytes of a frame
-    int epolls[2];      // borrowed
+    const int *epolls;  // borrowed
+    unsigned epoll_count;
 };
 
 struct local;

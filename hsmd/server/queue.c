@@ -9,7 +9,6 @@
 
 #include "hsmd/base/alloc.h"
 
-#define NONE (-1)
 #define KEPT_MAX 4096 // bytes that a job keeps for the next frame, and for the next reply
 
 struct list {
@@ -19,29 +18,29 @@ struct list {
 // The jobs of one client in one lane. Its turn comes when it stands first in the lane; it stands
 // there as long as one of its jobs waits.
 struct flow {
-    struct flow *next; // the socket's user's: in use in the lane, or free
-    size_t jobs;       // the socket's user's: taken and not released
+    struct flow *next; // the doors' user's: in use in the lane, or free
+    size_t jobs;       // the doors' user's: taken and not released
     char peer[REGISTRY_PUBLIC_KEY_SIZE];
     struct flow *behind; // whose turn comes after
     struct list waiting;
 };
 
 struct lane {
-    struct flow *flows; // the socket's user's: those with a job
+    struct flow *flows; // the doors' user's: those with a job
     struct flow *first, **last;
-    // Workers that wait, and those who are called come one at a time: nobody is woken if there are
-    // none, or if one who was called has not come yet.
-    pthread_cond_t has_work; // for the home worker
-    pthread_cond_t has_more; // for the others
-    bool is_home_idle;
-    unsigned idle; // others
+    // Workers with nothing to do; those who are called come one at a time: nobody is woken if there
+    // are none, or if one who was called has not come yet.
+    pthread_cond_t has_work;
+    unsigned sleeping;
+    unsigned scouting;
+    int call_fd;
     bool is_called;
 };
 
 struct queue {
     struct job *jobs;
     size_t job_count;
-    struct job *free; // the socket's user's alone, as the next three are
+    struct job *free; // the doors' user's alone, as the next three are
     size_t free_count;
     struct flow *flows; // as many as jobs: a flow in use has one
     struct flow *free_flow;
@@ -49,10 +48,9 @@ struct queue {
     unsigned lane_count;
     pthread_mutex_t lock;
     struct list done;
+    unsigned scouting; // in all lanes
+    unsigned wanted;   // scouts
     bool is_stopped;
-    int scout;    // the scout's lane, NONE
-    int scout_fd; // eventfd: written when there is work for it
-    bool is_scout_called;
 };
 
 static void list_init(struct list *list)
@@ -82,6 +80,7 @@ static void queue_init(struct queue *queue, size_t jobs, unsigned lanes, size_t 
     queue->job_count = jobs;
     queue->free_count = jobs;
     queue->lane_count = lanes;
+    queue->wanted = 1;
     for (size_t i = 0; i < jobs; i++) {
         struct job *job = &queue->jobs[i];
         zmq_msg_init(&job->route.router);
@@ -95,8 +94,8 @@ static void queue_init(struct queue *queue, size_t jobs, unsigned lanes, size_t 
     }
     for (unsigned i = 0; i < lanes; i++) {
         queue->lanes[i].last = &queue->lanes[i].first;
+        queue->lanes[i].call_fd = -1;
         pthread_cond_init(&queue->lanes[i].has_work, NULL);
-        pthread_cond_init(&queue->lanes[i].has_more, NULL);
     }
     list_init(&queue->done);
     pthread_mutex_init(&queue->lock, NULL);
@@ -111,18 +110,17 @@ enum err queue_new(size_t jobs, unsigned lanes, size_t request_max, size_t reply
     queue->jobs = mem_calloc(jobs, sizeof *queue->jobs);
     queue->flows = mem_calloc(jobs, sizeof *queue->flows);
     queue->lanes = mem_calloc(lanes, sizeof *queue->lanes);
-    queue->scout = NONE;
-    queue->scout_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (!queue->jobs || !queue->flows || !queue->lanes || queue->scout_fd < 0) {
-        if (queue->scout_fd >= 0)
-            close(queue->scout_fd);
-        mem_free(queue->jobs);
-        mem_free(queue->flows);
-        mem_free(queue->lanes);
-        mem_free(queue);
+    bool ok = queue->jobs && queue->flows && queue->lanes;
+    if (ok)
+        queue_init(queue, jobs, lanes, request_max, reply_max);
+    for (unsigned i = 0; i < lanes && ok; i++) {
+        queue->lanes[i].call_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        ok = queue->lanes[i].call_fd >= 0;
+    }
+    if (!ok) {
+        queue_free(queue);
         return err_set(detail, ERR_TEMP, "cannot make the queue");
     }
-    queue_init(queue, jobs, lanes, request_max, reply_max);
     *out = queue;
     return ERR_OK;
 }
@@ -139,12 +137,13 @@ void queue_free(struct queue *queue)
         buf_wipe(&job->reply);
         buf_clear(&job->reply);
     }
-    close(queue->scout_fd);
     for (unsigned i = 0; i < queue->lane_count; i++) {
+        if (queue->lanes[i].call_fd >= 0)
+            close(queue->lanes[i].call_fd);
         pthread_cond_destroy(&queue->lanes[i].has_work);
-        pthread_cond_destroy(&queue->lanes[i].has_more);
     }
-    pthread_mutex_destroy(&queue->lock);
+    if (queue->lane_count)
+        pthread_mutex_destroy(&queue->lock);
     mem_free(queue->jobs);
     mem_free(queue->flows);
     mem_free(queue->lanes);
@@ -238,62 +237,45 @@ static void leave_line(struct lane *lane, struct flow *flow)
         lane->last = at;
 }
 
-static void clear(int fd)
-{
-    uint64_t count;
-    (void)!read(fd, &count, sizeof count);
-}
-
-// Lock held.
-static void call_scout(struct queue *queue)
+void queue_call(struct queue *queue, unsigned lane)
 {
     uint64_t one = 1;
-    if (queue->is_scout_called)
-        return;
-    queue->is_scout_called = true;
-    while (write(queue->scout_fd, &one, sizeof one) < 0 && errno == EINTR)
+    while (write(queue->lanes[lane].call_fd, &one, sizeof one) < 0 && errno == EINTR)
         ;
 }
 
-// Lock held: calls one idle worker, the home worker first. It calls the next if there is still more
-// to do when it comes. Where all processors are busy it comes late, and those at work take the jobs
-// as they finish, without a crowd that is woken for nothing. To be signalled, best without the
-// lock; NULL: nobody.
-static pthread_cond_t *call_one(struct lane *lane)
+// Who is to be called when the lock is given back.
+enum call { CALL_NOBODY, CALL_SLEEPER, CALL_SCOUT };
+
+// Lock held. It calls the next if there is still more to do when it comes. Where all processors are
+// busy it comes late, and those at work take the jobs as they finish, without a crowd that is woken
+// for nothing.
+static enum call choose(struct lane *lane)
 {
-    if (lane->is_called || (!lane->is_home_idle && !lane->idle))
-        return NULL;
+    if (!lane->first || lane->is_called || (!lane->sleeping && !lane->scouting))
+        return CALL_NOBODY;
     lane->is_called = true;
-    return lane->is_home_idle ? &lane->has_work : &lane->has_more;
+    return lane->sleeping ? CALL_SLEEPER : CALL_SCOUT;
 }
 
-// The same for jobs that wait in the lane; if all its workers are at work but one that scouts, that
-// one is called.
-static pthread_cond_t *call_for_work(struct queue *queue, unsigned number)
+static void call(struct queue *queue, unsigned lane, enum call who)
 {
-    struct lane *lane = &queue->lanes[number];
-    if (!lane->first)
-        return NULL;
-    if (!lane->is_home_idle && !lane->idle && queue->scout == (int)number)
-        call_scout(queue);
-    return call_one(lane);
+    if (who == CALL_SLEEPER)
+        pthread_cond_signal(&queue->lanes[lane].has_work);
+    else if (who == CALL_SCOUT)
+        queue_call(queue, lane);
 }
 
-static void signal_to(pthread_cond_t *called)
+void queue_push(struct queue *queue, struct job *job, bool is_to_call)
 {
-    if (called)
-        pthread_cond_signal(called);
-}
-
-void queue_push(struct queue *queue, struct job *job, bool is_to_wake)
-{
+    unsigned lane = job->lane; // the job may be another's when the lock is given back
     pthread_mutex_lock(&queue->lock);
     if (!job->flow->waiting.first)
-        stand_last(&queue->lanes[job->lane], job->flow);
+        stand_last(&queue->lanes[lane], job->flow);
     list_append(&job->flow->waiting, job);
-    pthread_cond_t *called = is_to_wake ? call_for_work(queue, job->lane) : NULL;
+    enum call who = is_to_call ? choose(&queue->lanes[lane]) : CALL_NOBODY;
     pthread_mutex_unlock(&queue->lock);
-    signal_to(called);
+    call(queue, lane, who);
 }
 
 bool queue_withdraw(struct queue *queue, struct job *job)
@@ -309,71 +291,64 @@ bool queue_withdraw(struct queue *queue, struct job *job)
     return is_there;
 }
 
-// Lock held. Until there is a job, or the end, or the caller is to be the scout: *is_scout.
-static void wait_for_job(struct queue *queue, unsigned number, bool is_home, bool may_scout,
-                         bool *is_scout)
-{
-    struct lane *lane = &queue->lanes[number];
-    bool is_willing = *is_scout;
-    *is_scout = false;
-    while (!lane->first && !queue->is_stopped && !*is_scout) {
-        if (is_willing && queue->scout == NONE && (is_home || !lane->is_home_idle)) {
-            queue->scout = (int)number;
-            *is_scout = true;
-            return;
-        }
-        if (is_willing && queue->scout == NONE)
-            signal_to(call_one(lane)); // the home worker had better
-        if (is_home)
-            lane->is_home_idle = true;
-        else
-            lane->idle++;
-        pthread_cond_wait(is_home ? &lane->has_work : &lane->has_more, &queue->lock);
-        if (is_home)
-            lane->is_home_idle = false;
-        else
-            lane->idle--;
-        is_willing = is_willing || (is_home && may_scout);
-        lane->is_called = false;
-    }
-}
-
-struct job *queue_pop(struct queue *queue, unsigned number, bool is_home, bool *is_scout)
+struct job *queue_pop(struct queue *queue, unsigned number, bool *is_scout)
 {
     struct lane *lane = &queue->lanes[number];
     struct job *job = NULL;
-    pthread_cond_t *called = NULL;
-    bool never = false;
-    bool may_scout = is_scout != NULL;
-    if (!may_scout)
-        is_scout = &never;
+    enum call who = CALL_NOBODY;
     pthread_mutex_lock(&queue->lock);
-    wait_for_job(queue, number, is_home, may_scout, is_scout);
-    if (!queue->is_stopped && !*is_scout) {
+    *is_scout = false;
+    while (!lane->first && !queue->is_stopped && !*is_scout) {
+        *is_scout = number && queue->scouting < queue->wanted;
+        if (*is_scout)
+            break;
+        lane->sleeping++;
+        pthread_cond_wait(&lane->has_work, &queue->lock);
+        lane->sleeping--;
+        lane->is_called = false;
+    }
+    if (*is_scout) {
+        lane->scouting++;
+        queue->scouting++;
+    } else if (!queue->is_stopped) {
         struct flow *flow = lane->first;
         leave_line(lane, flow);
         job = list_take(&flow->waiting);
         if (flow->waiting.first)
             stand_last(lane, flow);
-        called = call_for_work(queue, number);
+        who = choose(lane);
     }
     pthread_mutex_unlock(&queue->lock);
-    signal_to(called);
+    call(queue, number, who);
     return job;
 }
 
-int queue_scout_fd(const struct queue *queue)
-{
-    return queue->scout_fd;
-}
-
-void queue_end_scout(struct queue *queue)
+void queue_end_scout(struct queue *queue, unsigned number)
 {
     pthread_mutex_lock(&queue->lock);
-    queue->scout = NONE;
-    if (queue->is_scout_called)
-        clear(queue->scout_fd);
-    queue->is_scout_called = false;
+    queue->lanes[number].scouting--;
+    queue->lanes[number].is_called = false; // if another was called, it finds nothing, or more
+    queue->scouting--;
+    pthread_mutex_unlock(&queue->lock);
+}
+
+int queue_call_fd(const struct queue *queue, unsigned lane)
+{
+    return queue->lanes[lane].call_fd;
+}
+
+bool queue_has_scout(struct queue *queue)
+{
+    pthread_mutex_lock(&queue->lock);
+    bool has_scout = queue->scouting;
+    pthread_mutex_unlock(&queue->lock);
+    return has_scout;
+}
+
+void queue_set_scouts(struct queue *queue, unsigned count)
+{
+    pthread_mutex_lock(&queue->lock);
+    queue->wanted = count;
     pthread_mutex_unlock(&queue->lock);
 }
 
@@ -405,11 +380,9 @@ void queue_stop(struct queue *queue)
 {
     pthread_mutex_lock(&queue->lock);
     queue->is_stopped = true;
-    call_scout(queue);
     pthread_mutex_unlock(&queue->lock);
     for (unsigned i = 0; i < queue->lane_count; i++) {
-        struct lane *lane = &queue->lanes[i];
-        pthread_cond_broadcast(&lane->has_work);
-        pthread_cond_broadcast(&lane->has_more);
+        pthread_cond_broadcast(&queue->lanes[i].has_work);
+        queue_call(queue, i); // a scout, who calls the next
     }
 }

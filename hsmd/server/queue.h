@@ -7,9 +7,9 @@
 // flow may have as many jobs as there are free ones, so that one that floods leaves half of them,
 // two leave a third, and whoever comes with little finds a place.
 //
-// The socket's user (one at a time, see exchange.c) takes a free job, fills it and pushes it; a
-// worker pops it, does it and hands it back; the socket's user collects what is done. A job belongs
-// to one side at a time, but for is_answered, which is the socket's user's alone.
+// The doors' user (one at a time, see exchange.c) takes a free job, fills it and pushes it; a
+// worker pops it, does it and hands it back; the doors' user collects what is done. A job belongs
+// to one side at a time, but for is_answered, which is the doors' user's alone.
 #pragma once
 
 #include "hsmd/base/clock.h"
@@ -21,7 +21,7 @@ struct flow;
 
 struct job {
     struct job *next;            // in a list of the queue
-    struct job *older, *younger; // the socket's user's list of those not answered
+    struct job *older, *younger; // the doors' user's list of those not answered
     unsigned lane;
     struct flow *flow;
     struct route route;
@@ -42,27 +42,33 @@ enum err queue_new(size_t jobs, unsigned lanes, size_t request_max, size_t reply
 // No job may be with a worker.
 void queue_free(struct queue *queue);
 
-// The socket's user: a job of this client with an empty frame, NULL if its share of them is
+// The doors' user: a job of this client with an empty frame, NULL if its share of them is
 // taken; and back.
 struct job *queue_take(struct queue *queue, unsigned lane, const char *peer);
 void queue_release(struct queue *queue, struct job *job); // wipes its reply
-// is_to_wake: a worker that waits, if there is one; false if the caller is a worker of that lane
-// and pops next.
-void queue_push(struct queue *queue, struct job *job, bool is_to_wake);
+// is_to_call: a worker with nothing to do, if there is one; false if the caller is a worker of that
+// lane and pops next.
+void queue_push(struct queue *queue, struct job *job, bool is_to_call);
 // Takes back the oldest job of its flow. False: a worker has it, or had it.
 bool queue_withdraw(struct queue *queue, struct job *job);
 struct job *queue_collect(struct queue *queue); // the done ones as a list by next, oldest first
 bool queue_has_done(struct queue *queue);       // is there something to collect?
 
-// A worker: waits for a job of its lane; NULL once the queue is stopped. And gives it back.
-// is_home: it is the lane's home worker (one, or none), who is called before the others and scouts
-// whenever it has nothing to do. *is_scout (or NULL): would it rather watch the socket than wait?
-// If nobody does, it is told so, gets NULL, and watches the socket and queue_scout_fd until one of
-// them is readable; then it ends that, before anything else.
-struct job *queue_pop(struct queue *queue, unsigned lane, bool is_home, bool *is_scout);
-int queue_scout_fd(const struct queue *queue);
-void queue_end_scout(struct queue *queue);
+// A worker: waits for a job of its lane. NULL: the queue is stopped; or *is_scout: there is nothing
+// to do, and too few watch what comes in. Then it does, and is called by queue_call_fd if all
+// others of its lane are at work; before it does anything else it ends that. Lane 0 has no scouts.
+struct job *queue_pop(struct queue *queue, unsigned lane, bool *is_scout);
+void queue_end_scout(struct queue *queue, unsigned lane);
+// An eventfd that is written, and never read, to call one of the lane's scouts: it is watched
+// edge-triggered by the epoll instance in which they wait.
+int queue_call_fd(const struct queue *queue, unsigned lane);
+void queue_call(struct queue *queue, unsigned lane);
+// And gives the job back.
 void queue_finish(struct queue *queue, struct job *job);
+
+bool queue_has_scout(struct queue *queue);
+// How many there shall be at a time, if as many have nothing to do; 1 at first.
+void queue_set_scouts(struct queue *queue, unsigned count);
 
 // Wakes all workers; queue_pop gives NULL from now on.
 void queue_stop(struct queue *queue);

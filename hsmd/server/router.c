@@ -54,8 +54,6 @@ static enum err open_socket(struct router *router, const struct router_conf *con
     router->zmq = zmq_ctx_new();
     if (!router->zmq)
         return err_set(detail, ERR_TEMP, "ZeroMQ: %s", zmq_strerror(zmq_errno()));
-    if (conf->home_cpu >= 0)
-        (void)zmq_ctx_set(router->zmq, ZMQ_THREAD_AFFINITY_CPU_ADD, conf->home_cpu);
     enum err err = zap_open(router->zmq, conf->is_allowed, conf->context, &router->zap, detail);
     if (err != ERR_OK)
         return err;

@@ -15,7 +15,6 @@ struct router_conf {
     void *context;
     size_t request_max; // bytes of a frame
     int backlog;        // replies to one peer that wait; more are dropped
-    int home_cpu;       // where ZeroMQ's threads stay; -1: anywhere
 };
 
 struct router;

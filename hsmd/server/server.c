@@ -2,6 +2,7 @@
 #include "hsmd/server/server.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -10,12 +11,21 @@
 
 #include "hsmd/base/alloc.h"
 #include "hsmd/base/log.h"
-#include "hsmd/server/cpu.h"
 #include "hsmd/server/server_internal.h"
 
 // Replies to one peer that wait in ZeroMQ; more are dropped, so there is room for all of a full
 // queue.
 #define SEND_MAX (2 * SERVER_QUEUE_MAX)
+
+#define WATCH_MS 2     // between two looks of the waiting thread while nobody scouts
+#define CALM_LOOKS 128 // after somebody does again
+
+void server_wake(const struct server *server)
+{
+    uint64_t one = 1;
+    while (write(server->wake, &one, sizeof one) < 0 && errno == EINTR)
+        ;
+}
 
 static void clear(int fd)
 {
@@ -23,14 +33,34 @@ static void clear(int fd)
     (void)!read(fd, &count, sizeof count);
 }
 
+// How long the waiting thread may sleep. It looks often from when nobody scouts until somebody has
+// done so for a while: to be woken for each of the busy moments would cost more.
+static int patience(struct server *server, deadline_t limit, unsigned *calm)
+{
+    int limit_ms = exchange_patience(server, limit);
+    if (!atomic_load(&server->is_watched))
+        return limit_ms;
+    *calm = queue_has_scout(server->queue) ? *calm + 1 : 0;
+    if (*calm < CALM_LOOKS)
+        return limit_ms < WATCH_MS ? limit_ms : WATCH_MS;
+    *calm = 0;
+    server->scouts = 1;
+    queue_set_scouts(server->queue, server->scouts);
+    atomic_store(&server->is_watched, false);
+    if (queue_has_scout(server->queue)) // who ends it from now on sees to it again
+        return limit_ms;
+    atomic_store(&server->is_watched, true);
+    return 0;
+}
+
 static void *serve(void *argument)
 {
     struct server *server = argument;
-    struct epoll_event events[3];
+    struct pollfd fd = {.fd = server->wake, .events = POLLIN};
     deadline_t drained_by = UINT64_MAX;
+    unsigned calm = 0;
     for (;;) {
-        int count = epoll_wait(server->waiting, events, 3, exchange_patience(server, drained_by));
-        if (count < 0 && errno != EINTR) {
+        if (poll(&fd, 1, patience(server, drained_by, &calm)) < 0 && errno != EINTR) {
             log_error("server", "err", strerror(errno));
             kill(getpid(), SIGTERM);
             break;
@@ -60,38 +90,33 @@ static void do_job(struct worker *worker, struct job *job)
     metrics_add_busy(metrics, -1);
 }
 
-// Watches the socket until there is something to receive, or the queue calls. True: it received
-// work for its own lane, or was called for that; else it is the turn of a worker of another lane.
-static bool scout(struct worker *worker)
+// Watches what comes in until there is something, or the queue calls.
+static void scout(struct worker *worker)
 {
     struct server *server = worker->server;
-    struct epoll_event events[2];
-    int count = epoll_wait(server->scouting, events, 2, -1);
-    bool is_door = count < 0; // interrupted: perhaps an event that nobody else is told of
-    queue_end_scout(server->queue);
-    for (int i = 0; i < count; i++)
-        is_door = is_door || events[i].data.u64 != SERVER_CALL;
-    if (is_door)
-        exchange_scout(worker);
-    return !is_door || worker->has_next;
+    struct epoll_event events[SERVER_EVENTS];
+    int count = epoll_wait(server->epolls[worker->lane], events, SERVER_EVENTS, -1);
+    queue_end_scout(server->queue, worker->lane);
+    if (!queue_has_scout(server->queue) && !atomic_exchange(&server->is_watched, true))
+        server_wake(server);
+    if (count > 1 || (count == 1 && events[0].data.u64 != SERVER_CALL))
+        exchange_enter(worker, events, (size_t)count);
 }
 
 static void *work(void *argument)
 {
     struct worker *worker = argument;
     struct queue *queue = worker->server->queue;
-    if (worker->is_home && worker->server->home_cpu >= 0)
-        cpu_stay(worker->server->home_cpu);
-    for (bool is_willing = false;;) {
-        bool is_scout = is_willing;
-        struct job *job = queue_pop(queue, worker->lane, worker->is_home, &is_scout);
+    for (;;) {
+        bool is_scout;
+        struct job *job = queue_pop(queue, worker->lane, &is_scout);
         if (is_scout) {
-            is_willing = scout(worker);
+            scout(worker);
         } else if (job) {
             do_job(worker, job);
             exchange_finish(worker, job);
-            is_willing = true;
         } else {
+            queue_call(queue, worker->lane); // the next scout
             return NULL;
         }
     }
@@ -120,8 +145,7 @@ static enum err open_router(struct server *server, const struct server_conf *con
                                        .is_allowed = is_allowed_by_zap,
                                        .context = server,
                                        .request_max = conf->request_max,
-                                       .backlog = SEND_MAX,
-                                       .home_cpu = server->home_cpu};
+                                       .backlog = SEND_MAX};
     return router_open(&router, &server->router, detail);
 }
 
@@ -133,7 +157,8 @@ static enum err open_local(struct server *server, const struct server_conf *conf
                                      .is_allowed = is_allowed,
                                      .context = server,
                                      .request_max = conf->request_max,
-                                     .epolls = {server->scouting, server->waiting}};
+                                     .epolls = server->epolls + 1,
+                                     .epoll_count = server->lane_count - 1};
     return local_open(&local, &server->local, detail);
 }
 
@@ -152,18 +177,18 @@ static enum err bind_to(void *context, const char *endpoint, struct detail *deta
 
 static bool watch(int epoll, int fd, uint32_t how, enum server_event what)
 {
-    struct epoll_event event = {.events = EPOLLIN | how, .data.u64 = what};
+    struct epoll_event event = {.events = EPOLLIN | EPOLLET | how, .data.u64 = what};
     return epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) == 0;
 }
 
-// The kernel asks in the order in which they are set up, so the scout is first.
 static enum err open_watches(struct server *server, struct detail *detail)
 {
-    bool ok = watch(server->scouting, queue_scout_fd(server->queue), 0, SERVER_CALL) &&
-              watch(server->waiting, server->wake, 0, SERVER_WAKE);
-    for (int i = 0; i < 2 && ok && server->router; i++)
-        ok = watch(i ? server->waiting : server->scouting, router_fd(server->router),
-                   EPOLLET | EPOLLEXCLUSIVE, SERVER_ROUTER);
+    bool ok = true;
+    for (unsigned lane = 0; lane < server->lane_count && ok; lane++)
+        ok =
+            watch(server->epolls[lane], queue_call_fd(server->queue, lane), 0, SERVER_CALL) &&
+            (!lane || !server->router ||
+             watch(server->epolls[lane], router_fd(server->router), EPOLLEXCLUSIVE, SERVER_ROUTER));
     return ok ? ERR_OK : err_errno(detail, ERR_TEMP, "epoll");
 }
 
@@ -211,13 +236,16 @@ static enum err add_workers(struct server *server, const struct server_conf *con
         count += conf->workers[i];
     server->workers = mem_calloc(count, sizeof *server->workers);
     server->outstanding = mem_calloc(1 + conf->lane_count, sizeof *server->outstanding);
-    if (!server->workers || !server->outstanding)
+    server->epolls = mem_calloc(1 + conf->lane_count, sizeof *server->epolls);
+    if (!server->workers || !server->outstanding || !server->epolls)
         return err_set(detail, ERR_TEMP, "out of memory");
-    server->lane_count = 1 + conf->lane_count;
-    for (unsigned lane = 0; lane < server->lane_count; lane++) {
+    for (unsigned lane = 0; lane <= conf->lane_count; lane++) {
+        server->epolls[server->lane_count++] = epoll_create1(EPOLL_CLOEXEC);
+        if (server->epolls[lane] < 0)
+            return err_errno(detail, ERR_TEMP, "epoll");
         unsigned of_lane = lane ? conf->workers[lane - 1] : conf->light_workers;
         for (unsigned i = 0; i < of_lane; i++)
-            server->workers[server->worker_count++] = (struct worker){.lane = lane, .is_home = !i};
+            server->workers[server->worker_count++] = (struct worker){.lane = lane};
     }
     return queue_new(SERVER_QUEUE_MAX, server->lane_count, conf->request_max, conf->reply_max,
                      &server->queue, detail);
@@ -230,23 +258,19 @@ enum err server_open(const struct server_conf *conf, struct server **out, struct
     struct server *server = mem_calloc(1, sizeof *server);
     if (!server)
         return err_set(detail, ERR_TEMP, "out of memory");
-    *server =
-        (struct server){.handler = conf->handler,
-                        .domain = conf->domain,
-                        .reply_max = conf->reply_max,
-                        .timeout_ms = conf->timeout_ms,
-                        .home_cpu = conf->is_settled && conf->lane_count == 1 ? cpu_home() : -1,
-                        .scouting = epoll_create1(EPOLL_CLOEXEC),
-                        .waiting = epoll_create1(EPOLL_CLOEXEC),
-                        .wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
+    *server = (struct server){.handler = conf->handler,
+                              .domain = conf->domain,
+                              .reply_max = conf->reply_max,
+                              .timeout_ms = conf->timeout_ms,
+                              .scouts = 1,
+                              .wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
     pthread_mutex_init(&server->lock, NULL);
     zmq_msg_init(&server->arrival.route.router);
     buf_init(&server->arrival.frame, conf->request_max);
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    enum err err = server->wake >= 0 && server->scouting >= 0 && server->waiting >= 0
-                       ? add_workers(server, conf, detail)
-                       : err_errno(detail, ERR_TEMP, "eventfd, epoll");
+    enum err err = server->wake >= 0 ? add_workers(server, conf, detail)
+                                     : err_errno(detail, ERR_TEMP, "eventfd");
     if (err == ERR_OK)
         err = open_doors(server, conf, detail);
     if (err == ERR_OK)
@@ -272,14 +296,12 @@ static void join_threads(struct server *server)
 
 enum err server_close(struct server *server, struct detail *detail)
 {
-    uint64_t one = 1;
     if (!server)
         return ERR_OK;
     endpoints_close(server->endpoints);
     server->endpoints = NULL;
     atomic_store(&server->is_stopping, true);
-    while (server->has_thread && write(server->wake, &one, sizeof one) < 0 && errno == EINTR)
-        ;
+    server_wake(server);
     if (server->has_thread)
         pthread_join(server->thread, NULL);
     if (server->queue)
@@ -296,12 +318,14 @@ enum err server_close(struct server *server, struct detail *detail)
     router_close(server->router);
     local_close(server->local);
     queue_free(server->queue);
-    const int fds[] = {server->wake, server->scouting, server->waiting};
-    for (size_t i = 0; i < sizeof fds / sizeof *fds; i++) {
-        if (fds[i] >= 0)
-            close(fds[i]);
+    for (unsigned i = 0; i < server->lane_count; i++) {
+        if (server->epolls[i] >= 0)
+            close(server->epolls[i]);
     }
+    if (server->wake >= 0)
+        close(server->wake);
     pthread_mutex_destroy(&server->lock);
+    mem_free(server->epolls);
     mem_free(server->workers);
     mem_free(server->outstanding);
     mem_free(server);

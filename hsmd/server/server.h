@@ -66,8 +66,7 @@ struct server_conf {
     const unsigned *workers; // of each lane from 1 on, by lane - 1; only read while opening
     unsigned lane_count;     // how many those are
     unsigned light_workers;  // of lane 0; 1 or more
-    bool is_direct;  // ipc endpoints are served by the threads here, without ZeroMQ's: local.h
-    bool is_settled; // with one lane some threads keep to one processor: see cpu.h
+    bool is_direct; // ipc endpoints are served by the threads here, without ZeroMQ's: local.h
     unsigned timeout_ms;
     size_t request_max; // bytes of a frame
     size_t reply_max;

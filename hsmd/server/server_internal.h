@@ -11,13 +11,14 @@
 #include "hsmd/server/router.h"
 #include "hsmd/server/server.h"
 
-// What an event of the two epoll instances is of, if not of the local door.
-enum server_event { SERVER_CALL, SERVER_WAKE, SERVER_ROUTER };
+#define SERVER_EVENTS 32 // taken at once
+
+// What an event of an epoll instance is of, if not of the local door.
+enum server_event { SERVER_CALL, SERVER_ROUTER };
 
 struct worker {
     struct server *server;
     unsigned lane;
-    bool is_home; // the first of its lane
     pthread_t thread;
     bool is_running;
     bool has_next; // it has received a job of its lane itself, which nobody else is woken for
@@ -31,18 +32,28 @@ struct server {
     size_t reply_max;
     unsigned timeout_ms;
     struct endpoints *endpoints;
-    int home_cpu; // see cpu.h; -1: none
-    int wake;     // eventfd: the waiting thread is to look at the doors
-    // Both see what comes in, and only one of those who wait there is woken for it: the scout, a
-    // worker with nothing to do, if there is one, else the waiting thread.
-    int scouting, waiting; // epoll
+    // Where scouts of each lane wait, workers with nothing to do who see what comes in; one of them
+    // is woken for it. Lane 0 has none.
+    //
+    // One scout is enough as long as a request comes when one is there, or when a worker that has
+    // just sent a reply is about to be: most come from those who have just been answered. To wake
+    // another worker for them would put two on one processor. So there is one scout at first. But
+    // if the waiting thread finds requests that nobody has looked at, there are more from then on.
+    int *epolls;
+    unsigned scouts;        // the waiting thread's
+    int wake;               // eventfd: the waiting thread is to look at the doors
+    atomic_bool is_watched; // nobody scouts, or did not a moment ago: it looks often
     atomic_bool is_stopping;
-    pthread_t thread; // waits for the socket, for deadlines and for the end
+    pthread_t
+        thread; // waits for deadlines, for the end, and as long as nobody scouts for the doors
     bool has_thread;
     pthread_mutex_t lock;  // held by the one who uses the doors; guards what follows
     struct router *router; // NULL: all endpoints are of the other
     struct local *local;   // NULL: none is
     struct arrival arrival;
+    bool has_more;                 // to receive than was received at once
+    uint64_t looks;                // how often a worker has looked at the doors
+    uint64_t looks_seen;           // by the waiting thread
     struct job *oldest, *youngest; // not answered yet, by deadline
     size_t out;                    // jobs that workers have or wait for
     deadline_t quiet_until;        // no line about refused requests before that
@@ -53,15 +64,17 @@ struct server {
     unsigned worker_count;
 };
 
+// Has the waiting thread look at the doors.
+void server_wake(const struct server *server);
+
 // A worker has done a job: sends its reply and what else is due, receives what has come. If another
 // is doing that at this moment, it does so for this job too.
 void exchange_finish(struct worker *worker, struct job *job);
 
-// The scout: the same when there is something to receive.
-void exchange_scout(struct worker *worker);
+// A scout: the same for what has come.
+void exchange_enter(struct worker *worker, const struct epoll_event *events, size_t count);
 
-// The waiting thread: the same when there is something, and at deadlines. False: nobody waits for
-// an answer any more.
+// The waiting thread: the same. False: nobody waits for an answer any more.
 bool exchange_turn(struct server *server);
 
 // How long it may sleep, in milliseconds, and not beyond limit.

@@ -91,7 +91,8 @@ enum err door_open_another(struct local **local)
                                     .server_key = &key,
                                     .is_allowed = is_allowed,
                                     .request_max = FRAME_MAX,
-                                    .epolls = {door.epolls[0], door.epolls[1]}};
+                                    .epolls = door.epolls,
+                                    .epoll_count = 2};
     return local_open(&conf, local, NULL);
 }
 

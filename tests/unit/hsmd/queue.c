@@ -2,13 +2,13 @@
 // Who gets a place, and whose turn it is. One thread plays both sides.
 #include "hsmd/server/queue.h"
 
-#include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -47,10 +47,18 @@ static unsigned push_all(unsigned lane, char client)
     return count;
 }
 
+static struct job *pop(unsigned lane)
+{
+    bool is_scout;
+    struct job *job = queue_pop(queue, lane, &is_scout);
+    assert_false(is_scout);
+    return job;
+}
+
 static void assert_turns(unsigned lane, const char *clients)
 {
     for (; *clients; clients++) {
-        struct job *job = queue_pop(queue, lane, false, NULL);
+        struct job *job = pop(lane);
         assert_int_equal(job->peer[0], *clients);
         queue_release(queue, job);
     }
@@ -85,7 +93,7 @@ static void test_shares_of_lanes(void **state)
     assert_null(push(0, 'a'));
     assert_non_null(push(1, 'a'));
     assert_turns(1, "a");
-    struct job *job = queue_pop(queue, 0, false, NULL);
+    struct job *job = pop(0);
     assert_null(push(0, 'a')); // at work counts
     queue_release(queue, job);
     assert_non_null(push(0, 'a'));
@@ -103,7 +111,7 @@ static void test_withdraw(void **state)
     assert_true(queue_withdraw(queue, last)); // from the end
     queue_release(queue, last);
     assert_non_null(push(0, 'd'));
-    assert_ptr_equal(queue_pop(queue, 0, false, NULL), a);
+    assert_ptr_equal(pop(0), a);
     assert_false(queue_withdraw(queue, a)); // at work
     queue_finish(queue, a);
     assert_false(queue_withdraw(queue, a)); // done
@@ -114,93 +122,107 @@ static void test_withdraw(void **state)
     assert_turns(0, "aaaaaa");
 }
 
+// How often scouts of the lane have been called since the last time.
+static unsigned calls(unsigned lane)
+{
+    uint64_t count = 0;
+    return read(queue_call_fd(queue, lane), &count, sizeof count) > 0 ? (unsigned)count : 0;
+}
+
+static void scout(unsigned lane)
+{
+    bool is_scout;
+    assert_null(queue_pop(queue, lane, &is_scout));
+    assert_true(is_scout);
+}
+
+// Scouts are called one at a time, for work of their own lane, and only as long as there is some;
+// who comes calls the next.
+static void test_scouts(void **state)
+{
+    (void)state;
+    queue_set_scouts(queue, 3);
+    assert_false(queue_has_scout(queue));
+    assert_non_null(push(1, 'a'));
+    assert_int_equal(calls(1), 0); // nobody is there
+    assert_turns(1, "a");
+    for (int i = 0; i < 3; i++)
+        scout(1);
+    assert_true(queue_has_scout(queue));
+    assert_non_null(push(0, 'a'));
+    for (int i = 0; i < 4; i++)
+        assert_non_null(push(1, 'a'));
+    assert_int_equal(calls(0), 0);
+    assert_int_equal(calls(1), 1); // it has not come yet
+    queue_end_scout(queue, 1);
+    assert_turns(1, "a");
+    assert_int_equal(calls(1), 1);
+    queue_end_scout(queue, 1);
+    queue_end_scout(queue, 1);
+    assert_false(queue_has_scout(queue));
+    assert_turns(1, "aa");
+    assert_int_equal(calls(1), 0); // nobody is left
+    assert_turns(1, "a");
+    scout(1);
+    char peer[REGISTRY_PUBLIC_KEY_SIZE] = "b";
+    queue_push(queue, queue_take(queue, 1, peer), false); // for the one who pushes
+    assert_int_equal(calls(1), 0);
+    queue_end_scout(queue, 1);
+    assert_turns(1, "b");
+}
+
+static void *sleep_for_work(void *lane)
+{
+    return pop(*(unsigned *)lane);
+}
+
+// As many as are wanted scout, of all lanes but 0; the others sleep, and are called first.
+static void test_sleepers(void **state)
+{
+    (void)state;
+    static unsigned lanes[] = {0, 1};
+    pthread_t threads[2];
+    void *job;
+    scout(1);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, sleep_for_work, &lanes[i]), 0);
+    usleep(20000); // they sleep by now, or soon: it must be well in either case
+    for (unsigned i = 0; i < 2; i++) {
+        struct job *pushed = push(i, 'a');
+        assert_int_equal(pthread_join(threads[i], &job), 0);
+        assert_ptr_equal(job, pushed);
+        queue_release(queue, job);
+    }
+}
+
+static void test_done(void **state)
+{
+    (void)state;
+    struct job *first = push(0, 'a');
+    struct job *second = push(1, 'a');
+    assert_false(queue_has_done(queue));
+    assert_ptr_equal(pop(1), second);
+    assert_ptr_equal(pop(0), first);
+    queue_finish(queue, second);
+    queue_finish(queue, first);
+    assert_true(queue_has_done(queue));
+    assert_ptr_equal(queue_collect(queue), second);
+    queue_release(queue, second);
+    queue_release(queue, first);
+    assert_false(queue_has_done(queue));
+}
+
 static void test_stop(void **state)
 {
     (void)state;
+    scout(1);
     assert_non_null(push(1, 'a'));
+    assert_int_equal(calls(1), 1);
     queue_stop(queue);
-    assert_null(queue_pop(queue, 0, false, NULL));
-    assert_null(queue_pop(queue, 1, false, NULL));
-}
-
-static bool is_called(void)
-{
-    struct pollfd fd = {.fd = queue_scout_fd(queue), .events = POLLIN};
-    return poll(&fd, 1, 0) == 1;
-}
-
-// Who would rather watch the socket than wait is told to, unless there is work; and is called for
-// work of its own lane only.
-static void test_scout(void **state)
-{
-    (void)state;
-    bool is_scout = true;
-    assert_null(queue_pop(queue, 1, false, &is_scout));
-    assert_true(is_scout);
-    struct job *other = push(0, 'a');
-    assert_false(is_called());
-    struct job *mine = push(1, 'a');
-    assert_true(is_called());
-    queue_end_scout(queue);
-    assert_false(is_called());
-    assert_ptr_equal(queue_pop(queue, 1, false, &is_scout), mine);
-    assert_false(is_scout);
-    is_scout = true;
-    assert_ptr_equal(queue_pop(queue, 0, false, &is_scout), other);
-    assert_false(is_scout);
-    assert_false(queue_has_done(queue));
-    queue_finish(queue, mine);
-    queue_finish(queue, other);
-    assert_true(queue_has_done(queue));
-    assert_ptr_equal(queue_collect(queue), mine);
-    queue_release(queue, mine);
-    queue_release(queue, other);
-    assert_false(queue_has_done(queue));
-    is_scout = true;
-    assert_null(queue_pop(queue, 0, false, &is_scout)); // the place is free again
-    assert_true(is_scout);
-    queue_stop(queue);
-    assert_true(is_called());
-}
-
-static void *be_home(void *scouts)
-{
-    bool *is_scout = scouts;
-    return queue_pop(queue, 0, true, is_scout);
-}
-
-// Scouts until the home worker is there to do it.
-static void *be_other(void *argument)
-{
-    struct job *job = NULL;
-    (void)argument;
-    for (bool is_scout = true; is_scout;) {
-        job = queue_pop(queue, 0, false, &is_scout);
-        if (is_scout)
-            queue_end_scout(queue);
-    }
-    return job;
-}
-
-// The home worker scouts, though it did not ask for it, if it has nothing to do; the others wait
-// for what is too much for it.
-static void test_home(void **state)
-{
-    pthread_t home;
-    pthread_t other;
-    bool is_scout = false;
-    void *job = NULL;
-    (void)state;
-    assert_int_equal(pthread_create(&home, NULL, be_home, &is_scout), 0);
-    assert_int_equal(pthread_create(&other, NULL, be_other, NULL), 0);
-    assert_int_equal(pthread_join(home, &job), 0);
-    assert_null(job);
-    assert_true(is_scout);
-    struct job *pushed = push(0, 'a');
-    assert_int_equal(pthread_join(other, &job), 0);
-    assert_ptr_equal(job, pushed);
-    queue_release(queue, pushed);
-    queue_end_scout(queue);
+    assert_int_equal(calls(1), 1);
+    queue_end_scout(queue, 1);
+    assert_null(pop(0));
+    assert_null(pop(1));
 }
 
 static const void *watched;
@@ -234,9 +256,9 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(test_turns),    TEST(test_flood), TEST(test_shares_of_lanes),
-        TEST(test_withdraw), TEST(test_stop),  TEST(test_scout),
-        TEST(test_home),     TEST(test_wiped),
+        TEST(test_turns),    TEST(test_flood),  TEST(test_shares_of_lanes),
+        TEST(test_withdraw), TEST(test_scouts), TEST(test_sleepers),
+        TEST(test_done),     TEST(test_stop),   TEST(test_wiped),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
