@@ -305,8 +305,8 @@ static int teardown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_silence), // first: no thread has been awake yet
         cmocka_unit_test(test_siege),
-        cmocka_unit_test(test_silence),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
