@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What is logged of peers that are not let in. A refused client tries again and again: each key is
-// logged once a minute.
+// logged once a minute. And whoever wants to fill the log makes a new key each time: no more than
+// so many keys are, and the line after that tells of how many there was none.
 #pragma once
 
 #include "hsmd/base/clock.h"
@@ -14,7 +15,7 @@ struct denials {
         char key[REGISTRY_PUBLIC_KEY_SIZE];
         deadline_t quiet_until;
     } keys[DENIALS_REMEMBERED];
-    unsigned next;
+    unsigned long untold;
 };
 
 // address: where it comes from, for people.

@@ -28,10 +28,12 @@
 #include "tests/support/require.h"
 
 #define TIMEOUT_MS 20000
+#define HANDSHAKE_MS 5000
 #define LATE_MS 5000
 #define CALLS 200
 #define SILENT 400 // connections that say nothing; more than may be in their handshake
 #define HELLO_SIZE 202
+#define LATE_REQUESTS 20000 // their replies are more than the socket and hsmd keep
 
 static struct custodian custodian;
 static char server_public[41], server_secret[41];
@@ -255,6 +257,70 @@ static void test_siege(void **state)
     be_served();
 }
 
+// Writes what there is room for, and reads what there is. False: neither.
+static bool exchange(int fd, struct zmtp *zmtp)
+{
+    uint8_t data[16384];
+    struct bytes out = zmtp_output(zmtp);
+    ssize_t written = out.len ? send(fd, out.data, out.len, MSG_NOSIGNAL | MSG_DONTWAIT) : 0;
+    if (written > 0)
+        zmtp_written(zmtp, (size_t)written);
+    ssize_t len = recv(fd, data, sizeof data, MSG_DONTWAIT);
+    assert_int_not_equal(len, 0);
+    if (len > 0)
+        assert_int_equal(zmtp_feed(zmtp, bytes_of(data, (size_t)len)), ERR_OK);
+    return written > 0 || len > 0;
+}
+
+// It asks until it is not read any more. Then it reads: it is answered, to the last.
+static void test_late_reader(void **state)
+{
+    (void)state;
+    int fd;
+    struct zmtp *zmtp;
+    struct buf frame;
+    struct wire_reply reply = {0};
+    buf_init(&frame, WIRE_FRAME_MAX);
+    assert_true(enter(&fd, &zmtp));
+    for (uint64_t id = 1; id <= LATE_REQUESTS; id++)
+        ask(zmtp, id);
+    for (unsigned quiet = 0; quiet < 100; quiet++, usleep(2000)) {
+        struct bytes out = zmtp_output(zmtp);
+        ssize_t len = send(fd, out.data, out.len, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (len > 0) {
+            zmtp_written(zmtp, (size_t)len);
+            quiet = 0;
+        }
+    }
+    assert_true(zmtp_output(zmtp).len > 0);
+    deadline_t until = deadline_in(TIMEOUT_MS);
+    while (reply.id != LATE_REQUESTS) {
+        bool is_there = false;
+        assert_false(deadline_is_past(until));
+        buf_reset(&frame);
+        assert_int_equal(zmtp_receive(zmtp, &frame, &is_there), ERR_OK);
+        if (is_there)
+            assert_int_equal(wire_decode_reply(WIRE_LIST, buf_bytes(&frame), &reply, NULL), ERR_OK);
+        else if (!exchange(fd, zmtp))
+            usleep(1000);
+    }
+    leave(fd, zmtp);
+    buf_clear(&frame);
+}
+
+// Nobody asks anything meanwhile: its time is over all the same, and before a request's would be.
+static void test_silence(void **state)
+{
+    (void)state;
+    char answer[100];
+    deadline_t start = clock_ms();
+    int fd = connect_raw();
+    while (recv(fd, answer, sizeof answer, 0) > 0)
+        ;
+    assert_in_range(clock_ms() - start, HANDSHAKE_MS - 10, TIMEOUT_MS / 2);
+    close(fd);
+}
+
 static int setup(void **state)
 {
     (void)state;
@@ -290,6 +356,10 @@ static int teardown(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_siege)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_silence), // first: no thread has been awake yet
+        cmocka_unit_test(test_late_reader),
+        cmocka_unit_test(test_siege),
+    };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

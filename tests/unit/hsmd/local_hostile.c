@@ -15,6 +15,8 @@
 
 #include <cmocka.h>
 
+#include "hsmd/server/denials.h"
+
 #define OUTPUT_MAX (1 << 20)
 #define OUTPUT_ALL (1 << 25)
 #define SOCKET_BUFFER (1 << 19) // more than the kernel takes of one who does not read
@@ -214,6 +216,29 @@ static void test_crowd(void **state)
     peer_leave(&after);
 }
 
+// A key of its own for each of many connections: the log has few of them, and how many more.
+static void test_many_keys(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 3 * DENIALS_REMEMBERED + 1; i++) {
+        char public_key[CURVE_TEXT_SIZE];
+        char secret_key[CURVE_TEXT_SIZE];
+        const struct zmtp_keys keys = {peer_keys.server_key, public_key, secret_key};
+        struct peer peer;
+        if (i == 3 * DENIALS_REMEMBERED) {
+            assert_int_equal(door_times_said("denied: unknown client"), DENIALS_REMEMBERED);
+            clock_advance(60001);
+        }
+        peer_make_keys(public_key, secret_key);
+        peer_connect(&peer, &keys);
+        peer_await_end(&peer);
+        assert_int_equal(zmtp_state(peer.zmtp), ZMTP_REFUSED);
+        peer_leave(&peer);
+    }
+    assert_int_equal(door_times_said("unknown client; 32 more times, with other keys"), 1);
+    assert_int_equal(door_times_said("denied: unknown client"), DENIALS_REMEMBERED + 1);
+}
+
 // Another user's: however many come, it keeps its place, and it is one of theirs that it takes.
 static void test_crowd_of_another(void **state)
 {
@@ -354,10 +379,15 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, door_setup, door_teardown)
     const struct CMUnitTest tests[] = {
-        TEST(test_deaf),        TEST(test_many_deaf),
-        TEST(test_flood),       TEST(test_handshakes_wait),
-        TEST(test_crowd),       TEST(test_crowd_of_another),
-        TEST(test_full),        TEST(test_all_places),
+        TEST(test_deaf),
+        TEST(test_many_deaf),
+        TEST(test_flood),
+        TEST(test_handshakes_wait),
+        TEST(test_many_keys),
+        TEST(test_crowd),
+        TEST(test_crowd_of_another),
+        TEST(test_full),
+        TEST(test_all_places),
         TEST(test_come_and_go),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
