@@ -15,6 +15,6 @@ struct route {
 
 struct arrival {
     struct route route;
-    struct buf frame;                    // empty: nothing, or a message of several frames
+    struct buf frame;                    // empty if the message had several, which is as malformed
     char peer[REGISTRY_PUBLIC_KEY_SIZE]; // its CURVE key (Z85), as the handshake proved it
 };

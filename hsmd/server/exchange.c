@@ -56,8 +56,7 @@ static void refuse(struct server *server, struct route *route, const struct buf 
 }
 
 // For refusals that a client can cause as fast as it can send.
-static void log_seldom(struct server *server, const struct arrival *arrival, enum err class,
-                       const char *reason)
+static void log_seldom(struct server *server, const struct arrival *arrival, const char *reason)
 {
     char text[200];
     deadline_t now = clock_ms();
@@ -67,7 +66,7 @@ static void log_seldom(struct server *server, const struct arrival *arrival, enu
     }
     snprintf(text, sizeof text, "%s; %lu more since the last such line", reason, server->untold);
     server->handler.log_refusal(server->handler.context, arrival->peer, buf_bytes(&arrival->frame),
-                                class, server->untold ? text : reason);
+                                ERR_TEMP, server->untold ? text : reason);
     server->quiet_until = now + SELDOM_MS;
     server->untold = 0;
 }
@@ -101,13 +100,12 @@ static void forget(struct server *server, struct job *job)
         server->youngest = job->older;
 }
 
-static void refuse_arrival(struct server *server, enum err class, enum metrics_refusal why,
-                           const char *reason)
+static void refuse_arrival(struct server *server, enum metrics_refusal why, const char *reason)
 {
     struct arrival *arrival = &server->arrival;
     metrics_refused(server->handler.metrics, why);
-    log_seldom(server, arrival, class, reason);
-    refuse(server, &arrival->route, &arrival->frame, class);
+    log_seldom(server, arrival, reason);
+    refuse(server, &arrival->route, &arrival->frame, ERR_TEMP);
 }
 
 // self: the worker that receives, NULL if it is none. It goes on with what is in its lane, so that
@@ -115,12 +113,8 @@ static void refuse_arrival(struct server *server, enum err class, enum metrics_r
 static void accept_request(struct server *server, struct worker *self)
 {
     struct arrival *arrival = &server->arrival;
-    if (!arrival->frame.len) {
-        refuse_arrival(server, ERR_PERM, METRICS_MALFORMED, "a message of no frame, or of several");
-        return;
-    }
     if (atomic_load(&server->is_stopping)) {
-        refuse_arrival(server, ERR_TEMP, METRICS_STOPPING, "stopping");
+        refuse_arrival(server, METRICS_STOPPING, "stopping");
         return;
     }
     unsigned lane = server->handler.lane(server->handler.context, arrival->peer,
@@ -128,8 +122,7 @@ static void accept_request(struct server *server, struct worker *self)
     struct job *job =
         lane < server->lane_count ? queue_take(server->queue, lane, arrival->peer) : NULL;
     if (!job) {
-        refuse_arrival(server, ERR_TEMP, METRICS_QUEUE_FULL,
-                       "the client's share of the queue is taken");
+        refuse_arrival(server, METRICS_QUEUE_FULL, "the client's share of the queue is taken");
         return;
     }
     struct buf empty = job->frame;

@@ -351,7 +351,7 @@ static void send_marks(void)
     expect(&peer, "refused: temp");
     for (unsigned i = 0; i < 3; i++)
         peer_send(&peer, BYTES_LITERAL("1" MARK), i < 2);
-    expect(&peer, "refused: perm");
+    expect(&peer, "0 0");
     peer_open(&named, &(struct peer_conf){officers_endpoint, officers_public, officer_public,
                                           officer_secret, "name"});
     ask(&named, "0" MARK);
