@@ -5,10 +5,12 @@
 
 static bool is_allowed(void *context, const char *public_key)
 {
-    bool is_client = core_is_client(context, public_key);
-    if (!is_client)
-        core_tell_stranger(context, public_key);
-    return is_client;
+    return core_is_client(context, public_key);
+}
+
+static void tell_stranger(void *context, const char *public_key)
+{
+    core_tell_stranger(context, public_key);
 }
 
 static unsigned lane(void *context, const char *peer, struct bytes frame,
@@ -62,6 +64,7 @@ struct server_handler core_handler(const struct core *core)
     return (struct server_handler){
         .context = (void *)core, // only read
         .is_allowed = is_allowed,
+        .tell_stranger = tell_stranger,
         .lane = lane,
         .worker_new = worker_new,
         .worker_free = worker_free,

@@ -194,7 +194,7 @@ void endpoints_close(struct endpoints *endpoints)
         char path[LOCK_PATH_MAX];
         if (!listener->path)
             continue;
-        remove_own(listener); // libzmq leaves them behind
+        remove_own(listener);
         if (listener->lock < 0)
             continue;
         snprintf(path, sizeof path, "%s" LOCK_SUFFIX, listener->path);

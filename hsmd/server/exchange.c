@@ -2,8 +2,8 @@
 // The doors are used by whoever holds the lock: a worker that has done a job sends the reply itself
 // and receives what has come meanwhile, so that under load nobody is woken for either. (ZeroMQ
 // allows a socket to go from thread to thread with a full fence, which the lock is.) Nobody waits
-// for the lock but the waiting thread: what a worker has done stands in the queue's list, and one
-// who has given the lock back looks there once more.
+// for the lock but the waiting thread and scouts: what a worker has done stands in the queue's
+// list, and one who has given the lock back looks there once more.
 //
 // The last thing done with the router under the lock is to receive until there is nothing
 // (router_fd says why); one who stops before that wakes the waiting thread.
@@ -143,13 +143,20 @@ static void accept_request(struct server *server, struct worker *self)
     queue_push(server->queue, job, !is_mine);
 }
 
-// False: there is nothing.
+static bool receive_from(struct server *server, bool is_router)
+{
+    return is_router
+               ? server->router && router_receive(server->router, server->handler.is_secret_request,
+                                                  &server->arrival)
+               : server->local && local_receive(server->local, &server->arrival);
+}
+
+// False: there is nothing. The doors take turns.
 static bool receive(struct server *server, struct worker *self)
 {
-    bool is_there =
-        (server->local && local_receive(server->local, &server->arrival)) ||
-        (server->router &&
-         router_receive(server->router, server->handler.is_secret_request, &server->arrival));
+    server->is_routers_turn = !server->is_routers_turn;
+    bool is_there = receive_from(server, server->is_routers_turn) ||
+                    receive_from(server, !server->is_routers_turn);
     if (is_there)
         accept_request(server, self);
     wipe(server, &server->arrival.frame);
@@ -223,20 +230,53 @@ static unsigned receive_all(struct server *server, struct worker *self)
     return count;
 }
 
-// Lock held on entry, not on return.
+void exchange_tell_stranger(const struct server *server, const char *public_key)
+{
+    if (server->handler.tell_stranger)
+        server->handler.tell_stranger(server->handler.context, public_key);
+}
+
+// More than there is room for are in the metrics alone.
+void exchange_note_stranger(struct server *server, const char *public_key)
+{
+    struct strangers *strangers = &server->strangers;
+    if (strangers->count < STRANGERS_MAX)
+        snprintf(strangers->keys[strangers->count++], sizeof *strangers->keys, "%s", public_key);
+}
+
+void exchange_tell_strangers(struct server *server)
+{
+    struct strangers strangers;
+    pthread_mutex_lock(&server->lock);
+    memcpy(&strangers, &server->strangers, sizeof strangers);
+    server->strangers.count = 0;
+    pthread_mutex_unlock(&server->lock);
+    for (unsigned i = 0; i < strangers.count; i++)
+        exchange_tell_stranger(server, strangers.keys[i]);
+}
+
+// Lock held on entry, not on return. What others have done meanwhile is left to the waiting thread
+// if there is work to go on with.
 static void use_doors(struct worker *worker)
 {
     struct server *server = worker->server;
+    bool has_strangers;
+    bool has_done;
     do {
         send_done(server);
         answer_late(server);
         (void)receive_all(server, worker);
         bool is_last = atomic_load(&server->is_stopping) && !server->oldest;
-        bool is_wanted = server->has_more || is_last; // the waiting thread
+        bool is_due = server->local && local_expire(server->local) < server->wakes_at;
+        bool is_wanted = server->has_more || is_last || is_due; // the waiting thread
+        has_strangers = server->strangers.count;
         pthread_mutex_unlock(&server->lock);
-        if (is_wanted)
+        has_done = queue_has_done(server->queue);
+        if (is_wanted || (has_done && worker->has_next))
             server_wake(server);
-    } while (queue_has_done(server->queue) && pthread_mutex_trylock(&server->lock) == 0);
+    } while (has_done && !worker->has_next && pthread_mutex_trylock(&server->lock) == 0);
+    if (has_strangers)
+        exchange_tell_strangers(server);
 }
 
 void exchange_finish(struct worker *worker, struct job *job)
@@ -273,17 +313,12 @@ static void look_after(struct server *server)
 
 bool exchange_turn(struct server *server)
 {
-    bool is_over;
-    bool is_awaited;
-    do {
-        pthread_mutex_lock(&server->lock);
-        send_done(server);
-        answer_late(server);
-        look_after(server);
-        is_over = !server->has_more;
-        is_awaited = server->oldest != NULL;
-        pthread_mutex_unlock(&server->lock);
-    } while (!is_over || queue_has_done(server->queue));
+    pthread_mutex_lock(&server->lock);
+    send_done(server);
+    answer_late(server);
+    look_after(server);
+    bool is_awaited = server->oldest != NULL;
+    pthread_mutex_unlock(&server->lock);
     return is_awaited;
 }
 
@@ -291,16 +326,17 @@ int exchange_patience(struct server *server, deadline_t limit)
 {
     // No request that comes from now on is due sooner.
     deadline_t until = deadline_in(server->timeout_ms);
+    until = until < limit ? until : limit;
     pthread_mutex_lock(&server->lock);
     if (server->oldest && server->oldest->deadline < until)
         until = server->oldest->deadline;
     deadline_t due = server->local ? local_expire(server->local) : until;
-    if (due < until)
-        until = due;
+    until = due < until ? due : until;
+    server->wakes_at = until;
+    bool has_more = server->has_more;
     pthread_mutex_unlock(&server->lock);
-    if (queue_has_done(server->queue)) // by one who found the lock held just now
-        return 0;
-    return deadline_left(until < limit ? until : limit);
+    // Or by one who found the lock held just now.
+    return has_more || queue_has_done(server->queue) ? 0 : deadline_left(until);
 }
 
 size_t exchange_out(struct server *server)

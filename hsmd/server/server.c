@@ -39,20 +39,20 @@ static void clear(int fd)
 // done so for a while: to be woken for each of the busy moments would cost more.
 static int patience(struct server *server, deadline_t limit, unsigned *calm)
 {
-    int limit_ms = exchange_patience(server, limit);
-    if (!atomic_load(&server->is_watched))
-        return limit_ms;
-    *calm = queue_has_scout(server->queue) ? *calm + 1 : 0;
-    if (*calm < CALM_LOOKS)
-        return limit_ms < WATCH_MS ? limit_ms : WATCH_MS;
-    *calm = 0;
-    server->scouts = 1;
-    queue_set_scouts(server->queue, server->scouts);
-    atomic_store(&server->is_watched, false);
-    if (queue_has_scout(server->queue)) // who ends it from now on sees to it again
-        return limit_ms;
-    atomic_store(&server->is_watched, true);
-    return 0;
+    if (atomic_load(&server->is_watched)) {
+        *calm = queue_has_scout(server->queue) ? *calm + 1 : 0;
+        if (*calm < CALM_LOOKS)
+            return exchange_patience(server, deadline_in(WATCH_MS));
+        *calm = 0;
+        server->scouts = 1;
+        queue_set_scouts(server->queue, server->scouts);
+        atomic_store(&server->is_watched, false);
+        if (!queue_has_scout(server->queue)) { // who ends it from now on sees to it again
+            atomic_store(&server->is_watched, true);
+            return 0;
+        }
+    }
+    return exchange_patience(server, limit);
 }
 
 static void *serve(void *argument)
@@ -140,19 +140,34 @@ static void *work(void *argument)
     }
 }
 
-static bool is_allowed(void *context, const char *public_key)
+static bool is_allowed(const struct server *server, const char *public_key)
 {
-    const struct server *server = context;
     bool is_known = server->handler.is_allowed(server->handler.context, public_key);
     if (!is_known)
         metrics_refused(server->handler.metrics, METRICS_UNKNOWN_PEER);
     return is_known;
 }
 
+// Called by a thread that does nothing else.
 static bool is_allowed_by_zap(void *context, const char *domain, const char *public_key)
 {
     const struct server *server = context;
-    return strcmp(domain, server->domain) == 0 && is_allowed(context, public_key);
+    if (strcmp(domain, server->domain) != 0)
+        return false;
+    bool is_known = is_allowed(server, public_key);
+    if (!is_known)
+        exchange_tell_stranger(server, public_key);
+    return is_known;
+}
+
+// Called with the lock held.
+static bool is_allowed_here(void *context, const char *public_key)
+{
+    struct server *server = context;
+    bool is_known = is_allowed(server, public_key);
+    if (!is_known)
+        exchange_note_stranger(server, public_key);
+    return is_known;
 }
 
 static enum err open_router(struct server *server, const struct server_conf *conf,
@@ -172,7 +187,7 @@ static enum err open_local(struct server *server, const struct server_conf *conf
 {
     const struct local_conf local = {.domain = server->domain,
                                      .server_key = conf->server_key,
-                                     .is_allowed = is_allowed,
+                                     .is_allowed = is_allowed_here,
                                      .context = server,
                                      .request_max = conf->request_max,
                                      .epolls = server->epolls + 1,
@@ -226,6 +241,7 @@ static enum err open_doors(struct server *server, const struct server_conf *conf
                                           conf->mode, &server->endpoints, detail);
 }
 
+// Lock held, so that nothing is received as long as they are not all there.
 static enum err start_threads(struct server *server, struct detail *detail)
 {
     for (unsigned i = 0; i < server->worker_count; i++) {
@@ -291,8 +307,11 @@ enum err server_open(const struct server_conf *conf, struct server **out, struct
                                      : err_errno(detail, ERR_TEMP, "eventfd");
     if (err == ERR_OK)
         err = open_doors(server, conf, detail);
+    pthread_mutex_lock(&server->lock);
     if (err == ERR_OK)
         err = start_threads(server, detail);
+    atomic_store(&server->is_stopping, err != ERR_OK);
+    pthread_mutex_unlock(&server->lock);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (err != ERR_OK) {
         (void)server_close(server, NULL);
@@ -325,11 +344,14 @@ enum err server_close(struct server *server, struct detail *detail)
     if (server->queue)
         queue_stop(server->queue);
     size_t out = exchange_out(server);
-    for (unsigned i = 0; i < server->worker_count && out; i++)
-        pthread_detach(server->workers[i].thread);
+    for (unsigned i = 0; i < server->worker_count && out; i++) {
+        if (server->workers[i].is_running)
+            pthread_detach(server->workers[i].thread);
+    }
     if (out)
         return err_set(detail, ERR_TEMP, "%zu requests are stuck in the token", out);
     join_threads(server);
+    exchange_tell_strangers(server);
     zmq_msg_close(&server->arrival.route.router);
     buf_wipe(&server->arrival.frame);
     buf_clear(&server->arrival.frame);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// A socket with workers behind it: takes requests from peers that CURVE and ZAP have let in, has
+// Doors with workers behind them: takes requests from peers that have proved who they are, has
 // workers do them, sends the replies. What is asked and answered is the handler's business. hsmd
 // has two: the data path and the officers' channel, with nothing in common but this code: each has
-// its own doors, CURVE key, ZAP handler and domain.
+// its own doors, CURVE key and domain.
 //
 // There are two doors: router.h, a socket of ZeroMQ, for the network, for officers, and for
 // whatever is not in a hurry; local.h for programs on this machine, to which a wake-up more is most
@@ -32,6 +32,8 @@ struct server_handler {
     void *context; // borrowed
     // May the holder of this CURVE key (Z85) connect?
     bool (*is_allowed)(void *context, const char *public_key);
+    // It may not, and did not come in. May wait for a disk. NULL: nobody wants to know.
+    void (*tell_stranger)(void *context, const char *public_key);
     // Whose turn: 0, light work, or 1 and up. outstanding: for each lane from 1 on the requests it
     // has, waiting or with a worker, by lane - 1; those answered "temp" at their deadline count as
     // long as a worker is stuck with them.
@@ -57,7 +59,7 @@ struct server_handler {
 };
 
 struct server_conf {
-    const char *domain;           // of ZAP: ZAP_DOMAIN_DATA, ZAP_DOMAIN_OFFICERS
+    const char *domain;           // for ZAP and the log: ZAP_DOMAIN_DATA, ZAP_DOMAIN_OFFICERS
     const char *const *endpoints; // borrowed
     size_t endpoint_count;
     unsigned mode;                   // of ipc sockets: 0660, 0600

@@ -25,6 +25,14 @@ struct worker {
     void *context; // worker_new's
 };
 
+#define STRANGERS_MAX 16
+
+// Keys that were not let in at the local door, to be told of without the lock.
+struct strangers {
+    char keys[STRANGERS_MAX][REGISTRY_PUBLIC_KEY_SIZE];
+    unsigned count;
+};
+
 struct server {
     struct queue *queue;
     struct server_handler handler;
@@ -51,6 +59,9 @@ struct server {
     struct router *router; // NULL: all endpoints are of the other
     struct local *local;   // NULL: none is
     struct arrival arrival;
+    struct strangers strangers;
+    bool is_routers_turn;
+    deadline_t wakes_at;           // the waiting thread
     bool has_more;                 // to receive than was received at once
     uint64_t looks;                // how often a worker has looked at the doors
     uint64_t looks_seen;           // by the waiting thread
@@ -67,6 +78,11 @@ struct server {
 // Has the waiting thread look at the doors.
 void server_wake(const struct server *server);
 
+// Somebody was not let in: tells who wants to know. Without the lock; or, with it, later.
+void exchange_tell_stranger(const struct server *server, const char *public_key);
+void exchange_note_stranger(struct server *server, const char *public_key);
+void exchange_tell_strangers(struct server *server); // those noted; may wait for a disk
+
 // A worker has done a job: sends its reply and what else is due, receives what has come. If another
 // is doing that at this moment, it does so for this job too.
 void exchange_finish(struct worker *worker, struct job *job);
@@ -80,5 +96,5 @@ bool exchange_turn(struct server *server);
 // How long it may sleep, in milliseconds, and not beyond limit.
 int exchange_patience(struct server *server, deadline_t limit);
 
-// Jobs that workers have.
+// Jobs that workers have or wait for.
 size_t exchange_out(struct server *server);
