@@ -80,6 +80,7 @@ enum err zmtp_send(struct zmtp *zmtp, struct bytes frame);
 
 // The next message that was received whole, put behind what is in out. *is_there: there was one.
 // Of several frames: an empty message for the server, who does not keep them; nothing that a client
-// may get. ERR_PERM: it is not for us (the state is ZMTP_MALFORMED), or is over the cap of out;
-// ERR_TEMP: out of memory.
+// may get. A PING (RFC 37) to the server is no message: its PONG is in the output then, or is left
+// out if much waits there; other commands are dropped. ERR_PERM: it is not for us (the state is
+// ZMTP_MALFORMED), or is over the cap of out; ERR_TEMP: out of memory.
 enum err zmtp_receive(struct zmtp *zmtp, struct buf *out, bool *is_there);

@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "hsmd/zmtp/zmtp.h"
+#include "hsmd/zmtp/zmtp_internal.h"
 #include "tests/support/zmtp_server.h"
 
 #define FRAME_MAX 65536
@@ -156,6 +156,35 @@ static void test_keeps_what_is_early(void **state)
     close_pair(&pair);
 }
 
+// What has been written is not kept until all is: a peer may always leave something unread.
+static void test_forgets_what_is_written(void **state)
+{
+    struct pair pair;
+    uint8_t message[300] = {0};
+    unsigned received = 0;
+    (void)state;
+    open_pair(&pair, &keys);
+    shake_hands(&pair, 0);
+    for (unsigned sent = 1; sent <= 1000; sent++) {
+        bool is_there = true;
+        message[299] = (uint8_t)sent;
+        assert_int_equal(zmtp_send(pair.server, bytes_of(message, sizeof message)), ERR_OK);
+        struct bytes out = zmtp_output(pair.server);
+        out.len -= sent % 350 ? 1 + sent % 250 : 0;
+        assert_int_equal(zmtp_feed(pair.client, out), ERR_OK);
+        zmtp_written(pair.server, out.len);
+        assert_in_range(pair.server->out.room, 0, 20000);
+        while (is_there) {
+            buf_reset(&pair.received);
+            assert_int_equal(zmtp_receive(pair.client, &pair.received, &is_there), ERR_OK);
+            if (is_there)
+                assert_int_equal(pair.received.data[299], (uint8_t)++received);
+        }
+    }
+    assert_int_equal(received, 999);
+    close_pair(&pair);
+}
+
 // Refused by the gate, and the client learns it.
 static void test_refuses(void **state)
 {
@@ -222,7 +251,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_talks),         cmocka_unit_test(test_keeps_what_is_early),
         cmocka_unit_test(test_refuses),       cmocka_unit_test(test_does_not_trust),
-        cmocka_unit_test(test_knows_its_key),
+        cmocka_unit_test(test_knows_its_key), cmocka_unit_test(test_forgets_what_is_written),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
