@@ -130,6 +130,11 @@ enum zmtp_state zmtp_state(const struct zmtp *zmtp)
     return zmtp->state;
 }
 
+enum zmtp_state zmtp_reached(const struct zmtp *zmtp)
+{
+    return zmtp->state > ZMTP_READY ? zmtp->reached : zmtp->state;
+}
+
 const char *zmtp_peer(const struct zmtp *zmtp)
 {
     return *zmtp->peer ? zmtp->peer : NULL;
@@ -193,6 +198,7 @@ static void consume(struct zmtp *zmtp, size_t len)
 
 enum err zmtp_fail(struct zmtp *zmtp, enum zmtp_state state)
 {
+    zmtp->reached = zmtp->state;
     zmtp->state = state;
     return ERR_PERM;
 }

@@ -190,7 +190,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const size_t pieces[] = {SIZE_MAX, 1, 2, 3, 5, 64, 65, 100};
     struct play play = {0};
-    const struct zmtp_host host = {ZMTP_SERVER_SECRET, is_allowed, &play};
+    const struct zmtp_host host = {ZMTP_SERVER_SECRET, ZMTP_SERVER_PUBLIC, is_allowed, &play};
     if (size == 0)
         return 0;
     unsigned steps = data[0] & 3;

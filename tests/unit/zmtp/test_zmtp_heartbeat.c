@@ -52,7 +52,7 @@ static struct bytes collect(struct play *play)
 // A right handshake.
 static void enter(struct play *play)
 {
-    const struct zmtp_host host = {ZMTP_SERVER_SECRET, is_allowed, NULL};
+    const struct zmtp_host host = {ZMTP_SERVER_SECRET, ZMTP_SERVER_PUBLIC, is_allowed, NULL};
     *play = (struct play){0};
     buf_init(&play->from_forger, SIZE_MAX);
     buf_init(&play->received, SIZE_MAX);

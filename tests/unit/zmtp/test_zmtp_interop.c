@@ -98,7 +98,7 @@ static void connect_peer(struct side *side, const struct peer *peer)
 static void open_side(struct side *side, const struct peer *peer)
 {
     *side = (struct side){.fd = -1, .is_open = true};
-    const struct zmtp_host host = {ZMTP_SERVER_SECRET, is_allowed, side};
+    const struct zmtp_host host = {ZMTP_SERVER_SECRET, ZMTP_SERVER_PUBLIC, is_allowed, side};
     buf_init(&side->received, FRAME_MAX);
     assert_int_equal(zmtp_serve(&host, FRAME_MAX, &side->zmtp, NULL), ERR_OK);
     listen_at(side);
