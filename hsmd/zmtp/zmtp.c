@@ -11,7 +11,6 @@
 #define MECHANISM_AT 12
 #define MECHANISM_SIZE 20
 #define AS_SERVER_AT 32
-#define FLAG_MORE 1
 #define FLAG_LONG 2
 #define FLAG_COMMAND 4
 #define SHORT_MAX 255
@@ -19,6 +18,13 @@
 #define HANDSHAKE_FRAME 1024 // all that one who is not known yet can make us keep
 #define READ_AHEAD 65536     // of the message after the one that is awaited
 #define ROOM_KEPT 4096       // by a buffer with nothing in it
+#define INNER_MORE 1         // flags in the box of a MESSAGE
+#define INNER_COMMAND 2
+#define NAME_PING "\4PING"
+#define NAME_PONG "\4PONG"
+#define TTL 2         // of PING
+#define CONTEXT 16    // of PING and PONG, at most
+#define PONG_MAX 4096 // bytes of output that wait, and no PONG behind them: they are a sign of life
 
 bool zmtp_has_sodium(void)
 {
@@ -124,6 +130,11 @@ enum zmtp_state zmtp_state(const struct zmtp *zmtp)
     return zmtp->state;
 }
 
+enum zmtp_state zmtp_reached(const struct zmtp *zmtp)
+{
+    return zmtp->state > ZMTP_READY ? zmtp->reached : zmtp->state;
+}
+
 const char *zmtp_peer(const struct zmtp *zmtp)
 {
     return *zmtp->peer ? zmtp->peer : NULL;
@@ -146,11 +157,18 @@ static void empty(struct buf *buf)
 
 void zmtp_written(struct zmtp *zmtp, size_t len)
 {
+    struct buf *out = &zmtp->out;
     zmtp->written += len;
-    if (zmtp->written < zmtp->out.len)
+    if (zmtp->written == out->len) {
+        empty(out);
+    } else if (zmtp->written >= ROOM_KEPT && zmtp->written >= out->len / 2) {
+        // There may always be something left; no more is moved than was written.
+        out->len -= zmtp->written;
+        memmove(out->data, out->data + zmtp->written, out->len);
+    } else {
         return;
+    }
     zmtp->written = 0;
-    empty(&zmtp->out);
 }
 
 static size_t held(const struct zmtp *zmtp)
@@ -180,6 +198,7 @@ static void consume(struct zmtp *zmtp, size_t len)
 
 enum err zmtp_fail(struct zmtp *zmtp, enum zmtp_state state)
 {
+    zmtp->reached = zmtp->state;
     zmtp->state = state;
     return ERR_PERM;
 }
@@ -307,7 +326,8 @@ enum err zmtp_feed(struct zmtp *zmtp, struct bytes bytes)
     return err == ERR_PERM ? zmtp_fail(zmtp, ZMTP_MALFORMED) : err;
 }
 
-static enum err put_message(struct zmtp *zmtp, struct bytes message)
+// flags: those in the box.
+static enum err put_message(struct zmtp *zmtp, uint8_t flags, struct bytes message)
 {
     static const size_t before = NAME_SIZE(NAME_MESSAGE) + SHORT_NONCE;
     uint8_t nonce[NONCE];
@@ -325,7 +345,7 @@ static enum err put_message(struct zmtp *zmtp, struct bytes message)
     memcpy(place, NAME_MESSAGE, NAME_SIZE(NAME_MESSAGE));
     memcpy(place + NAME_SIZE(NAME_MESSAGE), nonce + LONG_NONCE, SHORT_NONCE);
     uint8_t *content = place + before + MAC;
-    content[0] = 0; // flags: the only frame
+    content[0] = flags;
     if (message.len)
         memcpy(content + 1, message.data, message.len);
     (void)crypto_box_easy_afternm(content - MAC, content, 1 + message.len, nonce, zmtp->session);
@@ -336,7 +356,7 @@ enum err zmtp_end_handshake(struct zmtp *zmtp)
 {
     wipe_handshake(zmtp);
     zmtp->state = ZMTP_READY;
-    enum err err = zmtp->is_kept ? put_message(zmtp, buf_bytes(&zmtp->kept)) : ERR_OK;
+    enum err err = zmtp->is_kept ? put_message(zmtp, 0, buf_bytes(&zmtp->kept)) : ERR_OK;
     wipe(&zmtp->kept);
     return err;
 }
@@ -344,12 +364,26 @@ enum err zmtp_end_handshake(struct zmtp *zmtp)
 enum err zmtp_send(struct zmtp *zmtp, struct bytes frame)
 {
     if (zmtp->state == ZMTP_READY)
-        return put_message(zmtp, frame);
+        return put_message(zmtp, 0, frame);
     if (zmtp->is_kept)
         return ERR_BUG;
     enum err err = buf_put_bytes(&zmtp->kept, frame);
     zmtp->is_kept = err == ERR_OK;
     return err;
+}
+
+// ZeroMQ RFC 37; libzmq asks a server of ZMTP 3.0 too. There is no other command to be answered.
+static enum err answer(struct zmtp *zmtp, struct bytes command)
+{
+    static const size_t before = NAME_SIZE(NAME_PING) + TTL;
+    uint8_t pong[NAME_SIZE(NAME_PONG) + CONTEXT];
+    if (command.len < before || memcmp(command.data, NAME_PING, NAME_SIZE(NAME_PING)) != 0 ||
+        zmtp_output(zmtp).len > PONG_MAX)
+        return ERR_OK;
+    size_t context = command.len - before < CONTEXT ? command.len - before : CONTEXT;
+    memcpy(pong, NAME_PONG, NAME_SIZE(NAME_PONG));
+    memcpy(pong + NAME_SIZE(NAME_PONG), command.data + before, context);
+    return put_message(zmtp, INNER_COMMAND, bytes_of(pong, NAME_SIZE(NAME_PONG) + context));
 }
 
 static enum err take_message(struct zmtp *zmtp, const struct zmtp_frame *frame, struct buf *out,
@@ -361,15 +395,20 @@ static enum err take_message(struct zmtp *zmtp, const struct zmtp_frame *frame, 
                        &content))
         return zmtp_fail(zmtp, ZMTP_MALFORMED);
     uint8_t flags = content.data[0];
+    bool is_command = flags == INNER_COMMAND && zmtp->half->is_server;
     enum err err = ERR_OK;
-    if (flags & ~(zmtp->half->is_server ? FLAG_MORE : 0))
+    if (is_command)
+        err = answer(zmtp, bytes_of(content.data + 1, content.len - 1));
+    else if (flags & ~(zmtp->half->is_server ? INNER_MORE : 0))
         err = zmtp_fail(zmtp, ZMTP_MALFORMED);
     else if (!flags && !zmtp->is_dropping)
         err = buf_put(out, content.data + 1, content.len - 1);
     explicit_bzero((uint8_t *)content.data, content.len); // it may hold a secret
     consume(zmtp, frame->whole);
-    *is_last = !flags;
-    zmtp->is_dropping = flags;
+    if (!is_command) { // which may come between the frames of a message
+        *is_last = !flags;
+        zmtp->is_dropping = flags;
+    }
     return err;
 }
 

@@ -10,6 +10,7 @@
 #pragma once
 
 #include "hsmd/base/buf.h"
+#include "hsmd/base/curve.h"
 #include "hsmd/base/err.h"
 
 enum zmtp_state {
@@ -43,8 +44,12 @@ struct zmtp;
 enum err zmtp_new(const struct zmtp_keys *keys, size_t frame_max, struct zmtp **zmtp,
                   struct detail *detail);
 
+// The public key of a secret one. False: that is none.
+bool zmtp_public_key(const char *secret_key, char public_key[CURVE_TEXT_SIZE]);
+
 struct zmtp_host {
-    const char *secret_key; // the server's, Z85; borrowed as long as zmtp lives
+    const char *secret_key; // the server's, Z85; borrowed as long as zmtp lives, as the next
+    const char *public_key; // its other half (zmtp_public_key), not to be found out at each HELLO
     // May the holder of this CURVE key (Z85) come in? Called once, from zmtp_feed, when the peer
     // has proved that it has it.
     bool (*is_allowed)(void *context, const char *public_key);
@@ -52,7 +57,7 @@ struct zmtp_host {
 };
 
 // The server's half of a connection; the struct is copied. frame_max: as above. ERR_PERM: the
-// secret key is none; ERR_TEMP: out of memory.
+// keys are none; ERR_TEMP: out of memory.
 enum err zmtp_serve(const struct zmtp_host *host, size_t frame_max, struct zmtp **zmtp,
                     struct detail *detail);
 
@@ -63,6 +68,8 @@ const char *zmtp_peer(const struct zmtp *zmtp);
 void zmtp_free(struct zmtp *zmtp); // wipes; NULL is fine
 
 enum zmtp_state zmtp_state(const struct zmtp *zmtp);
+// The last state before one of those after ZMTP_READY: in which it went wrong.
+enum zmtp_state zmtp_reached(const struct zmtp *zmtp);
 
 // What is to be written now, valid until the next call; and that the first len bytes were.
 struct bytes zmtp_output(const struct zmtp *zmtp);
@@ -80,6 +87,7 @@ enum err zmtp_send(struct zmtp *zmtp, struct bytes frame);
 
 // The next message that was received whole, put behind what is in out. *is_there: there was one.
 // Of several frames: an empty message for the server, who does not keep them; nothing that a client
-// may get. ERR_PERM: it is not for us (the state is ZMTP_MALFORMED), or is over the cap of out;
-// ERR_TEMP: out of memory.
+// may get. A PING (RFC 37) to the server is no message: its PONG is in the output then, or is left
+// out if much waits there; other commands are dropped. ERR_PERM: it is not for us (the state is
+// ZMTP_MALFORMED), or is over the cap of out; ERR_TEMP: out of memory.
 enum err zmtp_receive(struct zmtp *zmtp, struct buf *out, bool *is_there);

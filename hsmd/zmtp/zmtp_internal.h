@@ -63,8 +63,9 @@ struct zmtp_half {
 struct zmtp {
     const struct zmtp_half *half;
     enum zmtp_state state;
-    bool is_kept;     // there is a message in kept; it may be empty
-    bool is_dropping; // a message of several frames, until its last
+    enum zmtp_state reached; // before it failed
+    bool is_kept;            // there is a message in kept; it may be empty
+    bool is_dropping;        // a message of several frames, until its last
     size_t frame_max;
     struct buf in;
     size_t taken; // of in

@@ -44,12 +44,24 @@ static enum err put_welcome(struct zmtp *zmtp, const uint8_t hello_key[KEY])
     return zmtp_put_command(zmtp, parts, sizeof parts / sizeof *parts);
 }
 
+bool zmtp_public_key(const char *secret_key, char public_key[CURVE_TEXT_SIZE])
+{
+    uint8_t secret[KEY];
+    uint8_t public[KEY];
+    bool ok = zmtp_has_sodium() && curve_decode(secret_key, secret) &&
+              crypto_scalarmult_base(public, secret) == 0;
+    explicit_bzero(secret, sizeof secret);
+    if (ok)
+        curve_encode(public, public_key);
+    return ok;
+}
+
 // S, and the key between s and C'. False: C' is none.
 static bool derive(struct handshake *handshake, uint8_t hello_key[KEY])
 {
     uint8_t secret[KEY];
     bool ok = curve_decode(handshake->host.secret_key, secret) &&
-              crypto_scalarmult_base(handshake->server, secret) == 0 &&
+              curve_decode(handshake->host.public_key, handshake->server) &&
               crypto_box_beforenm(hello_key, handshake->client_transient, secret) == 0;
     explicit_bzero(secret, sizeof secret);
     return ok;
@@ -217,7 +229,7 @@ enum err zmtp_serve(const struct zmtp_host *host, size_t frame_max, struct zmtp 
         .greet = await_hello,
         .take = take,
     };
-    if (!zmtp_has_sodium() || !curve_is_key(host->secret_key))
+    if (!zmtp_has_sodium() || !curve_is_key(host->secret_key) || !curve_is_key(host->public_key))
         return err_set(detail, ERR_PERM, "the server's CURVE key is none");
     enum err err = zmtp_make(&server, frame_max, zmtp, detail);
     if (err == ERR_OK)

@@ -131,6 +131,23 @@ static void introduce(struct play *play, struct bytes in, size_t piece)
     }
 }
 
+// What a command is answered with: a PING with a PONG, and nothing with anything else.
+static void hear(struct play *play, struct bytes command)
+{
+    static const struct bytes ping = {(const uint8_t *)"\4PING", 5};
+    struct buf answer;
+    buf_init(&answer, SIZE_MAX);
+    struct bytes out = collect(play);
+    bool is_ping = command.len >= ping.len + 2 && memcmp(command.data, ping.data, ping.len) == 0;
+    must(is_ping ? zmtp_forger_take_command(&play->forger, out, &answer) : !out.len);
+    size_t context = is_ping ? command.len - ping.len - 2 : 0;
+    must(!is_ping ||
+         (answer.len == ping.len + (context < 16 ? context : 16) &&
+          memcmp(answer.data, "\4PONG", ping.len) == 0 &&
+          memcmp(answer.data + ping.len, command.data + ping.len + 2, answer.len - ping.len) == 0));
+    buf_clear(&answer);
+}
+
 // Sealed messages; the right ones before the first wrong one are received, and no other. Those of
 // several frames come as one empty message.
 static void talk(struct play *play, struct bytes in, size_t piece)
@@ -151,7 +168,7 @@ static void talk(struct play *play, struct bytes in, size_t piece)
         play->forger.sent += (uint64_t)(int64_t)(int8_t)head[2];
         zmtp_forger_message(&play->forger, head[1], content, &play->out);
         play->out.data[0] ^= (uint8_t)(head[0] & ~ZMTP_FLAG_LONG);
-        is_right = !(head[0] & ~ZMTP_FLAG_LONG) && head[1] <= 1 && content.len <= FRAME_MAX &&
+        is_right = !(head[0] & ~ZMTP_FLAG_LONG) && head[1] <= 2 && content.len <= FRAME_MAX &&
                    play->forger.sent > highest;
         highest = play->forger.sent;
         bool is_there =
@@ -160,7 +177,10 @@ static void talk(struct play *play, struct bytes in, size_t piece)
         must(!is_there ||
              bytes_equal(buf_bytes(&received), is_dropping ? (struct bytes){0} : content));
         must(zmtp_state(play->server) == (is_right ? ZMTP_READY : ZMTP_MALFORMED));
-        is_dropping = head[1];
+        if (is_right && head[1] == 2)
+            hear(play, content);
+        else
+            is_dropping = head[1];
     }
     must(!receive(play, &received));
     buf_clear(&received);
@@ -170,7 +190,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const size_t pieces[] = {SIZE_MAX, 1, 2, 3, 5, 64, 65, 100};
     struct play play = {0};
-    const struct zmtp_host host = {ZMTP_SERVER_SECRET, is_allowed, &play};
+    const struct zmtp_host host = {ZMTP_SERVER_SECRET, ZMTP_SERVER_PUBLIC, is_allowed, &play};
     if (size == 0)
         return 0;
     unsigned steps = data[0] & 3;

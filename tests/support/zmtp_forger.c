@@ -193,15 +193,26 @@ bool zmtp_forger_take_ready(struct zmtp_forger *forger, struct bytes frame)
     return ok;
 }
 
-bool zmtp_forger_take_message(struct zmtp_forger *forger, struct bytes frame, struct buf *content)
+static bool take_frame(struct zmtp_forger *forger, unsigned flags, struct bytes frame,
+                       struct buf *content)
 {
     size_t at = (frame.len && frame.data[0] & ZMTP_FLAG_LONG ? 9 : 2) + 8;
     if (zmtp_server_frame_len(frame) != frame.len || frame.data[0] & ~ZMTP_FLAG_LONG ||
         frame.len <= at + 8 + MAC || memcmp(frame.data + at - 8, "\7MESSAGE", 8) != 0)
         return false;
-    bool ok = open_box(forger, frame, at, "CurveZMQMESSAGES", content) && content->data[0] == 0;
+    bool ok = open_box(forger, frame, at, "CurveZMQMESSAGES", content) && content->data[0] == flags;
     memmove(content->data, content->data + 1, --content->len);
     return ok;
+}
+
+bool zmtp_forger_take_message(struct zmtp_forger *forger, struct bytes frame, struct buf *content)
+{
+    return take_frame(forger, 0, frame, content);
+}
+
+bool zmtp_forger_take_command(struct zmtp_forger *forger, struct bytes frame, struct buf *content)
+{
+    return take_frame(forger, 2, frame, content);
 }
 
 bool zmtp_forger_take_denied(struct bytes frame)

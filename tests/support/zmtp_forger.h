@@ -51,4 +51,6 @@ bool zmtp_forger_take_greeting(struct bytes greeting);
 bool zmtp_forger_take_welcome(struct zmtp_forger *forger, struct bytes frame);
 bool zmtp_forger_take_ready(struct zmtp_forger *forger, struct bytes frame);
 bool zmtp_forger_take_message(struct zmtp_forger *forger, struct bytes frame, struct buf *content);
+// The same with the flag of a command in the box.
+bool zmtp_forger_take_command(struct zmtp_forger *forger, struct bytes frame, struct buf *content);
 bool zmtp_forger_take_denied(struct bytes frame);

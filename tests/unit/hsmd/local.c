@@ -3,6 +3,7 @@
 // and that it goes on whatever a peer does, and whatever runs out.
 #include "tests/unit/hsmd/local_support.h"
 
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -14,6 +15,11 @@
 #include <cmocka.h>
 
 #include "hsmd/base/alloc.h"
+#include "tests/support/zmtp_server.h"
+
+#ifndef SO_PASSRIGHTS
+#define SO_PASSRIGHTS 83
+#endif
 
 #define HANDSHAKE_MS 5000
 #define QUIET_MS 60000
@@ -186,6 +192,104 @@ static void test_handshake_ends(void **state)
     close(half);
     peer_ask(&peer);
     peer_leave(&peer);
+}
+
+// A line for each user and minute; none of those who go away, or come in.
+static void test_failures_are_told(void **state)
+{
+    (void)state;
+    static const struct zmtp_keys keys = {ZMTP_CLIENT_PUBLIC, ZMTP_CLIENT_PUBLIC,
+                                          ZMTP_CLIENT_SECRET};
+    struct peer peer;
+    char who[64];
+    snprintf(who, sizeof who, "address=\"process %d of user %u\"", (int)getpid(),
+             (unsigned)getuid());
+    int hasty = raw_connect();
+    raw_write(hasty, BYTES_LITERAL(CURVE));
+    door_settle();
+    close(hasty);
+    peer_enter(&peer);
+    door_settle();
+    assert_int_equal(door_times_said("event="), 0);
+    for (unsigned i = 0; i < 3; i++) {
+        int fd = raw_connect();
+        raw_write(fd, BYTES_LITERAL("EHLO localhost\r\n"));
+        assert_true(raw_is_ended(fd));
+        close(fd);
+    }
+    assert_int_equal(door_times_said("err=\"handshake failed: not ZMTP 3 with CURVE\""), 1);
+    assert_int_equal(door_times_said(who), 1);
+    clock_advance(QUIET_MS);
+    int silent = raw_connect();
+    door_settle();
+    clock_advance(HANDSHAKE_MS + 1);
+    (void)local_expire(door.local);
+    assert_true(raw_is_ended(silent));
+    close(silent);
+    assert_int_equal(door_times_said("err=\"handshake failed: timed out\""), 1);
+    door.pretended_user = 4711; // who has a line of his own
+    struct peer lost;
+    peer_connect(&lost, &keys);
+    peer_await_end(&lost);
+    peer_leave(&lost);
+    assert_int_equal(door_times_said("err=\"handshake failed: wrong server key\""), 1);
+    assert_int_equal(door_times_said("of user 4711"), 1);
+    clock_advance(QUIET_MS);
+    raw_write(peer.fd, BYTES_LITERAL("\0\1x"));
+    assert_true(raw_is_ended(peer.fd));
+    assert_int_equal(door_times_said("err=\"cut off: it sent what is no message"), 1);
+    assert_int_equal(door_times_said("event="), 4);
+    peer_leave(&peer);
+}
+
+// Sends what the peer has to say with a descriptor.
+static ssize_t write_with(struct peer *peer, int fd)
+{
+    struct bytes bytes = zmtp_output(peer->zmtp);
+    struct iovec piece = {(void *)bytes.data, bytes.len};
+    union {
+        struct cmsghdr header;
+        char room[CMSG_SPACE(sizeof fd)];
+    } control = {.header = {CMSG_LEN(sizeof fd), SOL_SOCKET, SCM_RIGHTS}};
+    memcpy(CMSG_DATA(&control.header), &fd, sizeof fd);
+    const struct msghdr message = {.msg_iov = &piece,
+                                   .msg_iovlen = 1,
+                                   .msg_control = &control,
+                                   .msg_controllen = sizeof control};
+    return sendmsg(peer->fd, &message, MSG_NOSIGNAL);
+}
+
+// They cannot be sent where the kernel knows how to refuse them; else it is the end, and they are
+// closed.
+static void test_descriptors(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        struct peer peer;
+        int ends[2];
+        door.is_old = i == 0;
+        local_close(door.local);
+        assert_int_equal(door_open_another(&door.local), ERR_OK);
+        assert_int_equal(local_bind(door.local, door.path, NULL), ERR_OK);
+        peer_enter(&peer);
+        bool is_known = getsockopt(peer.fd, SOL_SOCKET, SO_PASSRIGHTS, &(int){0},
+                                   &(socklen_t){sizeof(int)}) == 0;
+        assert_int_equal(pipe(ends), 0);
+        peer_say(&peer, "a message");
+        ssize_t len = write_with(&peer, ends[1]);
+        close(ends[1]);
+        if (is_known && !door.is_old) {
+            assert_true(len < 0 && errno == EPERM);
+            peer_write(&peer, 0);
+            peer_ask(&peer);
+        } else {
+            assert_int_equal(len, zmtp_output(peer.zmtp).len);
+            assert_true(raw_is_ended(peer.fd));
+        }
+        assert_int_equal(read(ends[0], &(char){0}, 1), 0);
+        close(ends[0]);
+        peer_leave(&peer);
+    }
 }
 
 // One has sent a hundred: the other is not behind them all.
@@ -365,10 +469,19 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, door_setup, door_teardown)
     const struct CMUnitTest tests[] = {
-        TEST(test_served),  TEST(test_in_pieces),     TEST(test_refused),
-        TEST(test_garbage), TEST(test_bad_frames),    TEST(test_handshake_ends),
-        TEST(test_turns),   TEST(test_gone),          TEST(test_last_words),
-        TEST(test_shut),    TEST(test_out_of_memory),
+        TEST(test_served),
+        TEST(test_in_pieces),
+        TEST(test_refused),
+        TEST(test_garbage),
+        TEST(test_bad_frames),
+        TEST(test_handshake_ends),
+        TEST(test_failures_are_told),
+        TEST(test_descriptors),
+        TEST(test_turns),
+        TEST(test_gone),
+        TEST(test_last_words),
+        TEST(test_shut),
+        TEST(test_out_of_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -239,6 +239,25 @@ static void test_many_keys(void **state)
     assert_int_equal(door_times_said("denied: unknown client"), DENIALS_REMEMBERED + 1);
 }
 
+// The same of handshakes that fail, for users.
+static void test_many_users(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 3 * DENIALS_REMEMBERED + 1; i++) {
+        door.pretended_user = 4711 + i;
+        if (i == 3 * DENIALS_REMEMBERED) {
+            assert_int_equal(door_times_said("handshake failed"), DENIALS_REMEMBERED);
+            clock_advance(60001);
+        }
+        int fd = raw_connect();
+        raw_write(fd, BYTES_LITERAL("GET / HTTP/1.1\r\n"));
+        assert_true(raw_is_ended(fd));
+        close(fd);
+    }
+    assert_int_equal(door_times_said("CURVE; 32 more times, by other users"), 1);
+    assert_int_equal(door_times_said("handshake failed"), DENIALS_REMEMBERED + 1);
+}
+
 // Another user's: however many come, it keeps its place, and it is one of theirs that it takes.
 static void test_crowd_of_another(void **state)
 {
@@ -254,13 +273,7 @@ static void test_crowd_of_another(void **state)
             strangers[i] = raw_connect();
         door_settle();
     }
-    deadline_t until = deadline_in(WAIT_MS);
-    while (zmtp_state(peer.zmtp) < ZMTP_READY) {
-        assert_false(peer.is_ended || deadline_is_past(until));
-        peer_write(&peer, 0);
-        door_look();
-        peer_read(&peer);
-    }
+    peer_await_entry(&peer);
     assert_true(raw_is_ended(strangers[0]));
     peer_ask(&peer);
     peer_leave(&peer);
@@ -268,6 +281,32 @@ static void test_crowd_of_another(void **state)
         if (i != DOOR_ENTERING)
             close(strangers[i]);
     }
+}
+
+// Two of them: it is the one with the larger crowd who gives way, not a third.
+static void test_crowds_of_two(void **state)
+{
+    (void)state;
+    int strangers[DOOR_ENTERING + 10];
+    const unsigned count = sizeof strangers / sizeof *strangers;
+    struct peer peer;
+    door.pretended_user = 4711;
+    peer_connect(&peer, &peer_keys);
+    door_settle();
+    for (unsigned i = 0; i < count; i++) {
+        door.pretended_user = i < DOOR_ENTERING - 1 ? 4712 : 4713;
+        strangers[i] = raw_connect();
+        door_settle();
+    }
+    for (unsigned i = 0; i < 11; i++)
+        assert_int_equal(recv(strangers[i], &(char){0}, 1, MSG_DONTWAIT), 0);
+    for (unsigned i = 11; i < count; i++)
+        assert_int_equal(recv(strangers[i], &(char){0}, 1, MSG_DONTWAIT), -1);
+    peer_await_entry(&peer);
+    peer_ask(&peer);
+    peer_leave(&peer);
+    for (unsigned i = 0; i < count; i++)
+        close(strangers[i]);
 }
 
 static void limit_files(rlim_t count)
@@ -278,28 +317,39 @@ static void limit_files(rlim_t count)
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &files), 0);
 }
 
-// No descriptors: those who wait wait, those who are in are served; in a second it looks again.
+// The descriptors that there are are all that there may be. Returns how many there might be before.
+static rlim_t use_up_files(void)
+{
+    struct rlimit files;
+    int fd = dup(STDERR_FILENO);
+    assert_true(fd >= 0);
+    close(fd);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &files), 0);
+    limit_files((rlim_t)fd);
+    return files.rlim_cur;
+}
+
+// No descriptors: those who wait wait, those who are in are served; in a second it looks again, and
+// in a minute it says so again.
 static void test_full(void **state)
 {
     (void)state;
-    struct rlimit files;
     struct peer peer;
     int waiting[12];
     const unsigned count = sizeof waiting / sizeof *waiting;
-    assert_int_equal(getrlimit(RLIMIT_NOFILE, &files), 0);
     peer_enter(&peer);
     for (unsigned i = 0; i < count; i++)
         waiting[i] = raw_connect();
     unsigned before = open_files();
-    for (unsigned times = 1; times <= 2; times++) { // it is no better a second later
-        limit_files((rlim_t)waiting[count - 1] + 3);
+    for (unsigned times = 1; times <= 3; times++) { // it is no better a second later
+        rlim_t most = use_up_files();
         door_settle();
-        limit_files(files.rlim_cur);
-        assert_int_equal(door_times_said("no room for another connection"), times);
+        limit_files(most);
+        assert_int_equal(door_times_said("no room for another connection"), times < 3 ? 1 : 2);
         assert_in_range(local_expire(door.local) - clock_ms(), 1, 1000);
         peer_ask(&peer);
-        assert_in_range(open_files(), before + 1, before + 4);
-        clock_advance(1001);
+        assert_int_equal(open_files(), before);
+        clock_advance(times == 2 ? 60001 : 1001);
         (void)local_expire(door.local);
     }
     door_settle();
@@ -308,6 +358,61 @@ static void test_full(void **state)
         close(waiting[i]);
     peer_ask(&peer);
     peer_leave(&peer);
+}
+
+// The last descriptor is for who comes, not for a stranger; and it is not taken from one for
+// nobody.
+static void test_room_is_made(void **state)
+{
+    (void)state;
+    int strangers[3];
+    struct peer peer;
+    for (unsigned i = 0; i < 3; i++) {
+        strangers[i] = raw_connect();
+        door_settle();
+    }
+    peer_connect(&peer, &peer_keys);
+    rlim_t most = use_up_files();
+    peer_await_entry(&peer);
+    peer_ask(&peer);
+    door_settle();
+    limit_files(most);
+    assert_true(raw_is_ended(strangers[0]));
+    for (unsigned i = 1; i < 3; i++)
+        assert_int_equal(recv(strangers[i], &(char){0}, 1, MSG_DONTWAIT), -1);
+    assert_int_equal(door_times_said("no room"), 0);
+    for (unsigned i = 0; i < 3; i++)
+        close(strangers[i]);
+    peer_leave(&peer);
+}
+
+// Nor is the last place.
+static void test_places_are_made(void **state)
+{
+    (void)state;
+    const unsigned count = DOOR_FILES - 64;
+    struct peer *peers = calloc(count + 1, sizeof *peers);
+    int strangers[3];
+    for (unsigned i = 0; i < count - 3; i++)
+        peer_enter(&peers[i]);
+    for (unsigned i = 0; i < 3; i++) {
+        strangers[i] = raw_connect();
+        door_settle();
+    }
+    for (unsigned i = count - 3; i < count; i++) {
+        peer_enter(&peers[i]);
+        peer_ask(&peers[i]);
+        assert_true(raw_is_ended(strangers[i - (count - 3)]));
+    }
+    assert_int_equal(door_times_said("no room"), 0);
+    peer_connect(&peers[count], &peer_keys);
+    door_settle();
+    assert_int_equal(door_times_said("no room"), 1);
+    for (unsigned i = 0; i <= count; i++)
+        peer_leave(&peers[i]);
+    for (unsigned i = 0; i < 3; i++)
+        close(strangers[i]);
+    free(peers);
 }
 
 // All places taken by those who have come in: as without descriptors; when one goes, one comes.
@@ -331,13 +436,7 @@ static void test_all_places(void **state)
     door_settle();
     clock_advance(1001);
     (void)local_expire(door.local);
-    deadline_t until = deadline_in(WAIT_MS);
-    while (zmtp_state(peers[count].zmtp) < ZMTP_READY) {
-        assert_false(deadline_is_past(until));
-        peer_write(&peers[count], 0);
-        door_look();
-        peer_read(&peers[count]);
-    }
+    peer_await_entry(&peers[count]);
     peer_ask(&peers[count]);
     for (unsigned i = 0; i <= count; i++) {
         if (i != 7)
@@ -379,16 +478,13 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, door_setup, door_teardown)
     const struct CMUnitTest tests[] = {
-        TEST(test_deaf),
-        TEST(test_many_deaf),
-        TEST(test_flood),
-        TEST(test_handshakes_wait),
-        TEST(test_many_keys),
-        TEST(test_crowd),
-        TEST(test_crowd_of_another),
-        TEST(test_full),
-        TEST(test_all_places),
-        TEST(test_come_and_go),
+        TEST(test_deaf),          TEST(test_many_deaf),
+        TEST(test_flood),         TEST(test_handshakes_wait),
+        TEST(test_many_keys),     TEST(test_many_users),
+        TEST(test_crowd),         TEST(test_crowd_of_another),
+        TEST(test_crowds_of_two), TEST(test_full),
+        TEST(test_room_is_made),  TEST(test_places_are_made),
+        TEST(test_all_places),    TEST(test_come_and_go),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

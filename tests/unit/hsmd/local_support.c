@@ -38,6 +38,8 @@ deadline_t __wrap_deadline_in(unsigned ms);
 bool __wrap_deadline_is_past(deadline_t deadline);
 int __real_getsockopt(int fd, int level, int name, void *value, socklen_t *size);
 int __wrap_getsockopt(int fd, int level, int name, void *value, socklen_t *size);
+int __real_setsockopt(int fd, int level, int name, const void *value, socklen_t size);
+int __wrap_setsockopt(int fd, int level, int name, const void *value, socklen_t size);
 
 deadline_t __wrap_clock_ms(void)
 {
@@ -61,6 +63,14 @@ int __wrap_getsockopt(int fd, int level, int name, void *value, socklen_t *size)
     if (!result && name == SO_PEERCRED && door.pretended_user)
         ((struct ucred *)value)->uid = door.pretended_user;
     return result;
+}
+
+int __wrap_setsockopt(int fd, int level, int name, const void *value, socklen_t size)
+{
+    if (!door.is_old)
+        return __real_setsockopt(fd, level, name, value, size);
+    errno = ENOPROTOOPT;
+    return -1;
 }
 
 void clock_advance(unsigned ms)
@@ -102,6 +112,7 @@ int door_setup(void **state)
     (void)state;
     ahead = 0;
     door.pretended_user = 0;
+    door.is_old = false;
     capture_log();
     assert_int_equal(getrlimit(RLIMIT_NOFILE, &files), 0);
     const struct rlimit few = {DOOR_FILES, files.rlim_max};
@@ -219,10 +230,9 @@ bool peer_try_connect(struct peer *peer)
     return try_connect(peer, &peer_keys) == ERR_OK;
 }
 
-void peer_enter(struct peer *peer)
+void peer_await_entry(struct peer *peer)
 {
     deadline_t until = deadline_in(WAIT_MS);
-    peer_connect(peer, &peer_keys);
     while (zmtp_state(peer->zmtp) < ZMTP_READY) {
         assert_false(peer->is_ended || deadline_is_past(until));
         peer_write(peer, 0);
@@ -230,6 +240,12 @@ void peer_enter(struct peer *peer)
         peer_read(peer);
     }
     assert_int_equal(zmtp_state(peer->zmtp), ZMTP_READY);
+}
+
+void peer_enter(struct peer *peer)
+{
+    peer_connect(peer, &peer_keys);
+    peer_await_entry(peer);
 }
 
 void peer_leave(struct peer *peer)

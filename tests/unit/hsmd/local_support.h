@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A door of local.h with one thread on both sides of it, clients of ours and raw sockets. The clock
 // that the door sees can be put forward: the linker puts ours in front of deadline_in,
-// deadline_is_past and clock_ms; and in front of getsockopt, for peers of other users. Fails the
+// deadline_is_past and clock_ms; in front of getsockopt, for peers of other users; and of
+// setsockopt, for an older kernel. Fails the
 // test if something of its own does.
 #pragma once
 
@@ -19,6 +20,7 @@ struct door {
     int epolls[2];
     char path[64];
     uid_t pretended_user; // of those who are accepted from now on; 0: the real one
+    bool is_old;          // Linux before 6.16, from the next local_bind on
 };
 
 extern struct door door;
@@ -48,6 +50,7 @@ void peer_make_keys(char public_key[CURVE_TEXT_SIZE], char secret_key[CURVE_TEXT
 void peer_connect(struct peer *peer, const struct zmtp_keys *keys);
 bool peer_try_connect(struct peer *peer); // with peer_keys; false: out of memory, to be left too
 void peer_enter(struct peer *peer);       // connects, and is let in
+void peer_await_entry(struct peer *peer); // who has connected is
 void peer_leave(struct peer *peer);
 void peer_say(struct peer *peer, const char *text); // not written yet
 void peer_write(struct peer *peer, size_t most);    // what there is room for; 0: no limit

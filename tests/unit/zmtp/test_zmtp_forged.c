@@ -36,7 +36,7 @@ static bool is_allowed(void *context, const char *public_key)
 
 static enum err serve(struct play *play)
 {
-    const struct zmtp_host host = {ZMTP_SERVER_SECRET, is_allowed, play};
+    const struct zmtp_host host = {ZMTP_SERVER_SECRET, ZMTP_SERVER_PUBLIC, is_allowed, play};
     return zmtp_serve(&host, FRAME_MAX, &play->server, NULL);
 }
 

@@ -41,6 +41,7 @@ struct peer {
     int type;
     const char *server_key;
     const char *routing_id;
+    int heartbeat_ms; // 0: none
 };
 
 static bool is_allowed(void *context, const char *public_key)
@@ -81,8 +82,10 @@ static void connect_peer(struct side *side, const struct peer *peer)
         assert_int_equal(zmq_setsockopt(side->socket, ZMQ_ROUTING_ID, peer->routing_id,
                                         strlen(peer->routing_id)),
                          0);
+    assert_int_equal(
+        zmq_setsockopt(side->socket, ZMQ_HEARTBEAT_IVL, &peer->heartbeat_ms, sizeof(int)), 0);
     assert_int_equal(zmq_socket_monitor(side->socket, "inproc://monitor",
-                                        ZMQ_EVENT_HANDSHAKE_SUCCEEDED |
+                                        ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_DISCONNECTED |
                                             ZMQ_EVENT_HANDSHAKE_FAILED_AUTH |
                                             ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL |
                                             ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL),
@@ -95,7 +98,7 @@ static void connect_peer(struct side *side, const struct peer *peer)
 static void open_side(struct side *side, const struct peer *peer)
 {
     *side = (struct side){.fd = -1, .is_open = true};
-    const struct zmtp_host host = {ZMTP_SERVER_SECRET, is_allowed, side};
+    const struct zmtp_host host = {ZMTP_SERVER_SECRET, ZMTP_SERVER_PUBLIC, is_allowed, side};
     buf_init(&side->received, FRAME_MAX);
     assert_int_equal(zmtp_serve(&host, FRAME_MAX, &side->zmtp, NULL), ERR_OK);
     listen_at(side);
@@ -236,6 +239,35 @@ static void test_parts_are_dropped(void **state)
     close_side(&side);
 }
 
+// An idle client's heart beats, and is heard: it would end the connection itself if not.
+static void test_heartbeats_are_answered(void **state)
+{
+    static const int intervals[] = {0, 50};
+    (void)state;
+    for (size_t i = 0; i < sizeof intervals / sizeof *intervals; i++) {
+        struct side side;
+        uint8_t got[8];
+        bool is_there = false;
+        unsigned said = 0;
+        open_side(&side, &(struct peer){.type = ZMQ_DEALER, .heartbeat_ms = intervals[i]});
+        shake_hands(&side);
+        deadline_t deadline = deadline_in(1000);
+        while (deadline_left(deadline) > 0) {
+            pump(&side);
+            assert_int_equal(zmtp_receive(side.zmtp, &side.received, &is_there), ERR_OK);
+            assert_false(is_there);
+            said += zmtp_output(side.zmtp).len > 0;
+        }
+        assert_int_equal(side.event, ZMQ_EVENT_HANDSHAKE_SUCCEEDED);
+        assert_true(intervals[i] ? said >= 5 : !said);
+        assert_int_equal(zmq_send(side.socket, "ask", 3, 0), 3);
+        assert_true(bytes_equal(receive(&side), BYTES_LITERAL("ask")));
+        assert_int_equal(zmtp_send(side.zmtp, BYTES_LITERAL("answer")), ERR_OK);
+        assert_int_equal(receive_zmq(&side, got, sizeof got), 6);
+        close_side(&side);
+    }
+}
+
 static void test_denial_is_told(void **state)
 {
     struct side side;
@@ -273,9 +305,12 @@ static void test_strangers_are_not_trusted(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sockets_are_let_in),        cmocka_unit_test(test_messages_pass),
-        cmocka_unit_test(test_parts_are_dropped),         cmocka_unit_test(test_denial_is_told),
+        cmocka_unit_test(test_sockets_are_let_in),
+        cmocka_unit_test(test_messages_pass),
+        cmocka_unit_test(test_parts_are_dropped),
+        cmocka_unit_test(test_denial_is_told),
         cmocka_unit_test(test_strangers_are_not_trusted),
+        cmocka_unit_test(test_heartbeats_are_answered),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "hsmd/zmtp/zmtp.h"
+#include "hsmd/zmtp/zmtp_internal.h"
 #include "tests/support/zmtp_server.h"
 
 #define FRAME_MAX 65536
@@ -40,7 +40,7 @@ struct pair {
 static void open_pair(struct pair *pair, const struct zmtp_keys *client)
 {
     *pair = (struct pair){.gate.is_open = true};
-    const struct zmtp_host host = {ZMTP_SERVER_SECRET, is_allowed, &pair->gate};
+    const struct zmtp_host host = {ZMTP_SERVER_SECRET, ZMTP_SERVER_PUBLIC, is_allowed, &pair->gate};
     buf_init(&pair->received, FRAME_MAX);
     assert_int_equal(zmtp_new(client, FRAME_MAX, &pair->client, NULL), ERR_OK);
     assert_int_equal(zmtp_serve(&host, FRAME_MAX, &pair->server, NULL), ERR_OK);
@@ -156,6 +156,35 @@ static void test_keeps_what_is_early(void **state)
     close_pair(&pair);
 }
 
+// What has been written is not kept until all is: a peer may always leave something unread.
+static void test_forgets_what_is_written(void **state)
+{
+    struct pair pair;
+    uint8_t message[300] = {0};
+    unsigned received = 0;
+    (void)state;
+    open_pair(&pair, &keys);
+    shake_hands(&pair, 0);
+    for (unsigned sent = 1; sent <= 1000; sent++) {
+        bool is_there = true;
+        message[299] = (uint8_t)sent;
+        assert_int_equal(zmtp_send(pair.server, bytes_of(message, sizeof message)), ERR_OK);
+        struct bytes out = zmtp_output(pair.server);
+        out.len -= sent % 350 ? 1 + sent % 250 : 0;
+        assert_int_equal(zmtp_feed(pair.client, out), ERR_OK);
+        zmtp_written(pair.server, out.len);
+        assert_in_range(pair.server->out.room, 0, 20000);
+        while (is_there) {
+            buf_reset(&pair.received);
+            assert_int_equal(zmtp_receive(pair.client, &pair.received, &is_there), ERR_OK);
+            if (is_there)
+                assert_int_equal(pair.received.data[299], (uint8_t)++received);
+        }
+    }
+    assert_int_equal(received, 999);
+    close_pair(&pair);
+}
+
 // Refused by the gate, and the client learns it.
 static void test_refuses(void **state)
 {
@@ -202,27 +231,56 @@ static void test_does_not_trust(void **state)
     }
 }
 
+// It is told its public key, which is in what a client proves, and does not find it out itself.
+static void test_is_told_its_public_key(void **state)
+{
+    char public_key[CURVE_TEXT_SIZE];
+    struct pair pair;
+    enum err client = ERR_OK;
+    enum err server = ERR_OK;
+    (void)state;
+    assert_true(zmtp_public_key(ZMTP_SERVER_SECRET, public_key));
+    assert_string_equal(public_key, ZMTP_SERVER_PUBLIC);
+    assert_false(zmtp_public_key("short", public_key));
+    open_pair(&pair, &keys);
+    zmtp_free(pair.server);
+    const struct zmtp_host host = {ZMTP_SERVER_SECRET, ZMTP_CLIENT_PUBLIC, is_allowed, &pair.gate};
+    assert_int_equal(zmtp_serve(&host, FRAME_MAX, &pair.server, NULL), ERR_OK);
+    run(&pair, 0, &client, &server);
+    assert_int_equal(zmtp_state(pair.server), ZMTP_UNTRUSTED);
+    assert_int_equal(zmtp_reached(pair.server), ZMTP_INITIATE);
+    assert_int_equal(pair.gate.asked, 0);
+    close_pair(&pair);
+}
+
 static void test_knows_its_key(void **state)
 {
     static const char *const bad[] = {"", "short", ZMTP_SERVER_SECRET "0",
                                       "\"TKVSB%%)wK0E.X)V>+}o?pNmC{O&4W4b!Ni{Lh6"};
     (void)state;
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        const struct zmtp_host host = {bad[i], is_allowed, NULL};
+        const struct zmtp_host host = {bad[i], ZMTP_SERVER_PUBLIC, is_allowed, NULL};
         struct zmtp *server = NULL;
         struct detail detail = {0};
         assert_int_equal(zmtp_serve(&host, FRAME_MAX, &server, &detail), ERR_PERM);
         assert_null(server);
         assert_string_not_equal(detail.text, "");
+        const struct zmtp_host half = {ZMTP_SERVER_SECRET, bad[i], is_allowed, NULL};
+        assert_int_equal(zmtp_serve(&half, FRAME_MAX, &server, NULL), ERR_PERM);
+        assert_null(server);
     }
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_talks),         cmocka_unit_test(test_keeps_what_is_early),
-        cmocka_unit_test(test_refuses),       cmocka_unit_test(test_does_not_trust),
+        cmocka_unit_test(test_talks),
+        cmocka_unit_test(test_keeps_what_is_early),
+        cmocka_unit_test(test_refuses),
+        cmocka_unit_test(test_does_not_trust),
+        cmocka_unit_test(test_is_told_its_public_key),
         cmocka_unit_test(test_knows_its_key),
+        cmocka_unit_test(test_forgets_what_is_written),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -173,7 +173,6 @@ static const struct forgery forgeries[] = {
              5),
     AT_READY("a command", FORGE_SEALED, .text = TEXT("MESSAGE"), CLIENTS, ZMTP_FLAG_COMMAND, 5),
     AT_READY("a reserved flag", FORGE_SEALED, .text = TEXT("MESSAGE"), CLIENTS, 8, 5),
-    AT_READY("a command in the box", FORGE_MESSAGE, .flags = 2, .len = 5),
     AT_READY("a command with more in the box", FORGE_MESSAGE, .flags = 3, .len = 5),
     AT_READY("4 in the box", FORGE_MESSAGE, .flags = 4, .len = 5),
     AT_READY("128 in the box", FORGE_MESSAGE, .flags = 128, .len = 5),
