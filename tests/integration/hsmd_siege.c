@@ -239,7 +239,7 @@ static void test_siege(void **state)
                                               ask_and_not_read};
     pthread_t threads[sizeof doings / sizeof *doings];
     const unsigned count = sizeof doings / sizeof *doings;
-    unsigned files = open_files();
+    unsigned files = open_files(); // the server may not have closed what was before
     for (unsigned i = 0; i < count; i++)
         assert_int_equal(pthread_create(&threads[i], NULL, doings[i], NULL), 0);
     while (!atomic_load(&strangers) || !atomic_load(&rude) || !atomic_load(&deaf))
@@ -253,7 +253,7 @@ static void test_siege(void **state)
     deadline_t until = deadline_in(TIMEOUT_MS);
     while (open_files() > files && !deadline_is_past(until))
         usleep(10000);
-    assert_int_equal(open_files(), files);
+    assert_true(open_files() <= files);
     be_served();
 }
 
