@@ -20,6 +20,7 @@
 #define FULL_MS 1000      // before we listen again when there was no room
 #define QUIET_MS 60000    // between two lines about that
 #define GENERATION_MAX INT32_MAX
+#define ADDRESS_SIZE 64
 
 enum err local_bind(struct local *local, const char *path, struct detail *detail)
 {
@@ -46,8 +47,6 @@ enum err local_bind(struct local *local, const char *path, struct detail *detail
     local->listeners[local->listener_count++] = fd;
     return ERR_OK;
 }
-
-#define ADDRESS_SIZE 64
 
 static void name_peer(const struct connection *connection, char address[ADDRESS_SIZE])
 {
