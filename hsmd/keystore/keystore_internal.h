@@ -155,6 +155,8 @@ enum err keystore_seek(struct place *place, bool is_urgent, deadline_t deadline,
 void keystore_tell_place(struct place *place, enum err err, const struct detail *detail);
 // All keys of a token that are not open. ERR_TEMP, ERR_DENIED: the token is not well after all.
 enum err keystore_seek_all(struct keystore_token *token, bool is_urgent, struct detail *detail);
+// Does one of them have to wait, because it was looked for a moment ago?
+bool keystore_seeks_later(struct keystore_token *token);
 // Opens a key that should be for this purpose, and looks at it closely.
 enum err keystore_take_key(struct token *token, const char *label, struct bytes id,
                            enum wire_purpose purpose, deadline_t deadline, struct token_key **key,

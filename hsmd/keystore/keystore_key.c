@@ -233,11 +233,25 @@ enum err keystore_seek(struct place *place, bool is_urgent, deadline_t deadline,
     return err;
 }
 
+static bool is_sought(const struct place *place, const struct keystore_token *token)
+{
+    return place->token == token && !atomic_load(&place->key) && atomic_load(&place->is_current) &&
+           !atomic_load(&place->owner->is_dropped);
+}
+
+bool keystore_seeks_later(struct keystore_token *token)
+{
+    for (struct place *place = atomic_load(&token->keystore->places); place; place = place->next) {
+        if (is_sought(place, token) && !deadline_is_past(atomic_load(&place->next_look)))
+            return true;
+    }
+    return false;
+}
+
 enum err keystore_seek_all(struct keystore_token *token, bool is_urgent, struct detail *detail)
 {
     for (struct place *place = atomic_load(&token->keystore->places); place; place = place->next) {
-        if (place->token != token || atomic_load(&place->key) || !atomic_load(&place->is_current) ||
-            atomic_load(&place->owner->is_dropped))
+        if (!is_sought(place, token))
             continue;
         if (atomic_load(&token->is_unlocking))
             return ERR_OK; // it is done afterwards

@@ -254,7 +254,9 @@ static bool look_after(struct keystore_token *token)
         err = check(token, opened, &detail);
     else if (!atomic_load(&token->is_refused))
         err = keystore_open_token(token, &detail);
-    // It is well when its keys have been looked for, and not before: that would be told.
+    // It is well when its keys have been looked for, and not before: that would be told. One that
+    // was looked for in vain a moment ago, while the token was not well, has its turn soon.
+    bool is_early = keystore_seeks_later(token);
     if (err == ERR_OK && mood_of(token, 0) == MOOD_WELL)
         err = keystore_seek_all(token, false, &detail);
     if (err == ERR_DENIED)
@@ -275,7 +277,8 @@ static bool look_after(struct keystore_token *token)
     if (!is_locked && !is_to_wait && atomic_load(&token->failures) >= FAILURES_MAX &&
         keystore_is_time_to_reopen(token))
         keystore_reopen_module(token);
-    return !atomic_load(&token->is_refused) && !is_locked && atomic_load(&token->mood) == MOOD_LOST;
+    return !atomic_load(&token->is_refused) && !is_locked &&
+           (is_early || atomic_load(&token->mood) == MOOD_LOST);
 }
 
 static void open_first(struct keystore_token *token)

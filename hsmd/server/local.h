@@ -15,9 +15,6 @@
 #include "hsmd/base/secret.h"
 #include "hsmd/server/arrival.h"
 
-// Events whose data.u64 is less are not of this door.
-#define LOCAL_FIRST_EVENT (UINT64_C(1) << 32)
-
 struct local_conf {
     const char *domain;              // for the log
     const struct secret *server_key; // Z85; only read while opening
