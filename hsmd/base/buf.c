@@ -41,6 +41,14 @@ void buf_reset(struct buf *buf)
         buf->data[0] = 0;
 }
 
+void buf_empty(struct buf *buf, size_t most)
+{
+    if (buf->room > most)
+        buf_clear(buf);
+    else
+        buf_reset(buf);
+}
+
 void buf_wipe(struct buf *buf)
 {
     if (buf->data)

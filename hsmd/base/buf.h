@@ -29,9 +29,10 @@ struct buf {
 };
 
 void buf_init(struct buf *buf, size_t max);
-void buf_clear(struct buf *buf); // frees; can be used again with the same cap
-void buf_reset(struct buf *buf); // len = 0, memory kept
-void buf_wipe(struct buf *buf);  // the same, and all of the memory overwritten with zeros
+void buf_clear(struct buf *buf);              // frees; can be used again with the same cap
+void buf_reset(struct buf *buf);              // len = 0, memory kept
+void buf_empty(struct buf *buf, size_t most); // len = 0, memory kept if that is at most so much
+void buf_wipe(struct buf *buf); // the same, and all of the memory overwritten with zeros
 
 struct bytes buf_bytes(const struct buf *buf);
 const char *buf_text(const struct buf *buf); // "" while empty

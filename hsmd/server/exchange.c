@@ -12,11 +12,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "hsmd/base/alloc.h"
 #include "hsmd/server/server_internal.h"
 
 #define RECEIVE_BURST 256 // messages taken before replies are looked after again
-#define LOOK_BURST 32     // connections looked at before the same
 #define SELDOM_MS 1000    // between two lines about a full queue
 
 static void send_reply(struct server *server, struct route *route, struct buf *reply)

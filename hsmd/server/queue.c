@@ -197,22 +197,13 @@ struct job *queue_take(struct queue *queue, unsigned lane, const char *peer)
     return job;
 }
 
-// Memory for what is common is kept.
-static void empty(struct buf *buf)
-{
-    if (buf->room > KEPT_MAX)
-        buf_clear(buf);
-    else
-        buf_reset(buf);
-}
-
 void queue_release(struct queue *queue, struct job *job)
 {
     zmq_msg_close(&job->route.router);
     zmq_msg_init(&job->route.router);
-    empty(&job->frame);
+    buf_empty(&job->frame, KEPT_MAX);
     buf_wipe(&job->reply);
-    empty(&job->reply);
+    buf_empty(&job->reply, KEPT_MAX);
     if (--job->flow->jobs == 0)
         end_flow(queue, &queue->lanes[job->lane], job->flow);
     job->next = queue->free;

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "hsmd/base/alloc.h"
-#include "zmtp_internal.h"
+#include "hsmd/zmtp/zmtp_internal.h"
 
 #define GREETING_SIZE 64
 #define MECHANISM_AT 12
@@ -17,7 +17,7 @@
 #define HEADER_MAX 9         // flags and a length of 8 bytes
 #define HANDSHAKE_FRAME 1024 // all that one who is not known yet can make us keep
 #define READ_AHEAD 65536     // of the message after the one that is awaited
-#define ROOM_KEPT 4096       // by a buffer with nothing in it
+#define ROOM_KEPT 4096       // by a buffer with nothing in it: most connections have nothing to do
 #define INNER_MORE 1         // flags in the box of a MESSAGE
 #define INNER_COMMAND 2
 #define NAME_PING "\4PING"
@@ -146,21 +146,12 @@ struct bytes zmtp_output(const struct zmtp *zmtp)
                           : (struct bytes){0};
 }
 
-// A server has many connections, and most of them have nothing to do.
-static void empty(struct buf *buf)
-{
-    if (buf->room > ROOM_KEPT)
-        buf_clear(buf);
-    else
-        buf_reset(buf);
-}
-
 void zmtp_written(struct zmtp *zmtp, size_t len)
 {
     struct buf *out = &zmtp->out;
     zmtp->written += len;
     if (zmtp->written == out->len) {
-        empty(out);
+        buf_empty(out, ROOM_KEPT);
     } else if (zmtp->written >= ROOM_KEPT && zmtp->written >= out->len / 2) {
         // There may always be something left; no more is moved than was written.
         out->len -= zmtp->written;
@@ -193,7 +184,7 @@ static void consume(struct zmtp *zmtp, size_t len)
     if (zmtp->taken < zmtp->in.len)
         return;
     zmtp->taken = 0;
-    empty(&zmtp->in);
+    buf_empty(&zmtp->in, ROOM_KEPT);
 }
 
 enum err zmtp_fail(struct zmtp *zmtp, enum zmtp_state state)

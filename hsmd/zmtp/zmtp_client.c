@@ -2,7 +2,7 @@
 // The client's handshake.
 #include <string.h>
 
-#include "zmtp_internal.h"
+#include "hsmd/zmtp/zmtp_internal.h"
 
 struct handshake {
     uint8_t server[KEY];           // S in RFC 26

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <strings.h>
 
-#include "zmtp_internal.h"
+#include "hsmd/zmtp/zmtp_internal.h"
 
 #define CLIENT_AT (NAME_SIZE(NAME_HELLO) + NAME_SIZE(HELLO_VERSION) + HELLO_PADDING)
 #define HELLO_SIZE (CLIENT_AT + KEY + SHORT_NONCE + HELLO_ZEROS + MAC)

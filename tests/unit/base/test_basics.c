@@ -348,9 +348,30 @@ static void test_thread_takes_no_signals(void **state)
     assert_int_equal(sigismember(&own, SIGTERM), 0);
 }
 
+// Memory is kept up to a size, and the cap for good.
+static void test_buf_empty(void **state)
+{
+    (void)state;
+    static const uint8_t bytes[1000];
+    struct buf buf;
+    buf_init(&buf, 4096);
+    assert_int_equal(buf_put(&buf, bytes, 100), ERR_OK);
+    size_t room = buf.room;
+    buf_empty(&buf, room);
+    assert_int_equal(buf.len, 0);
+    assert_int_equal(buf.room, room);
+    assert_int_equal(buf_put(&buf, bytes, sizeof bytes), ERR_OK);
+    buf_empty(&buf, room);
+    assert_int_equal(buf.len, 0);
+    assert_null(buf.data);
+    assert_int_equal(buf_put(&buf, bytes, sizeof bytes), ERR_OK);
+    buf_clear(&buf);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_buf_empty),
         cmocka_unit_test(test_err_texts),
         cmocka_unit_test(test_err_texts_are_cut),
         cmocka_unit_test(test_err_of_errno),

@@ -13,6 +13,7 @@
 #include "hsmd/zmtp/zmtp.h"
 #include "tests/support/zmtp_server.h"
 #include "zmtp_faults.h"
+#include "zmtp_pieces.h"
 
 #define FRAME_MAX 1000
 #define ROOM 65536
@@ -53,19 +54,7 @@ static void close_play(struct play *play)
 // Feeds what the server has made. The last piece's result.
 static enum err feed(struct play *play)
 {
-    struct buf *in = &play->from_server;
-    size_t piece = play->piece ? play->piece : in->len;
-    enum err err = ERR_OK;
-    for (size_t at = 0; at < in->len && err == ERR_OK; at += piece) {
-        // Exactly as long as the piece, so that a sanitizer sees a read past the end.
-        size_t len = in->len - at < piece ? in->len - at : piece;
-        uint8_t *data = malloc(len);
-        memcpy(data, in->data + at, len);
-        err = zmtp_feed(play->client, bytes_of(data, len));
-        free(data);
-    }
-    buf_reset(in);
-    return err;
+    return feed_pieces(play->client, &play->from_server, play->piece);
 }
 
 // Takes all output, as a socket that has room for one piece at a time.

@@ -11,6 +11,7 @@
 #include "hsmd/base/alloc.h"
 #include "hsmd/zmtp/zmtp_internal.h"
 #include "zmtp_forgeries.h"
+#include "zmtp_pieces.h"
 
 #define FRAME_MAX 1000
 #define ROOM 65536
@@ -65,19 +66,7 @@ static void close_play(struct play *play)
 // Feeds what the forger has made. The last piece's result.
 static enum err feed(struct play *play)
 {
-    struct buf *in = &play->from_forger;
-    size_t piece = play->piece ? play->piece : in->len;
-    enum err err = ERR_OK;
-    for (size_t at = 0; at < in->len && err == ERR_OK; at += piece) {
-        // Exactly as long as the piece, so that a sanitizer sees a read past the end.
-        size_t len = in->len - at < piece ? in->len - at : piece;
-        uint8_t *data = malloc(len);
-        memcpy(data, in->data + at, len);
-        err = zmtp_feed(play->server, bytes_of(data, len));
-        free(data);
-    }
-    buf_reset(in);
-    return err;
+    return feed_pieces(play->server, &play->from_forger, play->piece);
 }
 
 // Takes all output.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a server may say wrong, for test_zmtp.c: after a right handshake up to the state from, and
-// what the client is to make of it.
+// What a server may say wrong, for test_zmtp_client.c: after a right handshake up to the state
+// from, and what the client is to make of it.
 #pragma once
 
 #include <stddef.h>
