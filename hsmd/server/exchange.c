@@ -199,13 +199,12 @@ static void answer_late(struct server *server)
 }
 
 // A scout is told of what comes. If there is none, it stands in the instances of the lanes, where
-// the next scout finds it, which is this worker if nothing is out. A call for a scout may stand
-// there too, and is not for us.
+// the next one who looks finds it. A call for a scout may stand there too, and is not for us.
 static void look_local(struct server *server, const struct worker *self)
 {
     struct epoll_event events[SERVER_EVENTS];
     unsigned lane = self ? self->lane : 1;
-    if (!server->local || !lane || (self && !server->out) || queue_has_scout(server->queue))
+    if (!server->local || !lane || queue_has_scout(server->queue))
         return;
     server->looks += self != NULL;
     int count = epoll_wait(server->epolls[lane], events, SERVER_EVENTS, 0);
@@ -217,15 +216,13 @@ static void look_local(struct server *server, const struct worker *self)
         local_look(server->local, events, (size_t)count);
 }
 
-// Lock held. Returns how many there were.
-static unsigned receive_all(struct server *server, struct worker *self)
+// Lock held.
+static void receive_all(struct server *server, struct worker *self)
 {
     unsigned count = 0;
-    look_local(server, self);
     while (count < RECEIVE_BURST && receive(server, self))
         count++;
     server->has_more = count == RECEIVE_BURST;
-    return count;
 }
 
 void exchange_tell_stranger(const struct server *server, const char *public_key)
@@ -253,9 +250,34 @@ void exchange_tell_strangers(struct server *server)
         exchange_tell_stranger(server, strangers.keys[i]);
 }
 
+// Lock held. asker: the connection whose job it has just done, or 0.
+static void keep_asker(struct worker *worker, uint64_t asker)
+{
+    struct local *local = worker->server->local;
+    bool is_stopping = atomic_load(&worker->server->is_stopping);
+    if (worker->kept && is_stopping)
+        local_let_go(local, worker->kept, false);
+    else if (worker->kept && local_keep(local, worker->kept, worker->has_next) >= 0)
+        return;
+    worker->kept = 0;
+    if (!asker || !worker->lane || is_stopping)
+        return;
+    worker->kept_fd = local_keep(local, asker, worker->has_next);
+    worker->kept = worker->kept_fd >= 0 ? asker : 0;
+}
+
+void exchange_let_go(struct worker *worker, bool is_late)
+{
+    struct server *server = worker->server;
+    pthread_mutex_lock(&server->lock);
+    local_let_go(server->local, worker->kept, is_late);
+    pthread_mutex_unlock(&server->lock);
+    worker->kept = 0;
+}
+
 // Lock held on entry, not on return. What others have done meanwhile is left to the waiting thread
 // if there is work to go on with.
-static void use_doors(struct worker *worker)
+static void use_doors(struct worker *worker, uint64_t asker)
 {
     struct server *server = worker->server;
     bool has_strangers;
@@ -263,7 +285,8 @@ static void use_doors(struct worker *worker)
     do {
         send_done(server);
         answer_late(server);
-        (void)receive_all(server, worker);
+        receive_all(server, worker);
+        keep_asker(worker, asker);
         bool is_last = atomic_load(&server->is_stopping) && !server->oldest;
         bool is_due = server->local && local_expire(server->local) < server->wakes_at;
         bool is_wanted = server->has_more || is_last || is_due; // the waiting thread
@@ -279,10 +302,14 @@ static void use_doors(struct worker *worker)
 
 void exchange_finish(struct worker *worker, struct job *job)
 {
+    struct server *server = worker->server;
+    uint64_t asker = job->route.connection;
     worker->has_next = false;
-    queue_finish(worker->server->queue, job);
-    if (pthread_mutex_trylock(&worker->server->lock) == 0)
-        use_doors(worker);
+    queue_finish(server->queue, job);
+    if (pthread_mutex_trylock(&server->lock) != 0)
+        return;
+    look_local(server, worker);
+    use_doors(worker, asker);
 }
 
 void exchange_enter(struct worker *worker, const struct epoll_event *events, size_t count)
@@ -293,20 +320,22 @@ void exchange_enter(struct worker *worker, const struct epoll_event *events, siz
     server->looks++;
     if (server->local)
         local_look(server->local, events, count);
-    use_doors(worker);
+    use_doors(worker, 0);
 }
 
-// The waiting thread, lock held. Workers that pass by see what has come; if none did since the last
-// time, and there was something, then there is need of another scout. The router must be emptied
+// The waiting thread, lock held. Workers that pass by see what has come. The router must be emptied
 // after each use.
 static void look_after(struct server *server)
 {
     bool is_lone = server->looks == server->looks_seen;
     server->looks_seen = server->looks;
-    if (!is_lone && !server->has_more && !server->router)
-        return;
-    if (receive_all(server, NULL) && is_lone && server->scouts < server->worker_count)
-        queue_set_scouts(server->queue, ++server->scouts);
+    server->watch_ms = is_lone                           ? WATCH_MS
+                       : server->watch_ms < WATCH_MAX_MS ? 2 * server->watch_ms
+                                                         : WATCH_MAX_MS;
+    if (is_lone)
+        look_local(server, NULL);
+    if (is_lone || server->has_more || server->router)
+        receive_all(server, NULL);
 }
 
 bool exchange_turn(struct server *server)

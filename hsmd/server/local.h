@@ -26,6 +26,9 @@ struct local_conf {
     unsigned epoll_count;
 };
 
+// A peer that asks again within so long of an answer is expected to do so the next time.
+#define LOCAL_PROMPT_US 150
+
 struct local;
 
 enum err local_open(const struct local_conf *conf, struct local **local, struct detail *detail);
@@ -44,6 +47,15 @@ bool local_receive(struct local *local, struct arrival *arrival);
 // A peer that has gone away, or does not read (nothing more is read from it then), is no reason to
 // wait: the reply is dropped.
 void local_send(struct local *local, uint64_t connection, struct bytes reply);
+
+// A worker keeps a connection for itself: no event tells of what it brings, the worker looks for
+// itself (and calls local_look as if there had been one). That is for a peer which is expected to
+// ask within LOCAL_PROMPT_US, having no answer to wait for; and if the worker is at work, for one
+// kept already whose only request may be that work. Returns the descriptor, to be polled for
+// reading without the lock; it may be closed, and stand for another, at any time. -1: let go.
+int local_keep(struct local *local, uint64_t connection, bool is_at_work);
+// One that has not asked in time is not expected the next time.
+void local_let_go(struct local *local, uint64_t connection, bool is_late);
 
 // Ends connections whose handshake takes too long, and listens again if there was no room. Returns
 // when to come again; UINT64_MAX: no need.

@@ -49,7 +49,6 @@ struct queue {
     pthread_mutex_t lock;
     struct list done;
     unsigned scouting; // in all lanes
-    unsigned wanted;   // scouts
     bool is_stopped;
 };
 
@@ -80,7 +79,6 @@ static void queue_init(struct queue *queue, size_t jobs, unsigned lanes, size_t 
     queue->job_count = jobs;
     queue->free_count = jobs;
     queue->lane_count = lanes;
-    queue->wanted = 1;
     for (size_t i = 0; i < jobs; i++) {
         struct job *job = &queue->jobs[i];
         zmq_msg_init(&job->route.router);
@@ -282,6 +280,30 @@ bool queue_withdraw(struct queue *queue, struct job *job)
     return is_there;
 }
 
+// Lock held.
+static struct job *take_waiting(const struct queue *queue, struct lane *lane)
+{
+    struct flow *flow = lane->first;
+    if (!flow || queue->is_stopped)
+        return NULL;
+    leave_line(lane, flow);
+    struct job *job = list_take(&flow->waiting);
+    if (flow->waiting.first)
+        stand_last(lane, flow);
+    return job;
+}
+
+struct job *queue_try(struct queue *queue, unsigned number)
+{
+    struct lane *lane = &queue->lanes[number];
+    pthread_mutex_lock(&queue->lock);
+    struct job *job = take_waiting(queue, lane);
+    enum call who = choose(lane);
+    pthread_mutex_unlock(&queue->lock);
+    call(queue, number, who);
+    return job;
+}
+
 struct job *queue_pop(struct queue *queue, unsigned number, bool *is_scout)
 {
     struct lane *lane = &queue->lanes[number];
@@ -290,7 +312,7 @@ struct job *queue_pop(struct queue *queue, unsigned number, bool *is_scout)
     pthread_mutex_lock(&queue->lock);
     *is_scout = false;
     while (!lane->first && !queue->is_stopped && !*is_scout) {
-        *is_scout = number && queue->scouting < queue->wanted;
+        *is_scout = number && !queue->scouting;
         if (*is_scout)
             break;
         lane->sleeping++;
@@ -301,12 +323,7 @@ struct job *queue_pop(struct queue *queue, unsigned number, bool *is_scout)
     if (*is_scout) {
         lane->scouting++;
         queue->scouting++;
-    } else if (!queue->is_stopped) {
-        struct flow *flow = lane->first;
-        leave_line(lane, flow);
-        job = list_take(&flow->waiting);
-        if (flow->waiting.first)
-            stand_last(lane, flow);
+    } else if ((job = take_waiting(queue, lane)) != NULL) {
         who = choose(lane);
     }
     pthread_mutex_unlock(&queue->lock);
@@ -336,11 +353,18 @@ bool queue_has_scout(struct queue *queue)
     return has_scout;
 }
 
-void queue_set_scouts(struct queue *queue, unsigned count)
+void queue_call_for_scout(struct queue *queue, unsigned number)
 {
+    struct lane *lane = &queue->lanes[number];
     pthread_mutex_lock(&queue->lock);
-    queue->wanted = count;
+    for (unsigned i = 1; i < queue->lane_count && !lane->sleeping; i++)
+        lane = &queue->lanes[i];
+    bool is_to_call = !queue->scouting && lane->sleeping && !lane->is_called;
+    if (is_to_call)
+        lane->is_called = true;
     pthread_mutex_unlock(&queue->lock);
+    if (is_to_call)
+        pthread_cond_signal(&lane->has_work);
 }
 
 void queue_finish(struct queue *queue, struct job *job)

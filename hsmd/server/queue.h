@@ -54,9 +54,11 @@ bool queue_withdraw(struct queue *queue, struct job *job);
 struct job *queue_collect(struct queue *queue); // the done ones as a list by next, oldest first
 bool queue_has_done(struct queue *queue);       // is there something to collect?
 
-// A worker: waits for a job of its lane. NULL: the queue is stopped; or *is_scout: there is nothing
-// to do, and too few watch what comes in. Then it does, and is called by queue_call_fd if all
-// others of its lane are at work; before it does anything else it ends that. Lane 0 has no scouts.
+// A worker: a job of its lane; NULL: none waits, or the queue is stopped.
+struct job *queue_try(struct queue *queue, unsigned lane);
+// Waits for one. NULL: the queue is stopped; or *is_scout: there is nothing to do, and nobody
+// watches what comes in. Then it does, and is called by queue_call_fd if all others of its lane are
+// at work; before it does anything else it ends that. Lane 0 has no scouts.
 struct job *queue_pop(struct queue *queue, unsigned lane, bool *is_scout);
 void queue_end_scout(struct queue *queue, unsigned lane);
 // An eventfd that is written, and never read, to call one of the lane's scouts: it is watched
@@ -67,8 +69,8 @@ void queue_call(struct queue *queue, unsigned lane);
 void queue_finish(struct queue *queue, struct job *job);
 
 bool queue_has_scout(struct queue *queue);
-// How many there shall be at a time, if as many have nothing to do; 1 at first.
-void queue_set_scouts(struct queue *queue, unsigned count);
+// If there is none, one with nothing to do becomes it, if there is one: of this lane, or another.
+void queue_call_for_scout(struct queue *queue, unsigned lane);
 
 // Wakes all workers; queue_pop gives NULL from now on.
 void queue_stop(struct queue *queue);

@@ -18,9 +18,7 @@
 // queue.
 #define SEND_MAX (2 * SERVER_QUEUE_MAX)
 
-#define LINGER_US 60   // of a worker that has just sent a reply
-#define WATCH_MS 2     // between two looks of the waiting thread while nobody scouts
-#define CALM_LOOKS 128 // after somebody does again
+#define CALM_LOOKS 128 // of the waiting thread, after somebody scouts again
 
 void server_wake(const struct server *server)
 {
@@ -42,10 +40,8 @@ static int patience(struct server *server, deadline_t limit, unsigned *calm)
     if (atomic_load(&server->is_watched)) {
         *calm = queue_has_scout(server->queue) ? *calm + 1 : 0;
         if (*calm < CALM_LOOKS)
-            return exchange_patience(server, deadline_in(WATCH_MS));
+            return exchange_patience(server, deadline_in(server->watch_ms));
         *calm = 0;
-        server->scouts = 1;
-        queue_set_scouts(server->queue, server->scouts);
         atomic_store(&server->is_watched, false);
         if (!queue_has_scout(server->queue)) { // who ends it from now on sees to it again
             atomic_store(&server->is_watched, true);
@@ -92,27 +88,28 @@ static void do_job(struct worker *worker, struct job *job)
     metrics_add_busy(metrics, -1);
 }
 
-// Those who have just been answered often ask again at once. A processor that has gone to sleep
-// takes longer to wake than to look for so long; whoever else can use it is let in.
-static int look_out(int epoll, struct epoll_event *events)
+// Looks for the peer that it expects, which may need this processor.
+static void expect(struct worker *worker)
 {
-    uint64_t until = clock_us() + LINGER_US;
+    struct pollfd fd = {.fd = worker->kept_fd, .events = POLLIN};
+    struct epoll_event event = {.events = EPOLLIN, .data.u64 = worker->kept};
+    uint64_t until = clock_us() + LOCAL_PROMPT_US;
     int count;
     do {
-        count = epoll_wait(epoll, events, SERVER_EVENTS, 0);
+        count = poll(&fd, 1, 0);
     } while (!count && sched_yield() == 0 && clock_us() < until);
-    return count;
+    if (count)
+        exchange_enter(worker, &event, 1);
+    else
+        exchange_let_go(worker, true);
 }
 
 // Watches what comes in until there is something, or the queue calls.
-static void scout(struct worker *worker, bool has_answered)
+static void scout(struct worker *worker)
 {
     struct server *server = worker->server;
     struct epoll_event events[SERVER_EVENTS];
-    int epoll = server->epolls[worker->lane];
-    int count = has_answered ? look_out(epoll, events) : 0;
-    if (!count)
-        count = epoll_wait(epoll, events, SERVER_EVENTS, -1);
+    int count = epoll_wait(server->epolls[worker->lane], events, SERVER_EVENTS, -1);
     queue_end_scout(server->queue, worker->lane);
     if (!queue_has_scout(server->queue) && !atomic_exchange(&server->is_watched, true))
         server_wake(server);
@@ -124,16 +121,22 @@ static void *work(void *argument)
 {
     struct worker *worker = argument;
     struct queue *queue = worker->server->queue;
-    for (bool has_answered = false;;) {
-        bool is_scout;
-        struct job *job = queue_pop(queue, worker->lane, &is_scout);
-        if (is_scout)
-            scout(worker, has_answered);
-        has_answered = job != NULL;
+    for (;;) {
+        bool is_scout = false;
+        struct job *job = worker->kept ? queue_try(queue, worker->lane)
+                                       : queue_pop(queue, worker->lane, &is_scout);
         if (job) {
+            if (worker->lane)
+                queue_call_for_scout(queue, worker->lane);
+            if (worker->kept && worker->kept != job->route.connection)
+                exchange_let_go(worker, false);
             do_job(worker, job);
             exchange_finish(worker, job);
-        } else if (!is_scout) {
+        } else if (worker->kept) {
+            expect(worker);
+        } else if (is_scout) {
+            scout(worker);
+        } else {
             queue_call(queue, worker->lane); // the next scout
             return NULL;
         }
@@ -296,7 +299,7 @@ enum err server_open(const struct server_conf *conf, struct server **out, struct
                               .domain = conf->domain,
                               .reply_max = conf->reply_max,
                               .timeout_ms = conf->timeout_ms,
-                              .scouts = 1,
+                              .watch_ms = WATCH_MS,
                               .wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
     pthread_mutex_init(&server->lock, NULL);
     zmq_msg_init(&server->arrival.route.router);

@@ -12,6 +12,9 @@
 #include "hsmd/server/server.h"
 
 #define SERVER_EVENTS 32 // taken at once
+// Between two looks of the waiting thread while nobody scouts: the more, the more others look.
+#define WATCH_MS 2
+#define WATCH_MAX_MS 16
 
 // What an event of an epoll instance is of, if not of the local door.
 enum server_event { SERVER_CALL, SERVER_ROUTER };
@@ -22,6 +25,12 @@ struct worker {
     pthread_t thread;
     bool is_running;
     bool has_next; // it has received a job of its lane itself, which nobody else is woken for
+    // A peer that asks again as soon as it is answered is expected by the worker that has answered,
+    // and by no other: neither the peer's processor nor this one goes to sleep meanwhile, which
+    // takes longer to wake than to look; and the two stay together, where the kernel would put two
+    // workers on one processor, and their peers on the other.
+    uint64_t kept; // its connection, local_keep; 0: none
+    int kept_fd;
     void *context; // worker_new's
 };
 
@@ -40,15 +49,10 @@ struct server {
     size_t reply_max;
     unsigned timeout_ms;
     struct endpoints *endpoints;
-    // Where scouts of each lane wait, workers with nothing to do who see what comes in; one of them
-    // is woken for it. Lane 0 has none.
-    //
-    // One scout is enough as long as a request comes when one is there, or when a worker that has
-    // just sent a reply is about to be: most come from those who have just been answered. To wake
-    // another worker for them would put two on one processor. So there is one scout at first. But
-    // if the waiting thread finds requests that nobody has looked at, there are more from then on.
+    // Where the scout waits, in that of its lane: a worker with nothing to do who sees what comes
+    // in. If it goes to work it calls another; if there is none, those who have finished look, and
+    // now and then the waiting thread. Lane 0 has no scouts.
     int *epolls;
-    unsigned scouts;        // the waiting thread's
     int wake;               // eventfd: the waiting thread is to look at the doors
     atomic_bool is_watched; // nobody scouts, or did not a moment ago: it looks often
     atomic_bool is_stopping;
@@ -65,6 +69,7 @@ struct server {
     bool has_more;                 // to receive than was received at once
     uint64_t looks;                // how often a worker has looked at the doors
     uint64_t looks_seen;           // by the waiting thread
+    unsigned watch_ms;             // of the waiting thread
     struct job *oldest, *youngest; // not answered yet, by deadline
     size_t out;                    // jobs that workers have or wait for
     deadline_t quiet_until;        // no line about refused requests before that
@@ -89,6 +94,9 @@ void exchange_finish(struct worker *worker, struct job *job);
 
 // A scout: the same for what has come.
 void exchange_enter(struct worker *worker, const struct epoll_event *events, size_t count);
+
+// It does not expect the peer any longer whose connection it keeps. is_late: it has not come.
+void exchange_let_go(struct worker *worker, bool is_late);
 
 // The waiting thread: the same. False: nobody waits for an answer any more.
 bool exchange_turn(struct server *server);
