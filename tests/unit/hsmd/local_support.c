@@ -31,9 +31,11 @@ const struct zmtp_keys peer_keys = {ZMTP_SERVER_PUBLIC, ZMTP_CLIENT_PUBLIC, ZMTP
 static char directory[] = "/tmp/local-XXXXXX";
 static int kept_stderr;
 static deadline_t ahead;
+static uint64_t now_us = 1000000;
 
 deadline_t __real_clock_ms(void);
 deadline_t __wrap_clock_ms(void);
+uint64_t __wrap_clock_us(void);
 deadline_t __wrap_deadline_in(unsigned ms);
 bool __wrap_deadline_is_past(deadline_t deadline);
 int __real_getsockopt(int fd, int level, int name, void *value, socklen_t *size);
@@ -44,6 +46,11 @@ int __wrap_setsockopt(int fd, int level, int name, const void *value, socklen_t 
 deadline_t __wrap_clock_ms(void)
 {
     return __real_clock_ms() + ahead;
+}
+
+uint64_t __wrap_clock_us(void)
+{
+    return now_us;
 }
 
 deadline_t __wrap_deadline_in(unsigned ms)
@@ -76,6 +83,11 @@ int __wrap_setsockopt(int fd, int level, int name, const void *value, socklen_t 
 void clock_advance(unsigned ms)
 {
     ahead += ms;
+}
+
+void clock_advance_us(unsigned us)
+{
+    now_us += us;
 }
 
 static bool is_allowed(void *context, const char *public_key)

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // A door of local.h with one thread on both sides of it, clients of ours and raw sockets. The clock
 // that the door sees can be put forward: the linker puts ours in front of deadline_in,
-// deadline_is_past and clock_ms; in front of getsockopt, for peers of other users; and of
-// setsockopt, for an older kernel. Fails the
-// test if something of its own does.
+// deadline_is_past and clock_ms, and of clock_us, which stands still; in front of getsockopt, for
+// peers of other users; and of setsockopt, for an older kernel. Fails the test if something of its
+// own does.
 #pragma once
 
 #include "hsmd/base/curve.h"
@@ -35,6 +35,7 @@ void door_await(struct arrival *arrival);         // looks until there is a mess
 unsigned door_times_said(const char *text);       // in the log of this test
 
 void clock_advance(unsigned ms);
+void clock_advance_us(unsigned us); // clock_us alone
 unsigned open_files(void);
 void arrival_init(struct arrival *arrival);
 void arrival_clear(struct arrival *arrival);

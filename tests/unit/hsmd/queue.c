@@ -19,7 +19,7 @@ static struct queue *queue;
 static int setup(void **state)
 {
     (void)state;
-    return queue_new(JOBS, 2, 1024, 1024, &queue, NULL) == ERR_OK ? 0 : -1;
+    return queue_new(JOBS, 3, 1024, 1024, &queue, NULL) == ERR_OK ? 0 : -1;
 }
 
 static int teardown(void **state)
@@ -136,33 +136,25 @@ static void scout(unsigned lane)
     assert_true(is_scout);
 }
 
-// Scouts are called one at a time, for work of their own lane, and only as long as there is some;
-// who comes calls the next.
-static void test_scouts(void **state)
+// There is one scout. It is called once, for work of its own lane.
+static void test_scout(void **state)
 {
     (void)state;
-    queue_set_scouts(queue, 3);
     assert_false(queue_has_scout(queue));
     assert_non_null(push(1, 'a'));
     assert_int_equal(calls(1), 0); // nobody is there
     assert_turns(1, "a");
-    for (int i = 0; i < 3; i++)
-        scout(1);
+    scout(1);
     assert_true(queue_has_scout(queue));
     assert_non_null(push(0, 'a'));
-    for (int i = 0; i < 4; i++)
+    assert_int_equal(calls(0) + calls(1), 0);
+    for (int i = 0; i < 3; i++)
         assert_non_null(push(1, 'a'));
-    assert_int_equal(calls(0), 0);
     assert_int_equal(calls(1), 1); // it has not come yet
     queue_end_scout(queue, 1);
-    assert_turns(1, "a");
-    assert_int_equal(calls(1), 1);
-    queue_end_scout(queue, 1);
-    queue_end_scout(queue, 1);
     assert_false(queue_has_scout(queue));
-    assert_turns(1, "aa");
+    assert_turns(1, "aaa");
     assert_int_equal(calls(1), 0); // nobody is left
-    assert_turns(1, "a");
     scout(1);
     char peer[REGISTRY_PUBLIC_KEY_SIZE] = "b";
     queue_push(queue, queue_take(queue, 1, peer), false); // for the one who pushes
@@ -171,12 +163,49 @@ static void test_scouts(void **state)
     assert_turns(1, "b");
 }
 
+static void test_try(void **state)
+{
+    (void)state;
+    assert_null(queue_try(queue, 1));
+    struct job *job = push(1, 'a');
+    assert_null(queue_try(queue, 0));
+    assert_ptr_equal(queue_try(queue, 1), job);
+    assert_null(queue_try(queue, 1));
+    queue_release(queue, job);
+}
+
+static void *sleep_for_scout(void *lane)
+{
+    scout(*(unsigned *)lane);
+    return NULL;
+}
+
+// When there is no scout any more, and only then; of any lane but 0.
+static void test_call_for_scout(void **state)
+{
+    (void)state;
+    unsigned lane = 2;
+    pthread_t thread;
+    scout(1);
+    queue_call_for_scout(queue, 1); // there is one, and nobody else
+    assert_int_equal(pthread_create(&thread, NULL, sleep_for_scout, &lane), 0);
+    usleep(20000);
+    queue_call_for_scout(queue, 1);
+    usleep(20000);
+    queue_end_scout(queue, 1);
+    assert_false(queue_has_scout(queue));
+    queue_call_for_scout(queue, 1);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_true(queue_has_scout(queue));
+    queue_end_scout(queue, 2);
+}
+
 static void *sleep_for_work(void *lane)
 {
     return pop(*(unsigned *)lane);
 }
 
-// As many as are wanted scout, of all lanes but 0; the others sleep, and are called first.
+// One scouts, of any lane but 0; the others sleep, and are called first.
 static void test_sleepers(void **state)
 {
     (void)state;
@@ -256,9 +285,9 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(test_turns),    TEST(test_flood),  TEST(test_shares_of_lanes),
-        TEST(test_withdraw), TEST(test_scouts), TEST(test_sleepers),
-        TEST(test_done),     TEST(test_stop),   TEST(test_wiped),
+        TEST(test_turns), TEST(test_flood), TEST(test_shares_of_lanes), TEST(test_withdraw),
+        TEST(test_scout), TEST(test_try),   TEST(test_call_for_scout),  TEST(test_sleepers),
+        TEST(test_done),  TEST(test_stop),  TEST(test_wiped),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: Apache-2.0
+// Connections that a worker keeps for itself: whose they are, what nobody else is told meanwhile,
+// and that everybody is told again afterwards, whatever has come in between.
+#include "tests/unit/hsmd/local_support.h"
+
+#include <poll.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define ANSWER BYTES_LITERAL("answer")
+
+static struct arrival arrival;
+
+static int setup(void **state)
+{
+    arrival_init(&arrival);
+    return door_setup(state);
+}
+
+static int teardown(void **state)
+{
+    arrival_clear(&arrival);
+    return door_teardown(state);
+}
+
+static void say(struct peer *peer)
+{
+    peer_say(peer, "question");
+    peer_write(peer, 0);
+}
+
+static bool has_another(void)
+{
+    return local_receive(door.local, &arrival);
+}
+
+// Its connection.
+static uint64_t ask(struct peer *peer)
+{
+    say(peer);
+    door_await(&arrival);
+    assert_false(has_another());
+    return arrival.route.connection;
+}
+
+static void answer(struct peer *peer, uint64_t connection)
+{
+    local_send(door.local, connection, ANSWER);
+    peer_expect(peer, "answer");
+}
+
+// One that has asked twice at once, and has its answers.
+static uint64_t enter_prompt(struct peer *peer)
+{
+    peer_enter(peer);
+    answer(peer, ask(peer));
+    uint64_t connection = ask(peer);
+    answer(peer, connection);
+    return connection;
+}
+
+static bool is_told(void)
+{
+    door_settle();
+    return has_another();
+}
+
+// What a worker does that finds the descriptor readable. It takes all there is.
+static bool look_at(uint64_t connection)
+{
+    local_look(door.local, &(struct epoll_event){.events = EPOLLIN, .data.u64 = connection}, 1);
+    return has_another();
+}
+
+static bool is_readable(int fd)
+{
+    struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
+    return poll(&poll_fd, 1, 0) == 1;
+}
+
+static void test_in_step(void **state)
+{
+    (void)state;
+    struct peer peer;
+    peer_enter(&peer);
+    uint64_t connection = ask(&peer);
+    assert_int_equal(local_keep(door.local, connection, false), -1); // it waits for its answer
+    answer(&peer, connection);
+    assert_int_equal(local_keep(door.local, connection, false), -1); // nobody knows it yet
+    ask(&peer);
+    assert_int_equal(local_keep(door.local, connection, false), -1);
+    assert_int_equal(local_keep(door.local, connection, true), -1); // not kept before the work
+    answer(&peer, connection);
+    int fd = local_keep(door.local, connection, false);
+    assert_true(fd >= 0);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_false(is_readable(fd));
+        say(&peer);
+        assert_false(is_told());
+        assert_true(is_readable(fd));
+        assert_true(look_at(connection));
+        assert_true(arrival.route.connection == connection);
+        assert_false(has_another());
+        assert_int_equal(local_keep(door.local, connection, true), fd);
+        answer(&peer, connection);
+        assert_int_equal(local_keep(door.local, connection, false), fd);
+    }
+    peer_leave(&peer);
+}
+
+// The events come again; also of what is there already.
+static void test_let_go(void **state)
+{
+    (void)state;
+    struct peer peer;
+    uint64_t connection = enter_prompt(&peer);
+    assert_true(local_keep(door.local, connection, false) >= 0);
+    local_let_go(door.local, connection, false);
+    local_let_go(door.local, connection, false);
+    answer(&peer, ask(&peer));
+    assert_true(local_keep(door.local, connection, false) >= 0);
+    say(&peer);
+    assert_false(is_told());
+    local_let_go(door.local, connection, false);
+    assert_true(is_told());
+    assert_false(has_another());
+    answer(&peer, connection);
+    peer_ask(&peer);
+    peer_leave(&peer);
+}
+
+static void test_late(void **state)
+{
+    (void)state;
+    struct peer peer;
+    uint64_t connection = enter_prompt(&peer);
+    assert_true(local_keep(door.local, connection, false) >= 0);
+    clock_advance_us(LOCAL_PROMPT_US);
+    local_let_go(door.local, connection, true);
+    answer(&peer, ask(&peer));
+    assert_int_equal(local_keep(door.local, connection, false), -1);
+    answer(&peer, ask(&peer)); // it has better days
+    assert_true(local_keep(door.local, connection, false) >= 0);
+    // To be read late, by one who had other things to do, is not the peer's fault.
+    say(&peer);
+    clock_advance_us(LOCAL_PROMPT_US);
+    assert_true(look_at(connection));
+    assert_false(has_another());
+    answer(&peer, connection);
+    assert_true(local_keep(door.local, connection, false) >= 0);
+    peer_leave(&peer);
+}
+
+// One that does not wait for its answers is nobody's: it would have to wait for the worker.
+static void test_out_of_step(void **state)
+{
+    (void)state;
+    struct peer peer;
+    uint64_t connection = enter_prompt(&peer);
+    assert_true(local_keep(door.local, connection, false) >= 0);
+    peer_say(&peer, "another");
+    say(&peer);
+    assert_true(look_at(connection));
+    assert_true(has_another());
+    assert_false(has_another());
+    assert_int_equal(local_keep(door.local, connection, true), -1);
+    assert_int_equal(ask(&peer), connection);
+    answer(&peer, connection);
+    answer(&peer, connection);
+    assert_int_equal(local_keep(door.local, connection, false), -1);
+    answer(&peer, connection);
+    assert_true(local_keep(door.local, connection, false) >= 0);
+    peer_leave(&peer);
+}
+
+// Kept by a worker that goes to work for somebody else.
+static void test_at_other_work(void **state)
+{
+    (void)state;
+    struct peer peer;
+    uint64_t connection = enter_prompt(&peer);
+    assert_true(local_keep(door.local, connection, false) >= 0);
+    assert_int_equal(local_keep(door.local, connection, true), -1);
+    assert_int_equal(ask(&peer), connection);
+    answer(&peer, connection);
+    peer_leave(&peer);
+}
+
+// It is gone, and another has its place.
+static void test_gone(void **state)
+{
+    (void)state;
+    struct peer peer;
+    struct peer other;
+    unsigned files = open_files();
+    uint64_t connection = enter_prompt(&peer);
+    int fd = local_keep(door.local, connection, false);
+    peer_leave(&peer);
+    assert_true(is_readable(fd));
+    assert_false(look_at(connection));
+    assert_int_equal(open_files(), files);
+    peer_enter(&other);
+    answer(&other, ask(&other));
+    assert_int_equal(local_keep(door.local, connection, false), -1);
+    local_let_go(door.local, connection, true);
+    assert_false(look_at(connection));
+    answer(&other, ask(&other));
+    assert_true(local_keep(door.local, arrival.route.connection, false) >= 0);
+    peer_leave(&other);
+}
+
+// It does not read its answers: the door waits until it does, and so long it is nobody's.
+static void test_deaf(void **state)
+{
+    (void)state;
+    static char answers[60000];
+    struct peer peer;
+    uint64_t connection = enter_prompt(&peer);
+    unsigned sent = 0;
+    while (local_keep(door.local, connection, false) >= 0) {
+        say(&peer);
+        assert_true(look_at(connection));
+        assert_false(has_another());
+        local_send(door.local, connection, bytes_of(answers, sizeof answers));
+        assert_in_range(++sent, 1, 100);
+    }
+    local_let_go(door.local, connection, true);
+    for (unsigned i = 0; i < sent; i++)
+        peer_expect(&peer, answers);
+    answer(&peer, ask(&peer));
+    peer_leave(&peer);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(test_in_step),       TEST(test_let_go), TEST(test_late), TEST(test_out_of_step),
+        TEST(test_at_other_work), TEST(test_gone),   TEST(test_deaf),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
