@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -46,7 +47,7 @@ static unsigned used(void)
     return memstore_used() - used_before;
 }
 
-static int setup_with(unsigned timeout_ms)
+static int setup_with(unsigned timeout_ms, unsigned worker_count, unsigned lane_count)
 {
     struct secret key = {.data = (uint8_t *)server_secret, .len = 40, .room = 41};
     custodian_setup(&custodian);
@@ -57,7 +58,7 @@ static int setup_with(unsigned timeout_ms)
     custodian_attributes(HASH_SHA256, &attributes);
     assert_int_equal(zmq_curve_keypair(server_public, server_secret), 0);
     snprintf(endpoint, sizeof endpoint, "ipc://%s/socket", custodian.dir);
-    const unsigned workers[] = {WORKERS, WORKERS}; // RSA keys and the others, as memstore has it
+    const unsigned workers[] = {worker_count, worker_count}; // RSA keys and the others
     const struct server_conf conf = {.domain = ZAP_DOMAIN_DATA,
                                      .endpoints = endpoints,
                                      .endpoint_count = 1,
@@ -65,7 +66,7 @@ static int setup_with(unsigned timeout_ms)
                                      .server_key = &key,
                                      .handler = core_handler(&custodian.core),
                                      .workers = workers,
-                                     .lane_count = 2,
+                                     .lane_count = lane_count,
                                      .light_workers = SERVER_LIGHT_WORKERS,
                                      .is_direct = is_direct,
                                      .timeout_ms = timeout_ms,
@@ -80,14 +81,21 @@ static int setup_with(unsigned timeout_ms)
 static int setup(void **state)
 {
     (void)state;
-    return setup_with(TIMEOUT_MS);
+    return setup_with(TIMEOUT_MS, WORKERS, 2);
+}
+
+// One worker, for RSA keys.
+static int setup_alone(void **state)
+{
+    (void)state;
+    return setup_with(TIMEOUT_MS, 1, 1);
 }
 
 // For a test in which no deadline shall pass.
 static int setup_patient(void **state)
 {
     (void)state;
-    return setup_with(60000);
+    return setup_with(60000, WORKERS, 2);
 }
 
 static int teardown(void **state)
@@ -338,7 +346,7 @@ static int setup_logged(void **state)
     assert_int_equal(dup2(fd, STDERR_FILENO), STDERR_FILENO);
     close(fd);
     log_level = LOG_LEVEL_WARNING;
-    int result = setup_with(TIMEOUT_MS);
+    int result = setup_with(TIMEOUT_MS, WORKERS, 2);
     log_level = LOG_LEVEL_ERROR;
     return result;
 }
@@ -429,15 +437,11 @@ static void write_key(char *path, size_t size, const char *name, const char *key
     assert_int_equal(file_write(path, bytes_of_text(key), mode, NULL), ERR_OK);
 }
 
-// Our own client, many threads at once.
-static void test_callers(void **state)
+static void open_shared_client(void)
 {
-    (void)state;
     char server_file[128];
     char public_file[128];
     char secret_file[128];
-    pthread_t threads[CALLERS];
-    unsigned good[CALLERS] = {0};
     write_key(server_file, sizeof server_file, "server.pub", server_public, 0644);
     write_key(public_file, sizeof public_file, "c.pub", custodian.public_keys[CUSTODIAN_ONE], 0644);
     write_key(secret_file, sizeof secret_file, "c.key", custodian.secret_keys[CUSTODIAN_ONE], 0400);
@@ -446,6 +450,18 @@ static void test_callers(void **state)
                                      .public_key_file = public_file,
                                      .secret_key_file = secret_file};
     assert_int_equal(client_open(&conf, &shared_client, NULL), ERR_OK);
+    unlink(server_file);
+    unlink(public_file);
+    unlink(secret_file);
+}
+
+// Our own client, many threads at once.
+static void test_callers(void **state)
+{
+    (void)state;
+    pthread_t threads[CALLERS];
+    unsigned good[CALLERS] = {0};
+    open_shared_client();
     for (unsigned i = 0; i < CALLERS; i++)
         assert_int_equal(pthread_create(&threads[i], NULL, call_many, &good[i]), 0);
     for (unsigned i = 0; i < CALLERS; i++) {
@@ -453,9 +469,54 @@ static void test_callers(void **state)
         assert_int_equal(good[i], CALLS);
     }
     client_close(shared_client);
-    unlink(server_file);
-    unlink(public_file);
-    unlink(secret_file);
+}
+
+static atomic_uint in_step;
+static atomic_bool is_over;
+
+static void *call_in_step(void *argument)
+{
+    struct buf reply_frame;
+    struct wire_reply reply;
+    (void)argument;
+    buf_init(&reply_frame, WIRE_FRAME_MAX);
+    while (!atomic_load(&is_over)) {
+        struct wire_request request = sign_request(0);
+        buf_reset(&reply_frame);
+        if (client_call(shared_client, &request, &reply_frame, &reply, NULL) == ERR_OK)
+            atomic_fetch_add(&in_step, 1);
+    }
+    buf_clear(&reply_frame);
+    return NULL;
+}
+
+// One client asks as soon as it is answered, and so has the only worker for itself; but not when
+// another one comes, nor for ever.
+static void test_in_step(void **state)
+{
+    (void)state;
+    pthread_t thread;
+    struct peer other;
+    open_shared_client();
+    open_peer(&other, CUSTODIAN_ALL, NULL);
+    atomic_store(&is_over, false);
+    assert_int_equal(pthread_create(&thread, NULL, call_in_step, NULL), 0);
+    for (uint64_t id = 1; id <= 20; id++) {
+        unsigned before = atomic_load(&in_step);
+        while (atomic_load(&in_step) < before + 10)
+            usleep(1000);
+        before = atomic_load(&in_step);
+        struct wire_request request = sign_request(id);
+        send_request(&other, &request);
+        assert_int_equal(receive_class(&other, id), ERR_OK);
+        assert_in_range(atomic_load(&in_step) - before, 0, 50);
+    }
+    assert_int_equal(server_close(server, NULL), ERR_OK);
+    server = NULL;
+    atomic_store(&is_over, true);
+    pthread_join(thread, NULL);
+    peer_close(&other);
+    client_close(shared_client);
 }
 
 // What is at work when hsmd stops is finished and answered.
@@ -485,6 +546,7 @@ int main(void)
         WITH(test_deadline, setup),
         WITH(test_callers, setup),
         WITH(test_drain, setup),
+        WITH(test_in_step, setup_alone),
         WITH(test_refusals_logged, setup_logged),
         WITH(test_back_pressure, setup_patient),
         WITH(test_fair_turns, setup_patient),
