@@ -80,8 +80,7 @@ struct bytes hash_digest_info_prefix(enum hash hash)
     return bytes_of(NULL, 0);
 }
 
-// From the default library context, and kept until the process ends: to fetch takes longer than to
-// hash a line. NULL: out of memory.
+// Once for all threads: to fetch takes about as long as to hash a line. NULL: out of memory.
 static const EVP_MD *fetch(enum hash hash)
 {
     static _Atomic(EVP_MD *) fetched[HASH_COUNT];
