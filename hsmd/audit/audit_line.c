@@ -78,29 +78,48 @@ bool audit_sync_by_name(const char *name, enum audit_sync *sync)
     return false;
 }
 
+static enum err put_name(struct buf *out, const char *name)
+{
+    enum err err = buf_put_text(out, "\"");
+    if (err == ERR_OK)
+        err = buf_put_text(out, name);
+    return err == ERR_OK ? buf_put_text(out, "\":\"") : err;
+}
+
+static enum err put_number(struct buf *out, const char *before, uint64_t number)
+{
+    enum err err = buf_put_text(out, before);
+    if (err == ERR_OK)
+        err = buf_put_decimal(out, number);
+    return err == ERR_OK ? buf_put_text(out, ",") : err;
+}
+
 // RFC 8259: quote, backslash and control characters escaped; what is not ASCII too, so that the
 // file is ASCII whatever a client calls a key.
 // Cut when that makes more than max bytes.
 static enum err put_cut_string(struct buf *out, const char *name, struct bytes text, size_t max)
 {
-    enum err err = buf_printf(out, "\"%s\":\"", name);
-    size_t start = out->len;
-    for (size_t i = 0; i < text.len && out->len - start + ESCAPED_MAX <= max && err == ERR_OK;
-         i++) {
+    char escaped[AUDIT_LINE_MAX + ESCAPED_MAX + 1];
+    size_t len = 0;
+    for (size_t i = 0; i < text.len && len + ESCAPED_MAX <= max; i++) {
         uint8_t c = text.data[i];
         if (c == '"' || c == '\\')
-            err = buf_printf(out, "\\%c", c);
-        else if (c < 0x20 || c >= 0x7f)
-            err = buf_printf(out, "\\u%04x", c);
+            escaped[len++] = '\\';
+        if (c >= 0x20 && c < 0x7f)
+            escaped[len++] = (char)c;
         else
-            err = buf_put(out, &c, 1);
+            len += (size_t)snprintf(escaped + len, ESCAPED_MAX + 1, "\\u%04x", c);
     }
+    enum err err = put_name(out, name);
+    if (err == ERR_OK)
+        err = buf_put(out, escaped, len);
     return err == ERR_OK ? buf_put_text(out, "\",") : err;
 }
 
+// What is longer than that is longer than a line.
 static enum err put_string(struct buf *out, const char *name, struct bytes text)
 {
-    return put_cut_string(out, name, text, SIZE_MAX);
+    return put_cut_string(out, name, text, AUDIT_LINE_MAX + ESCAPED_MAX);
 }
 
 static enum err put_text(struct buf *out, const char *name, const char *text)
@@ -112,7 +131,7 @@ static enum err put_hex(struct buf *out, const char *name, struct bytes bytes)
 {
     if (!bytes.len)
         return ERR_OK;
-    enum err err = buf_printf(out, "\"%s\":\"", name);
+    enum err err = put_name(out, name);
     if (err == ERR_OK)
         err = text_put_hex(out, bytes);
     return err == ERR_OK ? buf_put_text(out, "\",") : err;
@@ -124,7 +143,7 @@ static enum err put_base64(struct buf *out, const char *name, struct bytes bytes
     if (bytes.len > AUDIT_SIGNATURE_MAX)
         return ERR_PERM;
     int len = EVP_EncodeBlock(text, bytes.data, (int)bytes.len);
-    enum err err = buf_printf(out, "\"%s\":\"", name);
+    enum err err = put_name(out, name);
     if (err == ERR_OK)
         err = buf_put(out, text, (size_t)len);
     return err == ERR_OK ? buf_put_text(out, "\",") : err;
@@ -132,7 +151,7 @@ static enum err put_base64(struct buf *out, const char *name, struct bytes bytes
 
 static enum err put_checkpoint(const struct audit_checkpoint *checkpoint, struct buf *out)
 {
-    enum err err = buf_printf(out, "\"covers\":%" PRIu64 ",", checkpoint->covered.seq);
+    enum err err = put_number(out, "\"covers\":", checkpoint->covered.seq);
     if (err == ERR_OK)
         err = put_hex(out, "chain",
                       bytes_of(checkpoint->covered.hash, sizeof checkpoint->covered.hash));
@@ -157,11 +176,11 @@ static enum err put_act(const struct audit_record *record, struct buf *out)
     if (err == ERR_OK)
         err = put_hex(out, "instance", record->instance);
     if (err == ERR_OK && record->proposal)
-        err = buf_printf(out, "\"proposal\":%" PRIu64 ",", record->proposal);
+        err = put_number(out, "\"proposal\":", record->proposal);
     if (err == ERR_OK)
         err = put_hex(out, "registry_sha256", record->registry);
     if (err == ERR_OK && record->budgets)
-        err = buf_printf(out, "\"budgets\":%" PRIu64 ",", record->budgets);
+        err = put_number(out, "\"budgets\":", record->budgets);
     if (err == ERR_OK)
         err = put_text(out, "act", record->act);
     if (err == ERR_OK && record->what)
@@ -187,7 +206,7 @@ enum err audit_line_body(const struct audit_record *record, struct buf *out)
     if (err == ERR_OK)
         err = put_text(out, "hash", record->hash);
     if (err == ERR_OK && record->has_id)
-        err = buf_printf(out, "\"id\":%" PRIu64 ",", record->id);
+        err = put_number(out, "\"id\":", record->id);
     if (err == ERR_OK)
         err = put_text(out, "result", record->result);
     if (err == ERR_OK)
@@ -209,7 +228,9 @@ enum err audit_line_put(struct buf *out, struct bytes body, const char *stamp,
 {
     size_t start = out->len;
     struct audit_link next = {.seq = link->seq + 1};
-    enum err err = buf_printf(out, "{\"seq\":%" PRIu64 ",\"time\":\"%s\",", next.seq, stamp);
+    enum err err = put_number(out, "{\"seq\":", next.seq);
+    if (err == ERR_OK)
+        err = put_string(out, "time", bytes_of_text(stamp));
     if (err == ERR_OK)
         err = buf_put_bytes(out, body);
     if (err == ERR_OK)

@@ -107,6 +107,17 @@ enum err buf_put_text(struct buf *buf, const char *text)
     return buf_put(buf, text, strlen(text));
 }
 
+enum err buf_put_decimal(struct buf *buf, uint64_t number)
+{
+    char digits[20];
+    size_t at = sizeof digits;
+    do {
+        digits[--at] = (char)('0' + number % 10);
+        number /= 10;
+    } while (number);
+    return buf_put(buf, digits + at, sizeof digits - at);
+}
+
 enum err buf_printf(struct buf *buf, const char *fmt, ...)
 {
     va_list ap;

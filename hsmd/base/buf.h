@@ -41,6 +41,7 @@ const char *buf_text(const struct buf *buf); // "" while empty
 enum err buf_put(struct buf *buf, const void *data, size_t len);
 enum err buf_put_bytes(struct buf *buf, struct bytes bytes);
 enum err buf_put_text(struct buf *buf, const char *text);
+enum err buf_put_decimal(struct buf *buf, uint64_t number);
 enum err buf_printf(struct buf *buf, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 // Appends len uninitialised bytes and gives their place, valid until the next put.
 enum err buf_reserve(struct buf *buf, size_t len, uint8_t **place);

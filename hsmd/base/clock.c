@@ -2,7 +2,7 @@
 #include "hsmd/base/clock.h"
 
 #include <limits.h>
-#include <stdio.h>
+#include <string.h>
 #include <time.h>
 
 deadline_t clock_ms(void)
@@ -50,12 +50,22 @@ struct timespec deadline_timespec(deadline_t deadline)
                              .tv_nsec = (long)(deadline % 1000) * 1000000};
 }
 
+// The text of the second is kept, since many stamps are of the same one.
 void clock_stamp(char stamp[CLOCK_STAMP_SIZE])
 {
+    static _Thread_local time_t second;
+    static _Thread_local char text[] = "1970-01-01T00:00:00";
     struct timespec now;
     struct tm tm;
     clock_gettime(CLOCK_REALTIME, &now);
-    gmtime_r(&now.tv_sec, &tm);
-    size_t n = strftime(stamp, CLOCK_STAMP_SIZE, "%Y-%m-%dT%H:%M:%S", &tm);
-    snprintf(stamp + n, CLOCK_STAMP_SIZE - n, ".%03dZ", (int)(now.tv_nsec / 1000000 % 1000));
+    if (now.tv_sec != second) {
+        second = now.tv_sec;
+        gmtime_r(&second, &tm);
+        strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &tm);
+    }
+    unsigned ms = (unsigned)now.tv_nsec / 1000000;
+    const char end[] = {
+        '.', (char)('0' + ms / 100), (char)('0' + ms / 10 % 10), (char)('0' + ms % 10), 'Z', 0};
+    memcpy(stamp, text, sizeof text - 1);
+    memcpy(stamp + sizeof text - 1, end, sizeof end);
 }

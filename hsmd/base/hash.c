@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "hsmd/base/hash.h"
 
+#include <stdatomic.h>
 #include <string.h>
 #include <strings.h>
 
@@ -79,11 +80,24 @@ struct bytes hash_digest_info_prefix(enum hash hash)
     return bytes_of(NULL, 0);
 }
 
+// Once for all threads: to fetch takes about as long as to hash a line. NULL: out of memory.
+static const EVP_MD *fetch(enum hash hash)
+{
+    static _Atomic(EVP_MD *) fetched[HASH_COUNT];
+    EVP_MD *before = atomic_load(&fetched[hash]);
+    if (before)
+        return before;
+    EVP_MD *md = EVP_MD_fetch(NULL, rows[hash].name, NULL);
+    if (!md || atomic_compare_exchange_strong(&fetched[hash], &before, md))
+        return md;
+    EVP_MD_free(md); // another thread was faster
+    return before;
+}
+
 enum err hash_digest(enum hash hash, struct bytes data, uint8_t *out)
 {
-    unsigned size = 0;
-    const EVP_MD *md = hash == HASH_NONE ? NULL : EVP_get_digestbyname(hash_name(hash));
-    if (!md)
+    if (!hash_size(hash))
         return ERR_BUG;
-    return EVP_Digest(data.data, data.len, out, &size, md, NULL) == 1 ? ERR_OK : ERR_TEMP;
+    const EVP_MD *md = fetch(hash);
+    return md && EVP_Digest(data.data, data.len, out, NULL, md, NULL) == 1 ? ERR_OK : ERR_TEMP;
 }

@@ -33,5 +33,7 @@ enum hash hash_by_size(size_t size);      // HASH_NONE: no such
 // DER of the DigestInfo (RFC 8017, 9.2) in front of the digest itself; empty for HASH_NONE.
 struct bytes hash_digest_info_prefix(enum hash hash);
 
-// out: HASH_SIZE_MAX bytes. ERR_BUG: HASH_NONE; ERR_TEMP: out of memory.
+// With the default library context's algorithms, which are kept until the process ends: not for
+// hsmd.so, which may be unloaded before. out: HASH_SIZE_MAX bytes. ERR_BUG: HASH_NONE; ERR_TEMP:
+// out of memory.
 enum err hash_digest(enum hash hash, struct bytes data, uint8_t *out);

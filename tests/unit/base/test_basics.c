@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
 #include <openssl/err.h>
@@ -156,6 +157,20 @@ static void test_buf_all_or_nothing(void **state)
     assert_true(bytes_equal(buf_bytes(&buf), BYTES_LITERAL("text-5")));
     assert_false(bytes_equal(buf_bytes(&buf), bytes_of_text("text-6")));
     assert_true(bytes_equal(bytes_of(NULL, 0), bytes_of("x", 0)));
+    buf_clear(&buf);
+}
+
+static void test_buf_decimal(void **state)
+{
+    struct buf buf;
+    (void)state;
+    buf_init(&buf, 32);
+    assert_int_equal(buf_put_decimal(&buf, 0), ERR_OK);
+    assert_int_equal(buf_put_decimal(&buf, 1090), ERR_OK);
+    assert_int_equal(buf_put_decimal(&buf, UINT64_MAX), ERR_OK);
+    assert_string_equal(buf_text(&buf), "0109018446744073709551615");
+    assert_int_equal(buf_put_decimal(&buf, 12345678), ERR_PERM);
+    assert_string_equal(buf_text(&buf), "0109018446744073709551615");
     buf_clear(&buf);
 }
 
@@ -328,6 +343,49 @@ static void test_clock(void **state)
     assert_int_equal(stamp[CLOCK_STAMP_SIZE - 2], 'Z');
 }
 
+// What the wall clock says, if it is to say something of ours.
+static const struct timespec *wall;
+int __real_clock_gettime(clockid_t clock, struct timespec *now);
+int __wrap_clock_gettime(clockid_t clock, struct timespec *now);
+
+int __wrap_clock_gettime(clockid_t clock, struct timespec *now)
+{
+    if (!wall || clock != CLOCK_REALTIME)
+        return __real_clock_gettime(clock, now);
+    *now = *wall;
+    return 0;
+}
+
+static void test_stamp(void **state)
+{
+    static const struct {
+        struct timespec wall;
+        const char *stamp;
+    } cases[] = {
+        {{0, 0}, "1970-01-01T00:00:00.000Z"},
+        {{1798761599, 998999999}, "2026-12-31T23:59:59.998Z"},
+        {{1798761599, 999999999}, "2026-12-31T23:59:59.999Z"},
+        {{1798761600, 0}, "2027-01-01T00:00:00.000Z"},
+        {{1798761600, 12000000}, "2027-01-01T00:00:00.012Z"},
+        {{1798761599, 340000000}, "2026-12-31T23:59:59.340Z"}, // set back
+        {{1835395200, 999999}, "2028-02-29T00:00:00.000Z"},
+        {{-1, 500000000}, "1969-12-31T23:59:59.500Z"},
+        {{0, 7000000}, "1970-01-01T00:00:00.007Z"},
+    };
+    char stamp[CLOCK_STAMP_SIZE];
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        wall = &cases[i].wall;
+        clock_stamp(stamp);
+        wall = NULL;
+        assert_string_equal(stamp, cases[i].stamp);
+    }
+    wall = &(struct timespec){253402300800, 0}; // beyond what RFC 3339 can say
+    clock_stamp(stamp);
+    wall = NULL;
+    assert_int_equal(strlen(stamp), CLOCK_STAMP_SIZE - 1);
+}
+
 static void *see_mask(void *mask)
 {
     pthread_sigmask(SIG_SETMASK, NULL, mask);
@@ -380,6 +438,7 @@ int main(void)
         cmocka_unit_test(test_buf_keeps_its_cap),
         cmocka_unit_test(test_buf_without_a_cap),
         cmocka_unit_test(test_buf_all_or_nothing),
+        cmocka_unit_test(test_buf_decimal),
         cmocka_unit_test(test_text_quote),
         cmocka_unit_test(test_text_hex),
         cmocka_unit_test(test_text_hex_exact),
@@ -388,6 +447,7 @@ int main(void)
         cmocka_unit_test(test_hash_digest_info),
         cmocka_unit_test(test_hash_names),
         cmocka_unit_test(test_clock),
+        cmocka_unit_test(test_stamp),
         cmocka_unit_test(test_thread_takes_no_signals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
