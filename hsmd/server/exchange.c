@@ -220,6 +220,7 @@ static void look_local(struct server *server, const struct worker *self)
 static void receive_all(struct server *server, struct worker *self)
 {
     unsigned count = 0;
+    look_local(server, self);
     while (count < RECEIVE_BURST && receive(server, self))
         count++;
     server->has_more = count == RECEIVE_BURST;
@@ -308,7 +309,6 @@ void exchange_finish(struct worker *worker, struct job *job)
     queue_finish(server->queue, job);
     if (pthread_mutex_trylock(&server->lock) != 0)
         return;
-    look_local(server, worker);
     use_doors(worker, asker);
 }
 
@@ -332,8 +332,6 @@ static void look_after(struct server *server)
     server->watch_ms = is_lone                           ? WATCH_MS
                        : server->watch_ms < WATCH_MAX_MS ? 2 * server->watch_ms
                                                          : WATCH_MAX_MS;
-    if (is_lone)
-        look_local(server, NULL);
     if (is_lone || server->has_more || server->router)
         receive_all(server, NULL);
 }
