@@ -261,9 +261,10 @@ static void keep_asker(struct worker *worker, uint64_t asker)
     else if (worker->kept && local_keep(local, worker->kept, worker->has_next) >= 0)
         return;
     worker->kept = 0;
-    if (!asker || !worker->lane || is_stopping)
+    if (!asker || !worker->lane || is_stopping ||
+        queue_has_work(worker->server->queue, worker->lane))
         return;
-    worker->kept_fd = local_keep(local, asker, worker->has_next);
+    worker->kept_fd = local_keep(local, asker, false);
     worker->kept = worker->kept_fd >= 0 ? asker : 0;
 }
 

@@ -293,6 +293,14 @@ static struct job *take_waiting(const struct queue *queue, struct lane *lane)
     return job;
 }
 
+bool queue_has_work(struct queue *queue, unsigned lane)
+{
+    pthread_mutex_lock(&queue->lock);
+    bool has_work = queue->lanes[lane].first != NULL;
+    pthread_mutex_unlock(&queue->lock);
+    return has_work;
+}
+
 struct job *queue_try(struct queue *queue, unsigned number)
 {
     struct lane *lane = &queue->lanes[number];

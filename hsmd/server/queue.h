@@ -56,6 +56,7 @@ bool queue_has_done(struct queue *queue);       // is there something to collect
 
 // A worker: a job of its lane; NULL: none waits, or the queue is stopped.
 struct job *queue_try(struct queue *queue, unsigned lane);
+bool queue_has_work(struct queue *queue, unsigned lane);
 // Waits for one. NULL: the queue is stopped; or *is_scout: there is nothing to do, and nobody
 // watches what comes in. Then it does, and is called by queue_call_fd if all others of its lane are
 // at work; before it does anything else it ends that. Lane 0 has no scouts.
