@@ -361,18 +361,20 @@ bool queue_has_scout(struct queue *queue)
     return has_scout;
 }
 
-void queue_call_for_scout(struct queue *queue, unsigned number)
+bool queue_call_for_scout(struct queue *queue, unsigned number)
 {
     struct lane *lane = &queue->lanes[number];
     pthread_mutex_lock(&queue->lock);
     for (unsigned i = 1; i < queue->lane_count && !lane->sleeping; i++)
         lane = &queue->lanes[i];
+    bool is_there = queue->scouting || lane->sleeping;
     bool is_to_call = !queue->scouting && lane->sleeping && !lane->is_called;
     if (is_to_call)
         lane->is_called = true;
     pthread_mutex_unlock(&queue->lock);
     if (is_to_call)
         pthread_cond_signal(&lane->has_work);
+    return is_there;
 }
 
 void queue_finish(struct queue *queue, struct job *job)

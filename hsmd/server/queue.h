@@ -70,8 +70,9 @@ void queue_call(struct queue *queue, unsigned lane);
 void queue_finish(struct queue *queue, struct job *job);
 
 bool queue_has_scout(struct queue *queue);
-// If there is none, one with nothing to do becomes it, if there is one: of this lane, or another.
-void queue_call_for_scout(struct queue *queue, unsigned lane);
+// If there is none, one with nothing to do becomes it: of this lane, or another. False: all of them
+// are at work. (One who comes and finds work instead does the same.)
+bool queue_call_for_scout(struct queue *queue, unsigned lane);
 
 // Wakes all workers; queue_pop gives NULL from now on.
 void queue_stop(struct queue *queue);

@@ -111,10 +111,19 @@ static void scout(struct worker *worker)
     struct epoll_event events[SERVER_EVENTS];
     int count = epoll_wait(server->epolls[worker->lane], events, SERVER_EVENTS, -1);
     queue_end_scout(server->queue, worker->lane);
-    if (!queue_has_scout(server->queue) && !atomic_exchange(&server->is_watched, true))
-        server_wake(server);
     if (count > 1 || (count == 1 && events[0].data.u64 != SERVER_CALL))
         exchange_enter(worker, events, (size_t)count);
+}
+
+// Somebody else watches while it is at work.
+static void prepare(struct worker *worker, const struct job *job)
+{
+    struct server *server = worker->server;
+    if (worker->lane && !queue_call_for_scout(server->queue, worker->lane) &&
+        !atomic_exchange(&server->is_watched, true))
+        server_wake(server);
+    if (worker->kept && worker->kept != job->route.connection)
+        exchange_let_go(worker, false);
 }
 
 static void *work(void *argument)
@@ -126,10 +135,7 @@ static void *work(void *argument)
         struct job *job = worker->kept ? queue_try(queue, worker->lane)
                                        : queue_pop(queue, worker->lane, &is_scout);
         if (job) {
-            if (worker->lane)
-                queue_call_for_scout(queue, worker->lane);
-            if (worker->kept && worker->kept != job->route.connection)
-                exchange_let_go(worker, false);
+            prepare(worker, job);
             do_job(worker, job);
             exchange_finish(worker, job);
         } else if (worker->kept) {

@@ -187,17 +187,18 @@ static void test_call_for_scout(void **state)
     unsigned lane = 2;
     pthread_t thread;
     scout(1);
-    queue_call_for_scout(queue, 1); // there is one, and nobody else
+    assert_true(queue_call_for_scout(queue, 1)); // there is one, and nobody else
     assert_int_equal(pthread_create(&thread, NULL, sleep_for_scout, &lane), 0);
     usleep(20000);
-    queue_call_for_scout(queue, 1);
+    assert_true(queue_call_for_scout(queue, 1));
     usleep(20000);
     queue_end_scout(queue, 1);
     assert_false(queue_has_scout(queue));
-    queue_call_for_scout(queue, 1);
+    assert_true(queue_call_for_scout(queue, 1));
     assert_int_equal(pthread_join(thread, NULL), 0);
     assert_true(queue_has_scout(queue));
     queue_end_scout(queue, 2);
+    assert_false(queue_call_for_scout(queue, 1));
 }
 
 static void *sleep_for_work(void *lane)
