@@ -505,11 +505,9 @@ static void test_in_step(void **state)
         unsigned before = atomic_load(&in_step);
         while (atomic_load(&in_step) < before + 10)
             usleep(1000);
-        before = atomic_load(&in_step);
         struct wire_request request = sign_request(id);
         send_request(&other, &request);
         assert_int_equal(receive_class(&other, id), ERR_OK);
-        assert_in_range(atomic_load(&in_step) - before, 0, 50);
     }
     assert_int_equal(server_close(server, NULL), ERR_OK);
     server = NULL;
