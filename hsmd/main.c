@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sysexits.h>
 #include <unistd.h>
 
@@ -23,6 +24,10 @@
 
 #define DEFAULT_CONFIG "/etc/hsmd/hsmd.conf"
 #define LOOK_S 2 // how often refusals are told and memory is given back
+
+// Open files that are asked for. Each connection is one and may keep 128 KiB (hsmd-protocol(7)), so
+// that with so many all of them stay within hsmd.service's MemoryMax.
+#define FILES 4096
 
 static const char usage[] = "usage: hsmd [-t] [-c FILE] [--ready-fd N]\n"
                             "       hsmd keygen PREFIX\n"
@@ -74,6 +79,18 @@ static void tell_ready(const struct options *options)
     log_notice("start", "state", "serving");
 }
 
+// The usual soft limit, 1024, is less than a thousand clients need. All of the hard one may be a
+// billion, which is for nobody: a program that a module starts may close each number below it.
+static void raise_file_limit(void)
+{
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_cur >= FILES)
+        return;
+    files.rlim_cur = files.rlim_max < FILES ? files.rlim_max : FILES;
+    if (setrlimit(RLIMIT_NOFILE, &files) != 0)
+        log_warning("start", "err", "the limit of open files cannot be raised");
+}
+
 // -1: none for some time.
 static int wait_signal(const sigset_t *signals)
 {
@@ -103,6 +120,7 @@ static enum err serve(const struct config *config, const struct options *options
     sigprocmask(SIG_BLOCK, &signals, NULL);
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN); // a limit of file size is a full disk: an error, not our end
+    raise_file_limit();
     enum err err = daemon_start(config, &daemon, detail);
     if (err != ERR_OK && daemon)
         _exit(complain(err, "cannot start", detail, config)); // as below

@@ -3,7 +3,9 @@
 // or one that asks without waiting for answers. Speaks the protocol by the libraries of
 // hsmd/client, but opens its sockets itself, since a client never has so many.
 //
-//     hsmbench-crowd idle N ...   says "ready" when N are connected; ends with standard input
+//     hsmbench-crowd idle N ...
+//         says "ready" when N are connected, which have the given clients' keys in turn; when
+//         standard input ends it asks each again, and ends well if all are answered
 //     hsmbench-crowd flood N KEY ...
 //         sends N signing requests in one go and prints, when all are answered,
 //         "OK TEMP OTHER P50 P99 MS-TO-LAST": of those that were refused, how many milliseconds
@@ -12,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -23,13 +26,20 @@
 #include "tools/bench_half.h"
 
 #define CLIENTS_MAX 4096
+#define IDENTITIES_MAX 64 // with keys of their own
 #define REQUESTS_MAX 100000
 #define PATIENCE_MS 30000
 
+struct identity {
+    char public[CURVE_TEXT_SIZE];
+    struct secret secret;
+};
+
 struct keys {
     const char *endpoint;
-    char server[CURVE_TEXT_SIZE], public[CURVE_TEXT_SIZE];
-    struct secret secret;
+    char server[CURVE_TEXT_SIZE];
+    struct identity identities[IDENTITIES_MAX];
+    unsigned count;
 };
 
 static int fail(const char *what)
@@ -38,35 +48,53 @@ static int fail(const char *what)
     return 1;
 }
 
+static enum err read_identity(char **files, struct identity *identity, struct detail *detail)
+{
+    enum err err = curve_read_public(files[0], identity->public, detail);
+    if (err == ERR_OK)
+        err = secret_init(&identity->secret, CURVE_TEXT_SIZE + 2, detail);
+    if (err == ERR_OK)
+        err = file_read_secret(files[1], &identity->secret, detail);
+    if (err == ERR_OK)
+        identity->secret.data[identity->secret.len] = 0; // over the line end; room is a page
+    return err;
+}
+
 static bool read_keys(char **files, struct keys *keys)
 {
     struct detail detail = {0};
     keys->endpoint = files[0];
     enum err err = curve_read_public(files[1], keys->server, &detail);
-    if (err == ERR_OK)
-        err = curve_read_public(files[2], keys->public, &detail);
-    if (err == ERR_OK)
-        err = secret_init(&keys->secret, CURVE_TEXT_SIZE + 2, &detail);
-    if (err == ERR_OK)
-        err = file_read_secret(files[3], &keys->secret, &detail);
-    if (err != ERR_OK) {
+    for (files += 2; err == ERR_OK && *files && keys->count < IDENTITIES_MAX; files += 2)
+        err = read_identity(files, &keys->identities[keys->count++], &detail);
+    if (err != ERR_OK)
         fail(detail.text);
-        return false;
-    }
-    keys->secret.data[keys->secret.len] = 0; // over the line end; room is a page
-    return true;
+    return err == ERR_OK;
 }
 
-static void *connect_one(void *context, const struct keys *keys)
+// Each socket takes two files or more, and the usual soft limit is 1024.
+static void raise_file_limit(void)
 {
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+        files.rlim_cur = files.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &files);
+    }
+}
+
+// nth: which of the clients it is.
+static void *connect_one(void *context, const struct keys *keys, unsigned nth)
+{
+    const struct identity *identity = &keys->identities[nth % keys->count];
     int none = 0;
     void *socket = zmq_socket(context, ZMQ_DEALER);
     if (socket && zmq_setsockopt(socket, ZMQ_LINGER, &none, sizeof none) == 0 &&
         zmq_setsockopt(socket, ZMQ_SNDHWM, &none, sizeof none) == 0 &&
         zmq_setsockopt(socket, ZMQ_RCVHWM, &none, sizeof none) == 0 &&
         zmq_setsockopt(socket, ZMQ_CURVE_SERVERKEY, keys->server, CURVE_TEXT_SIZE - 1) == 0 &&
-        zmq_setsockopt(socket, ZMQ_CURVE_PUBLICKEY, keys->public, CURVE_TEXT_SIZE - 1) == 0 &&
-        zmq_setsockopt(socket, ZMQ_CURVE_SECRETKEY, keys->secret.data, CURVE_TEXT_SIZE - 1) == 0 &&
+        zmq_setsockopt(socket, ZMQ_CURVE_PUBLICKEY, identity->public, CURVE_TEXT_SIZE - 1) == 0 &&
+        zmq_setsockopt(socket, ZMQ_CURVE_SECRETKEY, identity->secret.data, CURVE_TEXT_SIZE - 1) ==
+            0 &&
         zmq_connect(socket, keys->endpoint) == 0)
         return socket;
     fail(zmq_strerror(zmq_errno()));
@@ -100,23 +128,32 @@ static enum err receive(void *socket, enum wire_operation operation, uint64_t *i
     return reply.class;
 }
 
+// One after the other: connected means that it was answered.
+static bool ask_each(void *const *sockets, unsigned count)
+{
+    struct wire_request request = {.operation = WIRE_LIST, .id = 1};
+    uint64_t id = 0;
+    for (unsigned i = 0; i < count; i++) {
+        if (!send_request(sockets[i], &request) || receive(sockets[i], WIRE_LIST, &id) != ERR_OK)
+            return false;
+    }
+    return true;
+}
+
 static int idle(void *context, const struct keys *keys, unsigned count)
 {
     static void *sockets[CLIENTS_MAX];
-    struct wire_request request = {.operation = WIRE_LIST, .id = 1};
-    uint64_t id = 0;
     char byte;
     for (unsigned i = 0; i < count; i++)
-        sockets[i] = connect_one(context, keys);
-    for (unsigned i = 0; i < count; i++) {
-        // One after the other: connected means that it was answered.
-        if (!send_request(sockets[i], &request) || receive(sockets[i], WIRE_LIST, &id) != ERR_OK)
-            return fail("not all can connect");
-    }
+        sockets[i] = connect_one(context, keys, i);
+    if (!ask_each(sockets, count))
+        return fail("not all can connect");
     puts("ready");
     fflush(stdout);
     while (read(STDIN_FILENO, &byte, 1) > 0)
         ;
+    if (!ask_each(sockets, count))
+        return fail("not all are answered any more");
     for (unsigned i = 0; i < count; i++)
         zmq_close(sockets[i]);
     return 0;
@@ -165,7 +202,7 @@ static int flood(void *context, const struct keys *keys, unsigned count, const c
                                             .hash = HASH_SHA256,
                                             .form = WIRE_DIGEST,
                                             .data = bytes_of(digest, sizeof digest)}};
-    void *socket = connect_one(context, keys);
+    void *socket = connect_one(context, keys, 0);
     double began = now_ms();
     // Answers are taken in between: hsmd drops those of one who does not read.
     for (unsigned sent = 0; tally.ok + tally.temporary < count;) {
@@ -190,27 +227,30 @@ static int flood(void *context, const struct keys *keys, unsigned count, const c
 
 static int usage(void)
 {
-    fputs("usage: hsmbench-crowd idle N | flood N KEY   ENDPOINT SERVER.pub CLIENT.pub "
-          "CLIENT.key\n",
+    fputs("usage: hsmbench-crowd idle N | flood N KEY   ENDPOINT SERVER.pub "
+          "CLIENT.pub CLIENT.key ...\n",
           stderr);
     return 2;
 }
 
 int main(int argc, char **argv)
 {
-    struct keys keys = {0};
-    bool is_idle = argc == 7 && strcmp(argv[1], "idle") == 0;
-    bool is_flood = argc == 8 && strcmp(argv[1], "flood") == 0;
+    static struct keys keys;
+    bool is_idle = argc >= 7 && argc % 2 && strcmp(argv[1], "idle") == 0;
+    bool is_flood = argc >= 8 && argc % 2 == 0 && strcmp(argv[1], "flood") == 0;
     if (!is_idle && !is_flood)
         return usage();
     unsigned count = bench_number(argv[2], is_idle ? CLIENTS_MAX : REQUESTS_MAX);
+    raise_file_limit();
     void *context = zmq_ctx_new();
     if (!context || zmq_ctx_set(context, ZMQ_MAX_SOCKETS, CLIENTS_MAX + 64) != 0)
         return fail("no ZeroMQ context");
     if (!read_keys(argv + (is_idle ? 3 : 4), &keys))
         return 1;
     int status = is_idle ? idle(context, &keys, count) : flood(context, &keys, count, argv[3]);
-    secret_clear(&keys.secret);
-    zmq_ctx_term(context);
+    for (unsigned i = 0; i < keys.count; i++)
+        secret_clear(&keys.identities[i].secret);
+    if (status == 0) // else sockets may be open, which it would wait for
+        zmq_ctx_term(context);
     return status;
 }

@@ -30,8 +30,7 @@ bool direct_get(CK_SESSION_HANDLE session, CK_OBJECT_HANDLE object, CK_ATTRIBUTE
 // The key's public half out of the token; NULL if that has none.
 EVP_PKEY *direct_public(CK_SESSION_HANDLE session);
 
-// Of struct bench_half. A caller is opened only if what its first operation gives fits
-// direct.public_key.
+// Of struct bench_half. What is compared with direct.public_key.
 void *direct_open(const struct bench_half *half);
 bool direct_once(void *caller);
-void direct_close(void *caller);
+bool direct_close(void *caller);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// hsmbench-direct's callers: what they do over and over, and whether the first time is right.
+// hsmbench-direct's callers: what they do over and over, and whether the first and the last
+// time is right.
 #include "tools/bench_direct.h"
 
 #include <string.h>
@@ -101,9 +102,8 @@ static bool agree_once(struct caller *caller)
            ok && is_secret(caller);
 }
 
-bool direct_once(void *argument)
+static bool do_once(struct caller *caller)
 {
-    struct caller *caller = argument;
     switch (caller->operation) {
     case BENCH_UNWRAP:
     case BENCH_UNWRAP_OAEP:
@@ -113,6 +113,15 @@ bool direct_once(void *argument)
     default:
         return sign_once(caller);
     }
+}
+
+bool direct_once(void *argument)
+{
+    struct caller *caller = argument;
+    bool ok = do_once(caller);
+    if (!ok)
+        caller->output_len = 0;
+    return ok;
 }
 
 static bool make_ciphertext(struct caller *caller)
@@ -146,8 +155,9 @@ static bool make_peer(struct caller *caller)
     EVP_PKEY *peer = bench_public_peer(direct.public_key);
     size_t len = peer ? EVP_PKEY_get1_encoded_public_key(peer, &point) : 0;
     caller->secret_len = sizeof caller->secret;
-    bool ok = len > 0 && len + 3 <= sizeof caller->input &&
-              bench_public_agree(peer, direct.public_key, caller->secret, &caller->secret_len);
+    bool ok =
+        len > 0 && len + 3 <= sizeof caller->input &&
+        bench_public_agree(peer, direct.public_key, false, caller->secret, &caller->secret_len);
     if (ok) {
         memcpy(caller->input, point, len);
         caller->input_len = len;
@@ -194,15 +204,18 @@ static bool encode_ecdsa(struct caller *caller)
     return len > 0;
 }
 
+// What is there, if anything, and then no more.
 static bool is_right(struct caller *caller)
 {
     size_t prefix = prefix_of(caller);
-    if (caller->operation != BENCH_SIGN && caller->operation != BENCH_SIGN_PSS)
-        return true; // once looks at it
-    return ((caller->type != CKK_EC || encode_ecdsa(caller)) &&
-            bench_public_verify(direct.public_key, caller->operation, caller->input + prefix,
-                                caller->input_len - prefix, caller->output, caller->output_len)) ||
-           direct_fail("a signature does not fit the public half of the key");
+    bool is_signature = caller->operation == BENCH_SIGN || caller->operation == BENCH_SIGN_PSS;
+    if (!is_signature || !caller->output_len) // once looks at it
+        return true;
+    bool ok = (caller->type != CKK_EC || encode_ecdsa(caller)) &&
+              bench_public_verify(direct.public_key, caller->operation, caller->input + prefix,
+                                  caller->input_len - prefix, caller->output, caller->output_len);
+    caller->output_len = 0;
+    return ok || direct_fail("a signature does not fit the public half of the key");
 }
 
 static bool copy_key(struct caller *caller)
@@ -240,9 +253,11 @@ void *direct_open(const struct bench_half *half)
     return NULL;
 }
 
-void direct_close(void *argument)
+bool direct_close(void *argument)
 {
     struct caller *caller = argument;
+    bool ok = is_right(caller);
     direct.module->C_CloseSession(caller->session);
     free(caller);
+    return ok;
 }

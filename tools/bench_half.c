@@ -146,7 +146,7 @@ int bench_half_serve(const struct bench_half *half)
     }
     int status = open == half->callers ? 0 : 1;
     while (open > 0)
-        half->close(callers[--open].state);
+        status |= !half->close(callers[--open].state);
     free(callers);
     return status;
 }

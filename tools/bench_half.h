@@ -6,8 +6,8 @@
 // 5280, 4.1), DER in hexadecimal: both halves must have the same. Then it answers each line
 // "run MILLISECONDS" with
 //     OPERATIONS SECONDS CPU-SECONDS P50 P99 FAILURES
-// (CPU of this process, latencies in microseconds), and ends with its standard input. What went
-// wrong goes to standard error.
+// (CPU of this process, latencies in microseconds), and ends with its standard input; with a status
+// other than 0 if a result was wrong. What went wrong goes to standard error.
 #pragma once
 
 #include <stdbool.h>
@@ -32,10 +32,12 @@ struct bench_half {
     unsigned callers;
     char *spki;
     // One caller's own state, and one operation with it; false: it failed, and said why. Results
-    // are looked at in open, and in once as far as that costs nothing.
+    // are looked at in once as far as that costs nothing; others, which are signatures, in open the
+    // first and in close the last one, if that did not fail already. False: it is wrong, and that
+    // was said.
     void *(*open)(const struct bench_half *half);
     bool (*once)(void *caller);
-    void (*close)(void *caller);
+    bool (*close)(void *caller);
 };
 
 // -1: there is none of that name.

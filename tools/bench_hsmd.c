@@ -32,10 +32,16 @@ struct caller {
     bool is_message; // not a digest is signed: Ed25519, or the key signs SignedAttributes alone
     unsigned char input[BENCH_BYTES_MAX];
     size_t input_len;
-    unsigned char secret[BENCH_SECRET_SIZE]; // what is to come out of unwrap
+    unsigned char secret[BENCH_SECRET_SIZE]; // what is to come out of unwrap and agree
+    EVP_PKEY *peer;                          // of agree: its public half, as hsmd.so has it
     unsigned char output[BENCH_BYTES_MAX];
     size_t output_len;
 };
+
+static bool is_unwrap(enum bench_operation operation)
+{
+    return operation == BENCH_UNWRAP || operation == BENCH_UNWRAP_OAEP;
+}
 
 static bool fail(const char *what)
 {
@@ -76,6 +82,13 @@ static bool sign_message(struct caller *caller)
     return ok;
 }
 
+static bool is_secret(const struct caller *caller)
+{
+    return (caller->output_len == sizeof caller->secret &&
+            memcmp(caller->output, caller->secret, sizeof caller->secret) == 0) ||
+           fail("what comes out does not fit the public half of the key");
+}
+
 static bool unwrap(struct caller *caller)
 {
     EVP_PKEY_CTX *context = context_new();
@@ -84,43 +97,39 @@ static bool unwrap(struct caller *caller)
               bench_set_padding(context, caller->operation) &&
               EVP_PKEY_decrypt(context, caller->output, &caller->output_len, caller->input,
                                caller->input_len) > 0 &&
-              caller->output_len == sizeof caller->secret &&
-              memcmp(caller->output, caller->secret, sizeof caller->secret) == 0;
+              is_secret(caller);
     EVP_PKEY_CTX_free(context);
     return ok;
 }
 
-// With its own public half as the peer's, and the KDF that CMS uses.
 static bool agree(struct caller *caller)
 {
     EVP_PKEY_CTX *context = context_new();
-    caller->output_len = sizeof caller->secret;
-    bool ok = context && EVP_PKEY_derive_init(context) > 0 &&
-              EVP_PKEY_CTX_set_ecdh_kdf_type(context, EVP_PKEY_ECDH_KDF_X9_63) > 0 &&
-              EVP_PKEY_CTX_set_ecdh_kdf_md(context, EVP_sha256()) > 0 &&
-              EVP_PKEY_CTX_set_ecdh_kdf_outlen(context, BENCH_SECRET_SIZE) > 0 &&
-              EVP_PKEY_derive_set_peer(context, key) > 0 &&
-              EVP_PKEY_derive(context, caller->output, &caller->output_len) > 0;
+    caller->output_len = sizeof caller->output;
+    bool ok = context && EVP_PKEY_derive_init(context) > 0 && bench_set_kdf(context) &&
+              EVP_PKEY_derive_set_peer(context, caller->peer) > 0 &&
+              EVP_PKEY_derive(context, caller->output, &caller->output_len) > 0 &&
+              is_secret(caller);
     EVP_PKEY_CTX_free(context);
     return ok;
 }
 
 static bool do_once(struct caller *caller)
 {
-    switch (caller->operation) {
-    case BENCH_UNWRAP:
-    case BENCH_UNWRAP_OAEP:
+    if (is_unwrap(caller->operation))
         return unwrap(caller);
-    case BENCH_AGREE:
+    if (caller->operation == BENCH_AGREE)
         return agree(caller);
-    default:
-        return caller->is_message ? sign_message(caller) : sign_digest(caller);
-    }
+    return caller->is_message ? sign_message(caller) : sign_digest(caller);
 }
 
 static bool once(void *argument)
 {
-    return do_once(argument) || fail("an operation failed");
+    struct caller *caller = argument;
+    if (do_once(caller))
+        return true;
+    caller->output_len = 0;
+    return fail("an operation failed");
 }
 
 static bool make_ciphertext(struct caller *caller)
@@ -129,6 +138,22 @@ static bool make_ciphertext(struct caller *caller)
     return bench_public_encrypt(public_key, caller->operation, caller->secret, caller->input,
                                 &caller->input_len) ||
            fail("cannot encrypt");
+}
+
+// As CMS makes it: the key's parameters, and a point.
+static bool make_peer(struct caller *caller)
+{
+    unsigned char *point = NULL;
+    EVP_PKEY *peer = bench_public_peer(public_key);
+    size_t len = peer ? EVP_PKEY_get1_encoded_public_key(peer, &point) : 0;
+    size_t secret_len = sizeof caller->secret;
+    caller->peer = EVP_PKEY_new();
+    bool ok = len > 0 && caller->peer && EVP_PKEY_copy_parameters(caller->peer, key) > 0 &&
+              EVP_PKEY_set1_encoded_public_key(caller->peer, point, len) > 0 &&
+              bench_public_agree(peer, public_key, true, caller->secret, &secret_len);
+    OPENSSL_free(point);
+    EVP_PKEY_free(peer);
+    return ok || fail("no peer's key can be made");
 }
 
 // Content-type (id-data) and message-digest, DER (RFC 5652, 11.1 and 11.2), for keys that sign
@@ -145,18 +170,23 @@ static void make_attributes(struct caller *caller)
     caller->is_message = true;
 }
 
-static bool is_signature(const struct caller *caller)
+// What is there, if anything, and then no more.
+static bool is_right(struct caller *caller)
 {
     unsigned char digest[HASH_SIZE];
     const unsigned char *data = caller->input;
-    size_t len = caller->input_len;
+    size_t len = caller->input_len, signature_len = caller->output_len;
+    caller->output_len = 0;
+    if (!signature_len || is_unwrap(caller->operation) || caller->operation == BENCH_AGREE)
+        return true; // once looks at those
     if (caller->is_message && hash) {
         if (!EVP_Q_digest(NULL, HASH, NULL, data, len, digest, &len))
             return false;
         data = digest;
     }
     return bench_public_verify(public_key, caller->operation, data, len, caller->output,
-                               caller->output_len);
+                               signature_len) ||
+           fail("a signature does not fit the public half of the key");
 }
 
 static bool open_sign(struct caller *caller)
@@ -170,7 +200,18 @@ static bool open_sign(struct caller *caller)
         ok = sign_message(caller);
         ERR_pop_to_mark();
     }
-    return (ok || fail("cannot sign")) && (is_signature(caller) || fail("a wrong signature"));
+    if (ok)
+        ERR_clear_error();
+    return (ok || fail("cannot sign")) && is_right(caller);
+}
+
+static bool close_caller(void *argument)
+{
+    struct caller *caller = argument;
+    bool ok = is_right(caller);
+    EVP_PKEY_free(caller->peer);
+    free(caller);
+    return ok;
 }
 
 static void *open_caller(const struct bench_half *half)
@@ -181,14 +222,16 @@ static void *open_caller(const struct bench_half *half)
     caller->operation = half->operation;
     bool ok = RAND_bytes(caller->input, HASH_SIZE) == 1 &&
               RAND_bytes(caller->secret, sizeof caller->secret) == 1;
-    bool is_unwrap = half->operation == BENCH_UNWRAP || half->operation == BENCH_UNWRAP_OAEP;
-    if (ok && is_unwrap)
-        ok = make_ciphertext(caller);
-    if (ok)
-        ok = is_unwrap || half->operation == BENCH_AGREE ? once(caller) : open_sign(caller);
+    if (is_unwrap(half->operation))
+        ok = ok && make_ciphertext(caller) && once(caller);
+    else if (half->operation == BENCH_AGREE)
+        ok = ok && make_peer(caller) && once(caller);
+    else
+        ok = ok && open_sign(caller);
     if (ok)
         return caller;
-    free(caller);
+    caller->output_len = 0;
+    close_caller(caller);
     return NULL;
 }
 
@@ -241,7 +284,8 @@ int main(int argc, char **argv)
                                             {NULL, 0, NULL, 0}};
     const char *conf = NULL, *name = NULL;
     int operation = -1;
-    struct bench_half half = {.callers = 1, .open = open_caller, .once = once, .close = free};
+    struct bench_half half = {
+        .callers = 1, .open = open_caller, .once = once, .close = close_caller};
     for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         switch (option) {
         case 'f':

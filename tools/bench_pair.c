@@ -133,16 +133,19 @@ static enum err check_same(const struct child children[BENCH_SIDES], struct deta
                    texts[BENCH_HSMD]);
 }
 
-static void stop(struct child *child)
+// False: it did not end well, and said why.
+static bool stop(struct child *child)
 {
+    int status = 0;
     if (child->in)
         fclose(child->in);
     if (child->pid > 0) {
-        while (waitpid(child->pid, NULL, 0) < 0 && errno == EINTR)
+        while (waitpid(child->pid, &status, 0) < 0 && errno == EINTR)
             ;
     }
     if (child->out)
         fclose(child->out);
+    return status == 0;
 }
 
 // Processor time so far of a process, user and system, in seconds (proc(5)).
@@ -212,8 +215,10 @@ static void summarise(struct sample (*pairs)[BENCH_SIDES], unsigned count, bool 
         side->p99 = MEDIAN(pairs[i][s].p99);
         side->cpu = MEDIAN((pairs[i][s].cpu + (s == BENCH_HSMD ? pairs[i][s].hsmd_cpu : 0)) /
                            pairs[i][s].count);
-        for (unsigned i = 0; i < count; i++)
+        for (unsigned i = 0; i < count; i++) {
+            side->operations += pairs[i][s].count;
             result->failures += pairs[i][s].failures;
+        }
     }
     result->hsmd_cpu = MEDIAN(pairs[i][BENCH_HSMD].hsmd_cpu / pairs[i][BENCH_HSMD].count);
     result->has_hsmd_cpu = has_hsmd;
@@ -250,8 +255,10 @@ enum err bench_measure(const struct bench_setup *setup, const struct bench_row *
                       &pairs[i][side], detail);
         }
     }
-    for (int side = 0; side < BENCH_SIDES; side++)
-        stop(&children[side]);
+    for (int side = 0; side < BENCH_SIDES; side++) {
+        if (!stop(&children[side]) && err == ERR_OK)
+            err = err_set(detail, ERR_PERM, "one half of the measurement did not end well");
+    }
     (void)signal(SIGPIPE, before);
     if (err != ERR_OK)
         return err;

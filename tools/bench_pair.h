@@ -31,6 +31,7 @@ struct bench_setup {
 // seconds per operation.
 struct bench_side {
     double rate, p50, p99, cpu;
+    double operations; // done in all, that the medians are of
 };
 struct bench_result {
     struct bench_side sides[BENCH_SIDES];
@@ -41,7 +42,7 @@ struct bench_result {
     double failures;
 };
 
-// ERR_PERM: a half does not start, or ended, and has said why on standard error; or the two have
-// different keys.
+// ERR_PERM: a half does not start, or ended, or had a wrong result, and has said why on standard
+// error; or the two have different keys.
 enum err bench_measure(const struct bench_setup *setup, const struct bench_row *row,
                        struct bench_result *result, struct detail *detail);

@@ -127,6 +127,13 @@ bool bench_set_padding(EVP_PKEY_CTX *context, enum bench_operation operation)
     }
 }
 
+bool bench_set_kdf(EVP_PKEY_CTX *context)
+{
+    return EVP_PKEY_CTX_set_ecdh_kdf_type(context, EVP_PKEY_ECDH_KDF_X9_63) > 0 &&
+           EVP_PKEY_CTX_set_ecdh_kdf_md(context, EVP_sha256()) > 0 &&
+           EVP_PKEY_CTX_set_ecdh_kdf_outlen(context, BENCH_SECRET_SIZE) > 0;
+}
+
 bool bench_public_encrypt(EVP_PKEY *key, enum bench_operation operation,
                           const unsigned char secret[BENCH_SECRET_SIZE], unsigned char *out,
                           size_t *len)
@@ -174,11 +181,13 @@ EVP_PKEY *bench_public_peer(EVP_PKEY *key)
     return peer;
 }
 
-bool bench_public_agree(EVP_PKEY *peer, EVP_PKEY *key, unsigned char *out, size_t *len)
+bool bench_public_agree(EVP_PKEY *peer, EVP_PKEY *key, bool has_kdf, unsigned char *out,
+                        size_t *len)
 {
     EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_from_pkey(libctx(), peer, NULL);
     bool ok = context && EVP_PKEY_derive_init(context) > 0 &&
-              EVP_PKEY_derive_set_peer(context, key) > 0 && EVP_PKEY_derive(context, out, len) > 0;
+              (!has_kdf || bench_set_kdf(context)) && EVP_PKEY_derive_set_peer(context, key) > 0 &&
+              EVP_PKEY_derive(context, out, len) > 0;
     EVP_PKEY_CTX_free(context);
     return ok;
 }

@@ -27,6 +27,8 @@ bool bench_public_is(const EVP_PKEY *key, const char *type); // "RSA", "EC", "ED
 
 // Sets the padding of an RSA operation; does nothing for other keys.
 bool bench_set_padding(EVP_PKEY_CTX *context, enum bench_operation operation);
+// Sets the KDF that CMS uses with ECDH (RFC 5753, 7.2): X9.63 with SHA-256, for BENCH_SECRET_SIZE.
+bool bench_set_kdf(EVP_PKEY_CTX *context);
 
 // Of unwrap and unwrap-oaep. len: the room in out, then what was written.
 bool bench_public_encrypt(EVP_PKEY *key, enum bench_operation operation,
@@ -35,6 +37,8 @@ bool bench_public_encrypt(EVP_PKEY *key, enum bench_operation operation,
 // Of sign and sign-pss. data: the digest, of Ed25519 the message; ECDSA's signature in DER.
 bool bench_public_verify(EVP_PKEY *key, enum bench_operation operation, const unsigned char *data,
                          size_t data_len, const unsigned char *signature, size_t len);
-// Of agree: a peer's key on the same curve; and what is agreed on with it, the x coordinate.
+// Of agree: a peer's key on the same curve; and what is agreed on with it, the x coordinate or what
+// the KDF makes of it.
 EVP_PKEY *bench_public_peer(EVP_PKEY *key);
-bool bench_public_agree(EVP_PKEY *peer, EVP_PKEY *key, unsigned char *out, size_t *len);
+bool bench_public_agree(EVP_PKEY *peer, EVP_PKEY *key, bool has_kdf, unsigned char *out,
+                        size_t *len);

@@ -178,20 +178,22 @@ static int parse_options(int argc, char **argv, struct options *options)
     }
     return check_options(options);
 }
+
 static void print_header(void)
 {
-    printf("%-10s %-11s %7s %10s %10s %6s %17s %17s %10s %10s\n", "key", "op", "callers",
-           "direct/s", "hsmd/s", "ratio", "direct p50/p99 us", "hsmd p50/p99 us", "direct cpu",
-           "hsmd cpu");
+    printf("%-10s %-11s %7s %10s %10s %6s %17s %17s %17s %10s %10s\n", "key", "op", "callers",
+           "direct/s", "hsmd/s", "ratio", "direct p50/p99 us", "hsmd p50/p99 us",
+           "added p50/p99 us", "direct cpu", "hsmd cpu");
 }
 
 static void print_row(const struct bench_row *row, const struct bench_result *result)
 {
     const struct bench_side *direct = &result->sides[BENCH_DIRECT];
     const struct bench_side *hsmd = &result->sides[BENCH_HSMD];
-    printf("%-10s %-11s %7u %10.1f %10.1f %6.3f %8.0f/%8.0f %8.0f/%8.0f %7.1f us ", row->key,
-           row->operation, row->callers, direct->rate, hsmd->rate, result->ratio, direct->p50,
-           direct->p99, hsmd->p50, hsmd->p99, direct->cpu * 1e6);
+    printf("%-10s %-11s %7u %10.1f %10.1f %6.3f %8.0f/%8.0f %8.0f/%8.0f %8.0f/%8.0f %7.1f us ",
+           row->key, row->operation, row->callers, direct->rate, hsmd->rate, result->ratio,
+           direct->p50, direct->p99, hsmd->p50, hsmd->p99, result->added_p50, result->added_p99,
+           direct->cpu * 1e6);
     if (result->has_hsmd_cpu)
         printf("%7.1f us\n", hsmd->cpu * 1e6);
     else
@@ -212,10 +214,11 @@ static json_t *row_json(const struct options *options, const struct bench_row *r
                   "seconds", options->ms / 1e3, "direct", direct->rate, "hsmd", hsmd->rate, "ratio",
                   result->ratio, "ratio_min", result->ratio_min, "ratio_max", result->ratio_max);
     json_t *more =
-        json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "direct_p50_us", direct->p50,
-                  "direct_p99_us", direct->p99, "hsmd_p50_us", hsmd->p50, "hsmd_p99_us", hsmd->p99,
-                  "added_p50_us", result->added_p50, "added_p99_us", result->added_p99,
-                  "direct_cpu_s", direct->cpu, "failures", result->failures);
+        json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "direct_p50_us",
+                  direct->p50, "direct_p99_us", direct->p99, "hsmd_p50_us", hsmd->p50,
+                  "hsmd_p99_us", hsmd->p99, "added_p50_us", result->added_p50, "added_p99_us",
+                  result->added_p99, "direct_cpu_s", direct->cpu, "failures", result->failures,
+                  "direct_operations", direct->operations, "hsmd_operations", hsmd->operations);
     if (result->has_hsmd_cpu && more) {
         json_object_set_new(more, "hsmd_cpu_s", json_real(hsmd->cpu));
         json_object_set_new(more, "hsmd_daemon_cpu_s", json_real(result->hsmd_cpu));

@@ -9,7 +9,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__
 sys.path.insert(0, os.path.join(ROOT, "tools"))
 
 POSITIVE = ["direct", "hsmd", "ratio", "direct_p50_us", "direct_p99_us", "hsmd_p50_us",
-            "hsmd_p99_us", "direct_cpu_s"]
+            "hsmd_p99_us", "direct_cpu_s", "direct_operations", "hsmd_operations"]
 failures = []
 
 

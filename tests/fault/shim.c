@@ -18,6 +18,7 @@
 //     kill                            all sessions die once
 //     logout                          nobody is logged in any more, once
 //     hide MECHANISM                  the token lacks it
+//     garble NTH                      the NTH signature from now and those after it are wrong
 //     token-flags FLAGS               further flags of C_GetTokenInfo (0x20000: the PIN's final
 //     try) der-points                      a peer's point must be a DER OCTET STRING
 //
@@ -184,6 +185,20 @@ static void note_use(CK_OBJECT_HANDLE key)
     pthread_mutex_lock(&shim_lock);
     shim_state.used = key;
     pthread_mutex_unlock(&shim_lock);
+}
+
+static CK_RV shim_C_Sign(CK_SESSION_HANDLE session, CK_BYTE *data, CK_ULONG data_len, CK_BYTE *out,
+                         CK_ULONG *len)
+{
+    CK_RV rv = shim_enter(AT_C_Sign, 's', session);
+    PASS_ON(rv, C_Sign(session, data, data_len, out, len));
+    pthread_mutex_lock(&shim_lock);
+    if (!rv && out && shim_state.garbled == 1)
+        out[*len - 1] ^= 1;
+    else if (!rv && out && shim_state.garbled)
+        shim_state.garbled--;
+    pthread_mutex_unlock(&shim_lock);
+    return rv;
 }
 
 static CK_RV shim_C_SignInit(CK_SESSION_HANDLE session, CK_MECHANISM *mechanism,

@@ -24,8 +24,6 @@
     X(C_FindObjects, (CK_SESSION_HANDLE a, CK_OBJECT_HANDLE * b, CK_ULONG c, CK_ULONG * d),        \
       (a, b, c, d), 's')                                                                           \
     X(C_FindObjectsFinal, (CK_SESSION_HANDLE a), (a), 's')                                         \
-    X(C_Sign, (CK_SESSION_HANDLE a, CK_BYTE * b, CK_ULONG c, CK_BYTE * d, CK_ULONG * e),           \
-      (a, b, c, d, e), 's')                                                                        \
     X(C_GenerateKey,                                                                               \
       (CK_SESSION_HANDLE a, CK_MECHANISM * b, CK_ATTRIBUTE * c, CK_ULONG d, CK_OBJECT_HANDLE * e), \
       (a, b, c, d, e), 's')                                                                        \
@@ -51,6 +49,7 @@
     X(C_CloseSession)      \
     X(C_CloseAllSessions)  \
     X(C_SignInit)          \
+    X(C_Sign)              \
     X(C_DecryptInit)       \
     X(C_CopyObject)        \
     X(C_GetAttributeValue) \
@@ -79,10 +78,11 @@ extern pthread_rwlock_t shim_in_calls;
 struct shim_state {
     unsigned session_limit, hidden_count, hanging;
     bool is_out, der_points;
+    unsigned garbled; // the signature from which on they are wrong, 1: the next; 0: none is
     CK_RV out_rv;
     CK_FLAGS token_flags;
     CK_ATTRIBUTE_TYPE
-        stubborn;             // made true in the private half of a new pair, shown wrong in copies
+    stubborn;                 // made true in the private half of a new pair, shown wrong in copies
     CK_OBJECT_HANDLE copy;    // the last one, 0: none
     CK_SESSION_HANDLE copier; // whose it is
     CK_OBJECT_HANDLE used;    // by the last C_SignInit or C_DecryptInit

@@ -173,6 +173,8 @@ static void apply(char *line)
         log_out();
     else if (strcmp(word, "hide") == 0 && shim_state.hidden_count < SHIM_HIDDEN_MAX)
         shim_state.hidden[shim_state.hidden_count++] = number[0];
+    else if (strcmp(word, "garble") == 0 && argument[0])
+        shim_state.garbled = (unsigned)number[0];
     else if (strcmp(word, "token-flags") == 0)
         shim_state.token_flags = number[0];
     else if (strcmp(word, "der-points") == 0)

@@ -17,7 +17,7 @@ done < <(grep -o '](\([A-Za-z][A-Za-z0-9_./-]*\))' README.md | tr -d '()]' | sor
 check "INSTALL points to the list of packages" grep -q 'tools/packages.txt' INSTALL
 check "INSTALL says what a dead milter means" grep -q 'milter_default_action = tempfail' INSTALL
 # hsmd itself sees to its own memory; the unit to what libraries have of it.
-for setting in MemorySwapMax=0 LimitCORE=0 LimitMEMLOCK=infinity; do
+for setting in MemorySwapMax=0 LimitCORE=0 LimitMEMLOCK=infinity LimitNOFILE=4096; do
     check "hsmd's unit has $setting" grep -qx "$setting" tools/systemd/hsmd.service.in
 done
 for script in tools/test tools/demo tools/sandbox tools/build tools/install-packages tools/bench; do

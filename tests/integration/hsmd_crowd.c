@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -24,6 +25,8 @@
 #define GROWTH_KIB 8192 // less than one round of them takes
 #define REFUSED 5000
 #define SHARE (SERVER_QUEUE_MAX / 2) // of the queue, for one client
+#define FEW_FILES 256                // which ipc endpoints would have all but 64 of
+#define FILES 4096                   // which hsmd asks for
 #define WAIT_MS 30000
 #define GIVEN_BACK_MS 20000
 
@@ -130,6 +133,24 @@ static void come_and_go(void)
         link_close(links[i]);
 }
 
+// The soft limit of open files it is started with, out of the hard one, is not that of its clients.
+static void test_soft_limit(void **state)
+{
+    (void)state;
+    struct rlimit own, files;
+    assert_int_equal(hsmd_stop(&hsmd, SIGTERM), 0);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &own), 0);
+    assert_in_range(own.rlim_max, CLIENTS + 100, RLIM_INFINITY);
+    const struct rlimit few = {FEW_FILES, own.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+    hsmd_serve(&hsmd);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &own), 0);
+    assert_int_equal(prlimit(hsmd.pid, RLIMIT_NOFILE, NULL, &files), 0);
+    assert_int_equal(files.rlim_cur, own.rlim_max < FILES ? own.rlim_max : FILES);
+    assert_int_equal(files.rlim_max, own.rlim_max);
+    come_and_go();
+}
+
 // What they leave behind is given back, so that as many can come again and again.
 static void test_clients_that_leave(void **state)
 {
@@ -179,6 +200,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_clients_that_leave),
         cmocka_unit_test(test_overload),
+        cmocka_unit_test(test_soft_limit),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
