@@ -20,6 +20,7 @@ KEYS=(
     "09 ed25519-general EC:edwards25519 general --usage-sign"
     "0a ed25519-signing EC:edwards25519 smime-sign --usage-sign"
 )
+SOCKET=$WORK/sock
 HSMD_PID=
 SERVER_PID=
 
