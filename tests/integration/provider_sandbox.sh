@@ -35,7 +35,7 @@ certificate_extensions() { # NAME PURPOSE
         'keyUsage = critical, digitalSignature, nonRepudiation' ;;
     smime-decrypt) printf '%s\n' 'extendedKeyUsage = emailProtection' \
         'keyUsage = critical, keyAgreement' ;;
-    *) printf '%s\n' 'extendedKeyUsage = emailProtection, serverAuth' \
+    *) printf '%s\n' 'extendedKeyUsage = emailProtection, serverAuth, clientAuth' \
         'keyUsage = digitalSignature, keyEncipherment, keyAgreement' ;;
     esac
 }
