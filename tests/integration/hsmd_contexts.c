@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// A program with two library contexts that are two clients: each is configured with CURVE keys of
-// its own, and hsmd lets each use what it was granted, whoever came first.
+// Programs with the provider and a real hsmd, in a build where both may be instrumented. One has
+// two library contexts that are two clients: each is configured with CURVE keys of its own, and
+// hsmd lets each use what it was granted, whoever came first. One has threads.
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -11,6 +13,9 @@
 #include "tests/integration/hsmd_process.h"
 #include "tests/support/custodian.h"
 #include "tests/unit/providers/app.h"
+
+#define THREADS 4
+#define ROUNDS 8
 
 static struct hsmd hsmd;
 static struct buf attributes;
@@ -58,17 +63,22 @@ static OSSL_LIB_CTX *context_of(const char *client)
     return libctx;
 }
 
-static void signs(OSSL_LIB_CTX *libctx, EVP_PKEY *key)
+// Not for cmocka to judge: it knows one thread.
+static bool has_signed(OSSL_LIB_CTX *libctx, EVP_PKEY *key)
 {
     uint8_t signature[512];
     size_t len = app_digest_sign(libctx, key, "SHA256", NULL, attributes.data, attributes.len,
                                  signature, sizeof signature);
-    if (!len)
+    bool good = len && app_digest_verify(libctx, key, "SHA256", NULL, attributes.data,
+                                         attributes.len, signature, len) == 1;
+    if (!good)
         ERR_print_errors_fp(stderr);
-    assert_true(len > 0);
-    assert_int_equal(app_digest_verify(libctx, key, "SHA256", NULL, attributes.data, attributes.len,
-                                       signature, len),
-                     1);
+    return good;
+}
+
+static void signs(OSSL_LIB_CTX *libctx, EVP_PKEY *key)
+{
+    assert_true(has_signed(libctx, key));
 }
 
 static void is_denied(OSSL_LIB_CTX *libctx, const char *uri)
@@ -104,8 +114,72 @@ static void test_two_clients(void **state)
     app_close(contexts[1]);
 }
 
+static bool has_decrypted(OSSL_LIB_CTX *libctx, EVP_PKEY *key, const char *text)
+{
+    uint8_t wrapped[512], got[512];
+    size_t wrapped_len = sizeof wrapped, len = sizeof got;
+    EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_pkey(libctx, key, NULL);
+    bool good =
+        EVP_PKEY_encrypt_init(ctx) > 0 &&
+        EVP_PKEY_encrypt(ctx, wrapped, &wrapped_len, (const uint8_t *)text, strlen(text)) > 0 &&
+        EVP_PKEY_decrypt_init(ctx) > 0 &&
+        EVP_PKEY_decrypt(ctx, got, &len, wrapped, wrapped_len) > 0 &&
+        bytes_equal(bytes_of(got, len), bytes_of_text(text));
+    if (!good)
+        ERR_print_errors_fp(stderr);
+    EVP_PKEY_CTX_free(ctx);
+    return good;
+}
+
+struct worker {
+    pthread_t thread;
+    OSSL_LIB_CTX *libctx;
+    EVP_PKEY *const *keys; // RSA and ECDSA to sign, RSA to decrypt
+    unsigned number;
+    unsigned good;
+};
+
+// Half of them sign while the others decrypt, texts that no other thread has.
+static void *work(void *arg)
+{
+    struct worker *worker = arg;
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        char text[40];
+        snprintf(text, sizeof text, "thread %u round %u", worker->number, i);
+        if ((worker->number + i) % 2)
+            worker->good += has_decrypted(worker->libctx, worker->keys[2], text);
+        else
+            worker->good += has_signed(worker->libctx, worker->keys[(i + worker->number) / 2 % 2]);
+    }
+    OPENSSL_thread_stop_ex(worker->libctx);
+    return NULL;
+}
+
+static void test_threads(void **state)
+{
+    static const char *const uris[3] = {"hsmd:signing", "hsmd:ec-signing", "hsmd:decryption"};
+    struct worker workers[THREADS];
+    EVP_PKEY *keys[3];
+    (void)state;
+    OSSL_LIB_CTX *libctx = context_of("gw");
+    for (int i = 0; i < 3; i++)
+        keys[i] = app_key(libctx, uris[i]);
+    for (unsigned i = 0; i < THREADS; i++) {
+        workers[i] = (struct worker){.libctx = libctx, .keys = keys, .number = i};
+        assert_int_equal(pthread_create(&workers[i].thread, NULL, work, &workers[i]), 0);
+    }
+    for (unsigned i = 0; i < THREADS; i++) {
+        pthread_join(workers[i].thread, NULL);
+        assert_int_equal(workers[i].good, ROUNDS);
+    }
+    for (int i = 0; i < 3; i++)
+        EVP_PKEY_free(keys[i]);
+    app_close(libctx);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_two_clients)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_two_clients),
+                                       cmocka_unit_test(test_threads)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

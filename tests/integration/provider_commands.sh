@@ -191,12 +191,41 @@ check_says "... verifies" "verify OK" plain req -in r.csr -verify -noout
 
 tls "TLS 1.3, RSA-PSS" general "Peer signature type: RSA-PSS" -tls1_3
 tls "TLS 1.3, ECDSA" ec-general "Peer signature type: ECDSA" -tls1_3
+tls "TLS 1.3, ECDSA P-384" ec384-general "Peer signing digest: SHA384" -tls1_3 -sigalgs ECDSA+SHA384
+tls "TLS 1.2, ECDSA P-384" ec384-general "Server public key is 384 bit" -tls1_2 -sigalgs ECDSA+SHA384
 tls "TLS 1.3, Ed25519" ed25519-general "Peer signature type: ed25519" -tls1_3
 tls "TLS 1.2, Ed25519" ed25519-general "Peer signature type: ed25519" -tls1_2
 tls "TLS 1.2, RSA-PSS" general "Peer signature type: RSA-PSS" -tls1_2
 tls "TLS 1.2, PKCS #1 v1.5" general "Peer signature type: RSA$" -tls1_2 -sigalgs RSA+SHA256
 tls "TLS 1.2, ECDSA" ec-general "Peer signature type: ECDSA" -tls1_2
 tls "TLS 1.2, RSA key transport" general "Cipher is AES128-GCM-SHA256" -tls1_2 -cipher AES128-GCM-SHA256
+
+# The other side: what the client shows is a certificate whose key is in hsmd.
+tls_client() { # NAME KEY TEXT CLIENT-OPTION...: the server's page has TEXT
+    check "s_client: $1" start_server general -Verify 1 -verify_return_error -CAfile ca.pem
+    check "... the server knows who it is" is_known "${@:2}"
+    kill "$SERVER_PID" 2>/dev/null
+    wait "$SERVER_PID"
+}
+is_known() { # KEY TEXT CLIENT-OPTION...
+    local key=$1 text=$2
+    shift 2
+    printf 'GET / HTTP/1.0\r\n\r\n' | OPENSSL_CONF=$WORK/ours.cnf timeout 20 openssl s_client -quiet \
+        -connect "127.0.0.1:$PORT" -CAfile ca.pem -verify_return_error -cert "$key.pem" \
+        -key "hsmd:$key" "$@" >client.log 2>&1
+    sed -n '/^HTTP/,$p' client.log >page # it says what the client has shown
+    if ! cmp <(plain x509 -in page) <(plain x509 -in "$key.pem") || ! grep -q "$text" page; then
+        cat client.log server.log
+        return 1
+    fi
+}
+tls_client "TLS 1.3, RSA-PSS" general "Peer signature type: RSA-PSS" -tls1_3
+tls_client "TLS 1.3, ECDSA" ec-general "Peer signature type: ECDSA" -tls1_3
+tls_client "TLS 1.3, ECDSA P-384" ec384-general "Peer signing digest: SHA384" -tls1_3
+tls_client "TLS 1.3, Ed25519" ed25519-general "Peer signature type: ed25519" -tls1_3
+tls_client "TLS 1.2, RSA-PSS" general "Peer signature type: RSA-PSS" -tls1_2
+tls_client "TLS 1.2, PKCS #1 v1.5" general "Peer signature type: RSA$" -tls1_2 -sigalgs RSA+SHA256
+tls_client "TLS 1.2, ECDSA" ec-general "Peer signature type: ECDSA" -tls1_2
 
 # ---- the examples of provider-hsmd(7), as they stand there ----
 

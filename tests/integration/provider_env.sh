@@ -19,7 +19,9 @@ KEYS=(
     "08 ec-general EC:prime256v1 general --usage-sign --usage-derive"
     "09 ed25519-general EC:edwards25519 general --usage-sign"
     "0a ed25519-signing EC:edwards25519 smime-sign --usage-sign"
+    "0b ec384-general EC:secp384r1 general --usage-sign --usage-derive"
 )
+SOCKET=$WORK/sock
 HSMD_PID=
 SERVER_PID=
 
@@ -61,7 +63,8 @@ make_certificates() {
         -addext keyUsage=critical,keyCertSign,cRLSign >/dev/null 2>&1 || give_up "no CA"
     for row in "${KEYS[@]}"; do
         read -r id name rest <<<"$row"
-        printf '%s\n' "subjectAltName = email:$name@a.example" 'extendedKeyUsage = emailProtection, serverAuth' \
+        printf '%s\n' "subjectAltName = email:$name@a.example" \
+            'extendedKeyUsage = emailProtection, serverAuth, clientAuth' \
             'keyUsage = digitalSignature, keyEncipherment, keyAgreement' >"$WORK/ext"
         plain x509 -new -force_pubkey "$WORK/$name.pub" -subj "/CN=$name" -CA "$WORK/ca.pem" \
             -CAkey "$WORK/ca.key" -extfile "$WORK/ext" -days 2 -out "$WORK/$name.pem" ||

@@ -93,7 +93,10 @@ handshake() { # TEXT OPTION...: the client's output has TEXT, and nginx answers
     fi
 }
 # The workers are another user, when root starts it: the socket must let them in.
-chmod 666 "$WORK/sock"
+let_everyone_in() {
+    chmod 666 "$SOCKET" && chmod o+x "${SOCKET%/*}"
+}
+let_everyone_in
 serves web general
 serves web-ec ec-general
 check "nginx starts" start_nginx
@@ -112,13 +115,28 @@ many() {
     done
 }
 check "... forty times, with two workers" many
+workers() {
+    ps -o pid= --ppid "$NGINX_PID" | xargs
+}
+are_others() { # PID...: none of these is there any more, and as many as before are
+    local now old
+    now=$(workers)
+    for old in "$@"; do
+        [[ " $now " != *" $old "* ]] || return 1
+    done
+    [[ $(wc -w <<<"$now") -eq $# ]]
+}
+read -ra before < <(workers)
+check "... by two of them" test "${#before[@]}" -eq 2
 kill -HUP "$NGINX_PID"
-sleep 1
-check "... after it has read its configuration anew" handshake "Peer signature type: ECDSA" \
+check "... which are others after it has read its configuration anew" \
+    wait_for 20 are_others "${before[@]}"
+check_not "... without an error" grep -F '[emerg]' nginx.log
+check "... and they have the keys" handshake "Peer signature type: ECDSA" \
     -tls1_3 -sigalgs ECDSA+SHA256:RSA+SHA256
 stop_hsmd
 start_hsmd
-chmod 666 "$WORK/sock"
+let_everyone_in
 check "... after hsmd was started anew" handshake "Peer signature type: ECDSA" -tls1_3 \
     -sigalgs ECDSA+SHA256:RSA+SHA256
 stop_nginx

@@ -18,7 +18,7 @@ tear_down() {
 make_environment
 # smtpd is the user postfix once it has read its files, and is let in by its group.
 let_in() {
-    chgrp postfix "$WORK/sock" && chmod 660 "$WORK/sock"
+    chgrp postfix "$SOCKET" && chmod 660 "$SOCKET" && chmod o+x "${SOCKET%/*}"
 }
 let_in
 
@@ -79,7 +79,7 @@ check "... all by one process" \
     test "$(grep -o 'smtpd\[[0-9]*\]: Anonymous TLS' "$postfix/maillog" | sort -u | wc -l)" -eq 1
 stop_hsmd
 start_hsmd
-chmod 600 "$WORK/sock"
+chmod 600 "$SOCKET"
 check_not "it is root no more: out of the group, no handshake" handshake 'Peer signature type: ECDSA' -tls1_3
 stop_hsmd
 start_hsmd

@@ -3,6 +3,7 @@
 # In place of provider_env.sh's own token, hsmd and CA: those of tools/sandbox, whose four keys are
 # used as it made them; its officer adds the others of KEYS. Sourced by provider_env.sh.
 BOX=$WORK/box
+SOCKET=$BOX/hsmd/data.sock
 
 officer() { # LINE...: commands of hsmctl, one batch
     printf '%s\n' "$@" | "$BUILD/bin/hsmctl" -c "$BOX/officer/hsmctl.conf" batch - --yes \
@@ -34,7 +35,7 @@ certificate_extensions() { # NAME PURPOSE
         'keyUsage = critical, digitalSignature, nonRepudiation' ;;
     smime-decrypt) printf '%s\n' 'extendedKeyUsage = emailProtection' \
         'keyUsage = critical, keyAgreement' ;;
-    *) printf '%s\n' 'extendedKeyUsage = emailProtection, serverAuth' \
+    *) printf '%s\n' 'extendedKeyUsage = emailProtection, serverAuth, clientAuth' \
         'keyUsage = digitalSignature, keyEncipherment, keyAgreement' ;;
     esac
 }
@@ -77,6 +78,7 @@ make_parts() {
 }
 
 start_hsmd() {
+    chmod 700 "${SOCKET%/*}" # hsmd's own: it does not start where others may enter, who were let in
     "$ROOT/tools/sandbox" up "$BOX" >"$WORK/sandbox.log" 2>&1 ||
         give_up "hsmd did not start: $(tail -n 5 "$WORK/sandbox.log")"
 }

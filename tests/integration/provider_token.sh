@@ -8,6 +8,11 @@ softhsm2_conf=${SOFTHSM2_CONF:-}
 . "$(dirname "$0")/provider_env.sh"
 [[ -z $softhsm2_conf ]] || export SOFTHSM2_CONF=$softhsm2_conf
 
+migrate() {
+    "$BUILD/bin/hsmd" migrate -c "$WORK/hsmd.conf" >"$WORK/migrate.log" 2>&1 ||
+        give_up "hsmd migrate: $(cat "$WORK/migrate.log")"
+}
+
 make_parts() {
     mkdir -m 700 "$WORK/state"
     "$BUILD/tests/test_token_any_hsmd" prepare "$WORK" >"$WORK/prepare.log" 2>&1 ||
@@ -20,8 +25,7 @@ make_parts() {
     make_certificates
     "$BUILD/bin/hsmd" keygen "$WORK/server" || give_up "no server key"
     "$BUILD/bin/hsmd" keygen "$WORK/gw" || give_up "no client key"
-    "$BUILD/bin/hsmd" migrate -c "$WORK/hsmd.conf" >"$WORK/migrate.log" 2>&1 ||
-        give_up "hsmd migrate: $(cat "$WORK/migrate.log")"
+    migrate
     provider_conf "ipc://$WORK/sock" "$WORK/server.pub" "$WORK/gw" |
         cat - "$WORK/plain.cnf" >"$WORK/ours.cnf"
 }
@@ -70,6 +74,25 @@ row "pkeyutl -sign, Ed25519" edwards signs_message edwards
 row "s_server, TLS 1.3, RSA-PSS" general tls handshake general "Peer signature type: RSA-PSS" -tls1_3
 row "s_server, TLS 1.2, RSA key transport" general tls handshake general \
     "Cipher is AES128-GCM-SHA256" -tls1_2 -cipher AES128-GCM-SHA256
+
+# TLS with ECDSA, too: the key that signs mail serves for it in another registry, where its purpose
+# lets it.
+serve_as_general() { # KEY
+    stop_hsmd
+    mkdir -m 700 state-2
+    sed -e 's/^state-directory = .*/state-directory = "state-2"/' \
+        -e "/^key $1 /s/purpose = [a-z-]*/purpose = general/" hsmd.conf.before-migration >hsmd.conf
+    rm hsmd.conf.before-migration
+    migrate
+    start_hsmd
+}
+if [[ -s ec-signing.cannot ]]; then
+    pass "s_server, TLS 1.3, ECDSA P-256: token cannot: $(cat ec-signing.cannot)"
+else
+    serve_as_general ec-signing
+    tls "TLS 1.3, ECDSA P-256" ec-signing "Peer signature type: ECDSA" -tls1_3
+    tls "TLS 1.2, ECDSA P-256" ec-signing "Peer signature type: ECDSA" -tls1_2
+fi
 
 column() { # of the table, for this kind of token
     awk -F' *[|] *' -v kind="$TOKEN_KIND" '
