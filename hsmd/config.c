@@ -213,31 +213,6 @@ static struct budget_limits limits_of(cfg_t *cfg)
                                       (unsigned)cfg_getint(cfg, "failures-per-hour")};
 }
 
-static enum err take_token(struct config *config, cfg_t *cfg, struct detail *detail)
-{
-    struct config_token *token = &config->tokens[config->token_count++];
-    *token = (struct config_token){
-        .name = cfg_title(cfg),
-        .label = config_optional(cfg, "label"),
-        .serial = config_optional(cfg, "serial"),
-        .init_args = config_optional(cfg, "init-args"),
-        .pin_credential = config_optional(cfg, "pin-credential"),
-        .sessions = (unsigned)cfg_getint(cfg, "sessions"),
-        .healing = cfg_getbool(cfg, "healing"),
-        .copy_keys = cfg_getbool(cfg, "copy-keys"),
-    };
-    if (!config_optional(cfg, "module"))
-        return config_complain(cfg, detail, "module is missing");
-    if (!token->label && !token->serial)
-        return config_complain(cfg, detail, "label or serial must be given");
-    if (config_optional(cfg, "pin-file") && token->pin_credential)
-        return config_complain(cfg, detail, "either pin-file or pin-credential may be given");
-    enum err err = config_resolve(config, config_optional(cfg, "module"), &token->module);
-    return err == ERR_OK
-               ? config_resolve(config, config_optional(cfg, "pin-file"), &token->pin_file)
-               : err;
-}
-
 static bool has_token(const struct config *config, const char *name)
 {
     for (size_t i = 0; i < config->token_count; i++) {
@@ -346,7 +321,7 @@ static enum err take_sections(struct config *config, struct detail *detail)
         size_t size;
         enum err (*take)(struct config *config, cfg_t *cfg, struct detail *detail);
     } kinds[] = {
-        {"token", (void **)&config->tokens, sizeof *config->tokens, take_token},
+        {"token", (void **)&config->tokens, sizeof *config->tokens, config_take_token},
         {"officer", (void **)&config->officers, sizeof *config->officers, config_take_officer},
         {"key", (void **)&config->keys, sizeof *config->keys, take_key},
         {"audit-key", NULL, 0, take_audit_key},

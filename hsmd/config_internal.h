@@ -14,6 +14,8 @@ enum err config_resolve(struct config *config, const char *path, const char **ou
 
 // The officers' channel, among the settings.
 enum err config_take_channel(struct config *config, struct detail *detail);
+// A section "token".
+enum err config_take_token(struct config *config, cfg_t *cfg, struct detail *detail);
 // A section "officer".
 enum err config_take_officer(struct config *config, cfg_t *cfg, struct detail *detail);
 // Everything is taken: nobody has a key twice, and the quorum can be reached.

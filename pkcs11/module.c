@@ -33,7 +33,7 @@ struct module {
     char *path;
 
     pthread_mutex_t lock; // of what follows; held while it is initialised and finalised
-    char *init_args;      // of the first of its users
+    char *init_args;      // of the first of its users, and so of all
     unsigned users;
     bool is_ours;    // we initialised it, so we finalise it
     bool was_listed; // libp11 has tried
@@ -129,6 +129,11 @@ enum err module_get(const char *path, const char *init_args, struct module **mod
     pthread_mutex_lock(&found->lock);
     if (found->users == 0)
         err = take_first(found, init_args, detail);
+    else if (strcmp(found->init_args ? found->init_args : "", init_args ? init_args : "") != 0)
+        err = err_set(detail, ERR_PERM,
+                      "module %s: another token of it has other init-args, and it is initialised "
+                      "once for all",
+                      path);
     if (!err) {
         found->users++;
         *module = found;

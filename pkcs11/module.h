@@ -8,9 +8,10 @@
 
 struct module;
 
-// Loads and initialises the module, or gives the one that is already there. Every get has its put;
-// the last one ends it with C_Finalize. It is never unloaded: modules leave threads, exit handlers
-// and thread-local data behind that do not survive it.
+// Loads and initialises the module, or gives the one that is already there: ERR_PERM if it was
+// initialised with other init_args (NULL or "": none). Every get has its put; the last one ends it
+// with C_Finalize. It is never unloaded: modules leave threads, exit handlers and thread-local data
+// behind that do not survive it.
 enum err module_get(const char *path, const char *init_args, struct module **module,
                     struct detail *detail);
 void module_put(struct module *module);

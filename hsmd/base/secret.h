@@ -22,5 +22,6 @@ void secret_wipe(struct secret *secret);  // wipes, len = 0, room kept
 // Replaces the content. ERR_PERM: longer than room.
 enum err secret_set(struct secret *secret, const void *data, size_t len);
 
-// Makes the process undumpable and its core limit 0 (promise 1). Call first in main.
+// Makes the process undumpable and its core limit 0 (promise 1). Call first in main. Builds with
+// AddressSanitizer (SEALGATE_DUMPABLE) stay dumpable, for LeakSanitizer looks at them from outside.
 enum err secret_harden_process(struct detail *detail);

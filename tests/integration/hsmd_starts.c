@@ -408,7 +408,11 @@ static void test_hardened(void **state)
     kill(other, SIGKILL);
     waitpid(other, NULL, 0);
     assert_true(is_other_open); // or this test says nothing
+#ifdef SEALGATE_DUMPABLE        // LeakSanitizer's build
+    assert_true(is_open_to_others(hsmd.pid));
+#else
     assert_false(is_open_to_others(hsmd.pid));
+#endif
     assert_int_equal(hsmd_stop(&hsmd, SIGTERM), 0);
 }
 

@@ -154,7 +154,11 @@ static void test_libzmq(void **state)
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         assert_int_equal(is_admitted(&rows[i].setting, HANDLER_DENIES), rows[i].denies);
         assert_int_equal(is_admitted(&rows[i].setting, HANDLER_NONE), rows[i].none);
-        assert_int_equal(is_admitted(&rows[i].setting, HANDLER_ENDED), rows[i].ended);
+        // A thread of libzmq's takes the closed handler away; who comes before that is refused.
+        bool ended = is_admitted(&rows[i].setting, HANDLER_ENDED);
+        for (unsigned again = 0; again < 5 && rows[i].ended && !ended; again++)
+            ended = is_admitted(&rows[i].setting, HANDLER_ENDED);
+        assert_int_equal(ended, rows[i].ended);
     }
 }
 

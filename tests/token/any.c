@@ -1,21 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/token/any.h"
 
-#include <dlfcn.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include <p11-kit/pkcs11.h>
-
 #include "hsmd/base/file.h"
 
 #define ROWS_MAX 64
-#define SLOTS_MAX 64
 
-static CK_FUNCTION_LIST *functions;
-static CK_SLOT_ID slot;
 static struct {
     char operation[64], result[200];
 } sheet[ROWS_MAX];
@@ -34,26 +28,6 @@ const char *any_kind(void)
     return from_environment("TOKEN_KIND");
 }
 
-// The module is loaded already; this is a second look at it.
-static void ask_directly(const char *module, const char *label)
-{
-    CK_C_GetFunctionList get = NULL;
-    CK_SLOT_ID slots[SLOTS_MAX];
-    CK_ULONG count = SLOTS_MAX;
-    void *handle = dlopen(module, RTLD_NOW | RTLD_LOCAL | RTLD_NOLOAD);
-    assert_non_null(handle);
-    *(void **)&get = dlsym(handle, "C_GetFunctionList");
-    assert_int_equal(get(&functions), CKR_OK);
-    assert_int_equal(functions->C_GetSlotList(CK_TRUE, slots, &count), CKR_OK);
-    for (CK_ULONG i = 0; i < count; i++) {
-        CK_TOKEN_INFO info;
-        if (functions->C_GetTokenInfo(slots[i], &info) == CKR_OK &&
-            strncmp((char *)info.label, label, strlen(label)) == 0)
-            slot = slots[i];
-    }
-    dlclose(handle);
-}
-
 void any_begin(unsigned sessions)
 {
     struct detail detail = {0};
@@ -69,7 +43,7 @@ void any_begin(unsigned sessions)
     assert_ok(secret_init(&fixture.out, 4096, &detail), &detail);
     assert_ok(file_read_secret(from_environment("TOKEN_PIN_FILE"), &fixture.pin, &detail), &detail);
     assert_ok(token_open(&conf, &fixture.token, &detail), &detail);
-    ask_directly(conf.module, conf.label);
+    any_direct_begin(conf.module, conf.label);
     assert_ok(token_login(fixture.token, &fixture.pin, &detail), &detail);
 }
 
@@ -78,72 +52,6 @@ void any_end(void)
     token_close(fixture.token);
     secret_clear(&fixture.pin);
     secret_clear(&fixture.out);
-}
-
-bool any_offers(unsigned long mechanism, unsigned long flags)
-{
-    CK_MECHANISM_INFO info;
-    return functions->C_GetMechanismInfo(slot, mechanism, &info) == CKR_OK &&
-           (info.flags & flags) == flags;
-}
-
-bool any_sizes(unsigned long mechanism, unsigned long *min, unsigned long *max)
-{
-    CK_MECHANISM_INFO info;
-    if (functions->C_GetMechanismInfo(slot, mechanism, &info) != CKR_OK)
-        return false;
-    *min = info.ulMinKeySize;
-    *max = info.ulMaxKeySize;
-    return true;
-}
-
-// Private keys with that label, in a session to be closed by the caller.
-static CK_SESSION_HANDLE find_directly(const char *label, bool is_token, CK_OBJECT_HANDLE *first,
-                                       CK_ULONG *count)
-{
-    CK_OBJECT_CLASS class = CKO_PRIVATE_KEY;
-    CK_BBOOL token = is_token ? CK_TRUE : CK_FALSE;
-    CK_ATTRIBUTE match[] = {{CKA_CLASS, &class, sizeof class},
-                            {CKA_TOKEN, &token, sizeof token},
-                            {CKA_LABEL, (void *)label, strlen(label)}};
-    CK_SESSION_HANDLE session;
-    CK_OBJECT_HANDLE objects[64];
-    assert_int_equal(functions->C_OpenSession(slot, CKF_SERIAL_SESSION, NULL, NULL, &session), 0);
-    assert_int_equal(functions->C_FindObjectsInit(session, match, 3), CKR_OK);
-    assert_int_equal(functions->C_FindObjects(session, objects, 64, count), CKR_OK);
-    assert_int_equal(functions->C_FindObjectsFinal(session), CKR_OK);
-    *first = objects[0];
-    return session;
-}
-
-unsigned long any_sign_directly(const char *label, unsigned long type)
-{
-    CK_MECHANISM mechanism = {type, NULL, 0};
-    CK_BYTE data[32] = {0}, signature[TOKEN_SIGNATURE_MAX];
-    CK_OBJECT_HANDLE object;
-    CK_ULONG count = 0, len = sizeof signature;
-    CK_SESSION_HANDLE session = find_directly(label, true, &object, &count);
-    assert_int_equal(count, 1);
-    CK_RV rv = functions->C_SignInit(session, &mechanism, object);
-    if (rv == CKR_OK)
-        rv = functions->C_Sign(session, data, sizeof data, signature, &len);
-    assert_int_equal(functions->C_CloseSession(session), CKR_OK);
-    return rv;
-}
-
-unsigned long any_copy_directly(const char *label, unsigned *copies)
-{
-    CK_BBOOL no = CK_FALSE;
-    CK_ATTRIBUTE template = {CKA_TOKEN, &no, sizeof no};
-    CK_OBJECT_HANDLE object, copy;
-    CK_ULONG count = 0;
-    assert_int_equal(functions->C_CloseSession(find_directly(label, false, &object, &count)), 0);
-    *copies = (unsigned)count;
-    CK_SESSION_HANDLE session = find_directly(label, true, &object, &count);
-    assert_int_equal(count, 1);
-    CK_RV rv = functions->C_CopyObject(session, object, &template, 1, &copy);
-    assert_int_equal(functions->C_CloseSession(session), CKR_OK);
-    return rv;
 }
 
 static void note(const char *operation, const char *result)
@@ -160,15 +68,29 @@ void sheet_tested(const char *operation)
     note(operation, "tested");
 }
 
-void sheet_cannot(const char *operation, const char *fmt, ...)
+static __attribute__((format(printf, 3, 0))) void
+note_cannot(const char *operation, const char *who, const char *fmt, va_list ap)
 {
     char reason[160], result[200];
+    vsnprintf(reason, sizeof reason, fmt, ap);
+    snprintf(result, sizeof result, "%s cannot: %s", who, reason);
+    note(operation, result);
+}
+
+void sheet_cannot(const char *operation, const char *fmt, ...)
+{
     va_list ap;
     va_start(ap, fmt);
-    vsnprintf(reason, sizeof reason, fmt, ap);
+    note_cannot(operation, "token", fmt, ap);
     va_end(ap);
-    snprintf(result, sizeof result, "token cannot: %s", reason);
-    note(operation, result);
+}
+
+void sheet_hsmd_cannot(const char *operation, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    note_cannot(operation, "hsmd", fmt, ap);
+    va_end(ap);
 }
 
 // The cell of a table's line, without the blanks around it. False: there is none.

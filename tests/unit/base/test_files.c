@@ -197,7 +197,11 @@ static int hardened(void)
         return 1;
     if (getrlimit(RLIMIT_CORE, &core) != 0 || core.rlim_cur != 0 || core.rlim_max != 0)
         return 2;
+#ifdef SEALGATE_DUMPABLE
+    return prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) == 1 ? 0 : 3;
+#else
     return prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) == 0 ? 0 : 3;
+#endif
 }
 
 // In a child, for it cannot be taken back.
@@ -252,12 +256,10 @@ static void test_conf_errors_name_the_line(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         cfg_opt_t section[] = {{.name = "inner", .type = CFGT_INT, .validcb = check_positive},
                                CFG_END()};
-        cfg_opt_t options[] = {{.name = "number",
-                                .type = CFGT_INT,
-                                .def = {.number = 1},
-                                .validcb = check_positive},
-                               CFG_SEC("section", section, CFGF_MULTI | CFGF_TITLE),
-                               CFG_END()};
+        cfg_opt_t options[] = {
+            {.name = "number", .type = CFGT_INT, .def = {.number = 1}, .validcb = check_positive},
+            CFG_SEC("section", section, CFGF_MULTI | CFGF_TITLE),
+            CFG_END()};
         struct detail detail = {0};
         char want[300];
         cfg_t *cfg = NULL;

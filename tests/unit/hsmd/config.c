@@ -117,6 +117,16 @@ static void test_mistakes(void **state)
         {"pin-file = \"pin\"", "pin-file = \"pin\" pin-credential = \"pin\"",
          "either pin-file or pin-credential"},
         {"pin-file = \"pin\"", "pin-credential = \"../pin\"", "is not a name"},
+        {"key signing",
+         "token b { module = \"/m.so\" label = \"u\" init-args = \"x\" }\nkey signing",
+         ":5: token b: init-args must be those of token main"},
+        {"pin-file = \"pin\" }",
+         "init-args = \"x\" }\ntoken b { module = \"m2.so\" label = \"u\" }\n"
+         "token c { module = \"/m.so\" label = \"u\" }",
+         ":6: token c: init-args must be those of token main"},
+        {"pin-file = \"pin\" }",
+         "init-args = \"x\" }\ntoken b { module = \"/m.so\" label = \"u\" init-args = \"y\" }",
+         ":5: token b: init-args must be those of token main"},
         {"pin-file", "sessions = 0 pin-file", ":4: sessions must be 1 to 64, not 0"},
         {"pin-file", "sessions = 65 pin-file", "sessions must be 1 to 64, not 65"},
         {"01fF", "01f", "is not hex"},
@@ -245,6 +255,30 @@ static void test_relative_module(void **state)
     config_free(config);
 }
 
+// As NSS wants them, with quotes within quotes. Tokens of one module say the same.
+static void test_init_args(void **state)
+{
+    (void)state;
+    static const char args[] = "configdir='sql:/var/lib/nss' certPrefix='' flags=";
+    char text[4096];
+    struct config *config = NULL;
+    struct detail detail = {0};
+    const char *at = strstr(good, "pin-file");
+    snprintf(
+        text, sizeof text,
+        "%.*sinit-args = \"%s\" %stoken b { module = \"/m.so\" label = \"u\" init-args = \"%s\" "
+        "}\ntoken c { module = \"/other.so\" label = \"u\" }\n"
+        "token d { module = \"/other.so\" label = \"v\" init-args = \"\" }\n",
+        (int)(at - good), good, args, at, args);
+    assert_int_equal(load(text, &config, &detail), ERR_OK);
+    assert_int_equal(config->token_count, 4);
+    assert_string_equal(config->tokens[0].init_args, args);
+    assert_string_equal(config->tokens[1].init_args, args);
+    assert_null(config->tokens[2].init_args);
+    assert_null(config->tokens[3].init_args);
+    config_free(config);
+}
+
 // Of the former configuration; what hsmd migrate brings into the registry.
 static void test_former_content(void **state)
 {
@@ -360,10 +394,10 @@ static void test_former(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_values), cmocka_unit_test(test_mistakes),
-        cmocka_unit_test(test_quotes), cmocka_unit_test(test_relative_module),
-        cmocka_unit_test(test_former_content), cmocka_unit_test(test_officers),
-        cmocka_unit_test(test_former),
+        cmocka_unit_test(test_values),    cmocka_unit_test(test_mistakes),
+        cmocka_unit_test(test_quotes),    cmocka_unit_test(test_relative_module),
+        cmocka_unit_test(test_init_args), cmocka_unit_test(test_former_content),
+        cmocka_unit_test(test_officers),  cmocka_unit_test(test_former),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
