@@ -86,13 +86,9 @@ serve_as_general() { # KEY
     migrate
     start_hsmd
 }
-if [[ -s ec-signing.cannot ]]; then
-    pass "s_server, TLS 1.3, ECDSA P-256: token cannot: $(cat ec-signing.cannot)"
-else
-    serve_as_general ec-signing
-    tls "TLS 1.3, ECDSA P-256" ec-signing "Peer signature type: ECDSA" -tls1_3
-    tls "TLS 1.2, ECDSA P-256" ec-signing "Peer signature type: ECDSA" -tls1_2
-fi
+[[ -s ec-signing.cannot ]] || serve_as_general ec-signing
+row "s_server, TLS 1.3, ECDSA P-256" ec-signing tls handshake ec-signing \
+    "Peer signature type: ECDSA" -tls1_3
 
 column() { # of the table, for this kind of token
     awk -F' *[|] *' -v kind="$TOKEN_KIND" '
