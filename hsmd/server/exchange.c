@@ -2,8 +2,8 @@
 // The doors are used by whoever holds the lock: a worker that has done a job sends the reply itself
 // and receives what has come meanwhile, so that under load nobody is woken for either. (ZeroMQ
 // allows a socket to go from thread to thread with a full fence, which the lock is.) Nobody waits
-// for the lock but the waiting thread and scouts: what a worker has done stands in the queue's
-// list, and one who has given the lock back looks there once more.
+// for the lock but the waiting thread and workers with nothing to do: what a worker has done stands
+// in the queue's list, and one who has given the lock back looks there once more.
 //
 // The last thing done with the router under the lock is to receive until there is nothing
 // (router_fd says why); one who stops before that wakes the waiting thread.
@@ -135,7 +135,7 @@ static void accept_request(struct server *server, struct worker *self)
     server->out++;
     if (lane)
         server->outstanding[lane - 1]++;
-    bool is_mine = self && self->lane == lane && !self->has_next;
+    bool is_mine = self && self->lane == lane && !self->has_next && !server->strangers.count;
     if (is_mine)
         self->has_next = true;
     queue_push(server->queue, job, !is_mine);
@@ -209,7 +209,7 @@ static void look_local(struct server *server, const struct worker *self)
     server->looks += self != NULL;
     int count = epoll_wait(server->epolls[lane], events, SERVER_EVENTS, 0);
     for (int i = 0; i < count; i++) {
-        if (events[i].data.u64 == SERVER_CALL)
+        if (events[i].data.u64 == SERVER_CALL && queue_has_scout(server->queue))
             queue_call(server->queue, lane);
     }
     if (count > 0)
@@ -251,30 +251,31 @@ void exchange_tell_strangers(struct server *server)
         exchange_tell_stranger(server, strangers.keys[i]);
 }
 
-// Lock held. asker: the connection whose job it has just done, or 0.
-static void keep_asker(struct worker *worker, uint64_t asker)
+// Lock held.
+static void let_go(struct worker *worker, bool is_late)
 {
-    struct local *local = worker->server->local;
-    bool is_stopping = atomic_load(&worker->server->is_stopping);
-    if (worker->kept && is_stopping)
-        local_let_go(local, worker->kept, false);
-    else if (worker->kept && local_keep(local, worker->kept, worker->has_next) >= 0)
-        return;
-    worker->kept = 0;
-    if (!asker || !worker->lane || is_stopping ||
-        queue_has_work(worker->server->queue, worker->lane))
-        return;
-    worker->kept_fd = local_keep(local, asker, false);
-    worker->kept = worker->kept_fd >= 0 ? asker : 0;
+    if (worker->held)
+        local_let_go(worker->server->local, worker->held, is_late);
+    worker->held = 0;
 }
 
-void exchange_let_go(struct worker *worker, bool is_late)
+// Lock held. asker: the connection whose job it has just done, or 0.
+static void hold_asker(struct worker *worker, uint64_t asker)
 {
     struct server *server = worker->server;
-    pthread_mutex_lock(&server->lock);
-    local_let_go(server->local, worker->kept, is_late);
-    pthread_mutex_unlock(&server->lock);
-    worker->kept = 0;
+    if (queue_has_work(server->queue, worker->lane)) {
+        let_go(worker, false);
+    } else if (asker && worker->lane && !worker->held && !atomic_load(&server->is_stopping)) {
+        worker->held_fd = local_hold(server->local, asker);
+        worker->held = worker->held_fd >= 0 ? asker : 0;
+    }
+}
+
+void exchange_give_up(struct worker *worker)
+{
+    pthread_mutex_lock(&worker->server->lock);
+    let_go(worker, true);
+    pthread_mutex_unlock(&worker->server->lock);
 }
 
 // Lock held on entry, not on return. What others have done meanwhile is left to the waiting thread
@@ -288,7 +289,7 @@ static void use_doors(struct worker *worker, uint64_t asker)
         send_done(server);
         answer_late(server);
         receive_all(server, worker);
-        keep_asker(worker, asker);
+        hold_asker(worker, asker);
         bool is_last = atomic_load(&server->is_stopping) && !server->oldest;
         bool is_due = server->local && local_expire(server->local) < server->wakes_at;
         bool is_wanted = server->has_more || is_last || is_due; // the waiting thread
@@ -298,8 +299,10 @@ static void use_doors(struct worker *worker, uint64_t asker)
         if (is_wanted || (has_done && worker->has_next))
             server_wake(server);
     } while (has_done && !worker->has_next && pthread_mutex_trylock(&server->lock) == 0);
-    if (has_strangers)
+    if (has_strangers) {
+        server_leave_doors(worker);
         exchange_tell_strangers(server);
+    }
 }
 
 void exchange_finish(struct worker *worker, struct job *job)
@@ -321,6 +324,7 @@ void exchange_enter(struct worker *worker, const struct epoll_event *events, siz
     server->looks++;
     if (server->local)
         local_look(server->local, events, count);
+    let_go(worker, false); // after that, so that nobody is told of what has been read
     use_doors(worker, 0);
 }
 
@@ -333,8 +337,7 @@ static void look_after(struct server *server)
     server->watch_ms = is_lone                           ? WATCH_MS
                        : server->watch_ms < WATCH_MAX_MS ? 2 * server->watch_ms
                                                          : WATCH_MAX_MS;
-    if (is_lone || server->has_more || server->router)
-        receive_all(server, NULL);
+    receive_all(server, NULL);
 }
 
 bool exchange_turn(struct server *server)

@@ -144,7 +144,7 @@ static bool set_blocked(struct connection *connection, bool is_blocked)
     if (connection->is_blocked == is_blocked)
         return true;
     connection->is_blocked = is_blocked;
-    connection->is_kept = false;
+    connection->is_held = false;
     connection->has_input = false; // when it is watched again, we are told
     local_unwatch(local, connection->fd);
     return local_watch(local, connection->fd, (is_blocked ? EPOLLOUT : EPOLLIN) | EPOLLET,
@@ -283,36 +283,34 @@ bool local_receive(struct local *local, struct arrival *arrival)
 void local_send(struct local *local, uint64_t id, struct bytes reply)
 {
     struct connection *connection = find(local, id);
-    if (!connection || connection->kept > OUTPUT_MAX ||
-        (connection->kept && local->kept > OUTPUT_ALL))
+    if (!connection)
         return;
-    connection->answered = clock_us();
     connection->open--;
+    connection->answered = clock_us();
+    if (connection->kept > OUTPUT_MAX || (connection->kept && local->kept > OUTPUT_ALL))
+        return;
     // Out of memory: the reply is lost as if the peer had gone.
     if (zmtp_send(connection->zmtp, reply) != ERR_OK || !write_some(connection))
         local_end(connection);
 }
 
-int local_keep(struct local *local, uint64_t id, bool is_at_work)
+int local_hold(struct local *local, uint64_t id)
 {
     struct connection *connection = find(local, id);
-    if (!connection || !connection->is_prompt || connection->is_blocked ||
-        (is_at_work ? !connection->is_kept || connection->open != 1 : connection->open)) {
-        local_let_go(local, id, false);
+    if (!connection || !connection->is_prompt || connection->open || connection->is_blocked ||
+        connection->is_held)
         return -1;
-    }
-    if (!connection->is_kept)
-        local_unwatch(local, connection->fd);
-    connection->is_kept = true;
+    connection->is_held = true;
+    local_unwatch(local, connection->fd);
     return connection->fd;
 }
 
 void local_let_go(struct local *local, uint64_t id, bool is_late)
 {
     struct connection *connection = find(local, id);
-    if (!connection || !connection->is_kept)
+    if (!connection || !connection->is_held)
         return;
-    connection->is_kept = false;
+    connection->is_held = false;
     connection->is_prompt = connection->is_prompt && !is_late;
     if (!local_watch(local, connection->fd, EPOLLIN | EPOLLET, id))
         local_end(connection);

@@ -48,13 +48,12 @@ bool local_receive(struct local *local, struct arrival *arrival);
 // wait: the reply is dropped.
 void local_send(struct local *local, uint64_t connection, struct bytes reply);
 
-// A worker keeps a connection for itself: no event tells of what it brings, the worker looks for
-// itself (and calls local_look as if there had been one). That is for a peer which is expected to
-// ask within LOCAL_PROMPT_US, having no answer to wait for; and if the worker is at work, for one
-// kept already whose only request may be that work. Returns the descriptor, to be polled for
-// reading without the lock; it may be closed, and stand for another, at any time. -1: let go.
-int local_keep(struct local *local, uint64_t connection, bool is_at_work);
-// One that has not asked in time is not expected the next time.
+// Holds a connection for the caller, if its peer has no answer to wait for and is expected to ask
+// again within LOCAL_PROMPT_US: no event tells of what it brings, the caller looks for itself (and
+// calls local_look as if there had been one). Returns the descriptor, to be polled for reading
+// without the lock; it may be closed, and stand for another, at any time. -1: it is not held.
+int local_hold(struct local *local, uint64_t connection);
+// And ends that. One that has not asked in time is not expected the next time.
 void local_let_go(struct local *local, uint64_t connection, bool is_late);
 
 // Ends connections whose handshake takes too long, and listens again if there was no room. Returns

@@ -280,36 +280,12 @@ bool queue_withdraw(struct queue *queue, struct job *job)
     return is_there;
 }
 
-// Lock held.
-static struct job *take_waiting(const struct queue *queue, struct lane *lane)
-{
-    struct flow *flow = lane->first;
-    if (!flow || queue->is_stopped)
-        return NULL;
-    leave_line(lane, flow);
-    struct job *job = list_take(&flow->waiting);
-    if (flow->waiting.first)
-        stand_last(lane, flow);
-    return job;
-}
-
 bool queue_has_work(struct queue *queue, unsigned lane)
 {
     pthread_mutex_lock(&queue->lock);
     bool has_work = queue->lanes[lane].first != NULL;
     pthread_mutex_unlock(&queue->lock);
     return has_work;
-}
-
-struct job *queue_try(struct queue *queue, unsigned number)
-{
-    struct lane *lane = &queue->lanes[number];
-    pthread_mutex_lock(&queue->lock);
-    struct job *job = take_waiting(queue, lane);
-    enum call who = choose(lane);
-    pthread_mutex_unlock(&queue->lock);
-    call(queue, number, who);
-    return job;
 }
 
 struct job *queue_pop(struct queue *queue, unsigned number, bool *is_scout)
@@ -331,7 +307,12 @@ struct job *queue_pop(struct queue *queue, unsigned number, bool *is_scout)
     if (*is_scout) {
         lane->scouting++;
         queue->scouting++;
-    } else if ((job = take_waiting(queue, lane)) != NULL) {
+    } else if (!queue->is_stopped) {
+        struct flow *flow = lane->first;
+        leave_line(lane, flow);
+        job = list_take(&flow->waiting);
+        if (flow->waiting.first)
+            stand_last(lane, flow);
         who = choose(lane);
     }
     pthread_mutex_unlock(&queue->lock);

@@ -54,13 +54,11 @@ bool queue_withdraw(struct queue *queue, struct job *job);
 struct job *queue_collect(struct queue *queue); // the done ones as a list by next, oldest first
 bool queue_has_done(struct queue *queue);       // is there something to collect?
 
-// A worker: a job of its lane; NULL: none waits, or the queue is stopped.
-struct job *queue_try(struct queue *queue, unsigned lane);
-bool queue_has_work(struct queue *queue, unsigned lane);
-// Waits for one. NULL: the queue is stopped; or *is_scout: there is nothing to do, and nobody
-// watches what comes in. Then it does, and is called by queue_call_fd if all others of its lane are
-// at work; before it does anything else it ends that. Lane 0 has no scouts.
+// A worker: waits for a job of its lane. NULL: the queue is stopped; or *is_scout: there is nothing
+// to do, and nobody watches what comes in. Then it does, and is called by queue_call_fd if all
+// others of its lane are at work; before it does anything else it ends that. Lane 0 has no scouts.
 struct job *queue_pop(struct queue *queue, unsigned lane, bool *is_scout);
+bool queue_has_work(struct queue *queue, unsigned lane); // for somebody to pop
 void queue_end_scout(struct queue *queue, unsigned lane);
 // An eventfd that is written, and never read, to call one of the lane's scouts: it is watched
 // edge-triggered by the epoll instance in which they wait.

@@ -91,8 +91,8 @@ static void do_job(struct worker *worker, struct job *job)
 // Looks for the peer that it expects, which may need this processor.
 static void expect(struct worker *worker)
 {
-    struct pollfd fd = {.fd = worker->kept_fd, .events = POLLIN};
-    struct epoll_event event = {.events = EPOLLIN, .data.u64 = worker->kept};
+    struct pollfd fd = {.fd = worker->held_fd, .events = POLLIN};
+    struct epoll_event event = {.events = EPOLLIN, .data.u64 = worker->held};
     uint64_t until = clock_us() + LOCAL_PROMPT_US;
     int count;
     do {
@@ -101,7 +101,7 @@ static void expect(struct worker *worker)
     if (count)
         exchange_enter(worker, &event, 1);
     else
-        exchange_let_go(worker, true);
+        exchange_give_up(worker);
 }
 
 // Watches what comes in until there is something, or the queue calls.
@@ -115,15 +115,12 @@ static void scout(struct worker *worker)
         exchange_enter(worker, events, (size_t)count);
 }
 
-// Somebody else watches while it is at work.
-static void prepare(struct worker *worker, const struct job *job)
+void server_leave_doors(struct worker *worker)
 {
     struct server *server = worker->server;
     if (worker->lane && !queue_call_for_scout(server->queue, worker->lane) &&
         !atomic_exchange(&server->is_watched, true))
         server_wake(server);
-    if (worker->kept && worker->kept != job->route.connection)
-        exchange_let_go(worker, false);
 }
 
 static void *work(void *argument)
@@ -132,13 +129,12 @@ static void *work(void *argument)
     struct queue *queue = worker->server->queue;
     for (;;) {
         bool is_scout = false;
-        struct job *job = worker->kept ? queue_try(queue, worker->lane)
-                                       : queue_pop(queue, worker->lane, &is_scout);
+        struct job *job = worker->held ? NULL : queue_pop(queue, worker->lane, &is_scout);
         if (job) {
-            prepare(worker, job);
+            server_leave_doors(worker);
             do_job(worker, job);
             exchange_finish(worker, job);
-        } else if (worker->kept) {
+        } else if (worker->held) {
             expect(worker);
         } else if (is_scout) {
             scout(worker);

@@ -29,8 +29,8 @@ struct worker {
     // and by no other: neither the peer's processor nor this one goes to sleep meanwhile, which
     // takes longer to wake than to look; and the two stay together, where the kernel would put two
     // workers on one processor, and their peers on the other.
-    uint64_t kept; // its connection, local_keep; 0: none
-    int kept_fd;
+    uint64_t held; // its connection, local_hold; 0: none
+    int held_fd;
     void *context; // worker_new's
 };
 
@@ -82,6 +82,8 @@ struct server {
 
 // Has the waiting thread look at the doors.
 void server_wake(const struct server *server);
+// A worker goes to work, or may have to wait: somebody else shall watch.
+void server_leave_doors(struct worker *worker);
 
 // Somebody was not let in: tells who wants to know. Without the lock; or, with it, later.
 void exchange_tell_stranger(const struct server *server, const char *public_key);
@@ -95,8 +97,8 @@ void exchange_finish(struct worker *worker, struct job *job);
 // A scout: the same for what has come.
 void exchange_enter(struct worker *worker, const struct epoll_event *events, size_t count);
 
-// It does not expect the peer any longer whose connection it keeps. is_late: it has not come.
-void exchange_let_go(struct worker *worker, bool is_late);
+// The peer that it expects has not come.
+void exchange_give_up(struct worker *worker);
 
 // The waiting thread: the same. False: nobody waits for an answer any more.
 bool exchange_turn(struct server *server);

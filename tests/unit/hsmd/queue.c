@@ -147,6 +147,8 @@ static void test_scout(void **state)
     scout(1);
     assert_true(queue_has_scout(queue));
     assert_non_null(push(0, 'a'));
+    assert_true(queue_has_work(queue, 0));
+    assert_false(queue_has_work(queue, 1));
     assert_int_equal(calls(0) + calls(1), 0);
     for (int i = 0; i < 3; i++)
         assert_non_null(push(1, 'a'));
@@ -161,17 +163,6 @@ static void test_scout(void **state)
     assert_int_equal(calls(1), 0);
     queue_end_scout(queue, 1);
     assert_turns(1, "b");
-}
-
-static void test_try(void **state)
-{
-    (void)state;
-    assert_null(queue_try(queue, 1));
-    struct job *job = push(1, 'a');
-    assert_null(queue_try(queue, 0));
-    assert_ptr_equal(queue_try(queue, 1), job);
-    assert_null(queue_try(queue, 1));
-    queue_release(queue, job);
 }
 
 static void *sleep_for_scout(void *lane)
@@ -193,8 +184,7 @@ static void test_call_for_scout(void **state)
     assert_true(queue_call_for_scout(queue, 1));
     usleep(20000);
     queue_end_scout(queue, 1);
-    assert_false(queue_has_scout(queue));
-    assert_true(queue_call_for_scout(queue, 1));
+    assert_true(queue_call_for_scout(queue, 1)); // or it comes by itself, if it is late
     assert_int_equal(pthread_join(thread, NULL), 0);
     assert_true(queue_has_scout(queue));
     queue_end_scout(queue, 2);
@@ -286,9 +276,10 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(test_turns), TEST(test_flood), TEST(test_shares_of_lanes), TEST(test_withdraw),
-        TEST(test_scout), TEST(test_try),   TEST(test_call_for_scout),  TEST(test_sleepers),
-        TEST(test_done),  TEST(test_stop),  TEST(test_wiped),
+        TEST(test_turns),    TEST(test_flood), TEST(test_shares_of_lanes),
+        TEST(test_withdraw), TEST(test_scout), TEST(test_call_for_scout),
+        TEST(test_sleepers), TEST(test_done),  TEST(test_stop),
+        TEST(test_wiped),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Connections that a worker keeps for itself: whose they are, what nobody else is told meanwhile,
-// and that everybody is told again afterwards, whatever has come in between.
+// Connections that a worker holds: whose they are, what nobody else is told meanwhile, and that
+// everybody is told again afterwards, whatever has come in between.
 #include "tests/unit/hsmd/local_support.h"
 
 #include <poll.h>
@@ -89,14 +89,11 @@ static void test_in_step(void **state)
     struct peer peer;
     peer_enter(&peer);
     uint64_t connection = ask(&peer);
-    assert_int_equal(local_keep(door.local, connection, false), -1); // it waits for its answer
+    assert_int_equal(local_hold(door.local, connection), -1); // it waits for its answer
     answer(&peer, connection);
-    assert_int_equal(local_keep(door.local, connection, false), -1); // nobody knows it yet
-    ask(&peer);
-    assert_int_equal(local_keep(door.local, connection, false), -1);
-    assert_int_equal(local_keep(door.local, connection, true), -1); // not kept before the work
-    answer(&peer, connection);
-    int fd = local_keep(door.local, connection, false);
+    assert_int_equal(local_hold(door.local, connection), -1); // nobody knows it yet
+    answer(&peer, ask(&peer));
+    int fd = local_hold(door.local, connection);
     assert_true(fd >= 0);
     for (unsigned i = 0; i < 3; i++) {
         assert_false(is_readable(fd));
@@ -105,10 +102,11 @@ static void test_in_step(void **state)
         assert_true(is_readable(fd));
         assert_true(look_at(connection));
         assert_true(arrival.route.connection == connection);
-        assert_false(has_another());
-        assert_int_equal(local_keep(door.local, connection, true), fd);
+        local_let_go(door.local, connection, false);
+        assert_false(is_told()); // of what has been read
         answer(&peer, connection);
-        assert_int_equal(local_keep(door.local, connection, false), fd);
+        assert_int_equal(local_hold(door.local, connection), fd);
+        assert_int_equal(local_hold(door.local, connection), -1); // somebody has it
     }
     peer_leave(&peer);
 }
@@ -119,11 +117,11 @@ static void test_let_go(void **state)
     (void)state;
     struct peer peer;
     uint64_t connection = enter_prompt(&peer);
-    assert_true(local_keep(door.local, connection, false) >= 0);
+    assert_true(local_hold(door.local, connection) >= 0);
     local_let_go(door.local, connection, false);
     local_let_go(door.local, connection, false);
     answer(&peer, ask(&peer));
-    assert_true(local_keep(door.local, connection, false) >= 0);
+    assert_true(local_hold(door.local, connection) >= 0);
     say(&peer);
     assert_false(is_told());
     local_let_go(door.local, connection, false);
@@ -139,55 +137,43 @@ static void test_late(void **state)
     (void)state;
     struct peer peer;
     uint64_t connection = enter_prompt(&peer);
-    assert_true(local_keep(door.local, connection, false) >= 0);
+    assert_true(local_hold(door.local, connection) >= 0);
     clock_advance_us(LOCAL_PROMPT_US);
     local_let_go(door.local, connection, true);
     answer(&peer, ask(&peer));
-    assert_int_equal(local_keep(door.local, connection, false), -1);
+    assert_int_equal(local_hold(door.local, connection), -1);
     answer(&peer, ask(&peer)); // it has better days
-    assert_true(local_keep(door.local, connection, false) >= 0);
+    assert_true(local_hold(door.local, connection) >= 0);
     // To be read late, by one who had other things to do, is not the peer's fault.
     say(&peer);
     clock_advance_us(LOCAL_PROMPT_US);
     assert_true(look_at(connection));
     assert_false(has_another());
+    local_let_go(door.local, connection, false);
     answer(&peer, connection);
-    assert_true(local_keep(door.local, connection, false) >= 0);
+    assert_true(local_hold(door.local, connection) >= 0);
     peer_leave(&peer);
 }
 
-// One that does not wait for its answers is nobody's: it would have to wait for the worker.
+// One that does not wait for its answers.
 static void test_out_of_step(void **state)
 {
     (void)state;
     struct peer peer;
     uint64_t connection = enter_prompt(&peer);
-    assert_true(local_keep(door.local, connection, false) >= 0);
+    assert_true(local_hold(door.local, connection) >= 0);
     peer_say(&peer, "another");
     say(&peer);
     assert_true(look_at(connection));
     assert_true(has_another());
     assert_false(has_another());
-    assert_int_equal(local_keep(door.local, connection, true), -1);
+    local_let_go(door.local, connection, false);
     assert_int_equal(ask(&peer), connection);
     answer(&peer, connection);
     answer(&peer, connection);
-    assert_int_equal(local_keep(door.local, connection, false), -1);
+    assert_int_equal(local_hold(door.local, connection), -1);
     answer(&peer, connection);
-    assert_true(local_keep(door.local, connection, false) >= 0);
-    peer_leave(&peer);
-}
-
-// Kept by a worker that goes to work for somebody else.
-static void test_at_other_work(void **state)
-{
-    (void)state;
-    struct peer peer;
-    uint64_t connection = enter_prompt(&peer);
-    assert_true(local_keep(door.local, connection, false) >= 0);
-    assert_int_equal(local_keep(door.local, connection, true), -1);
-    assert_int_equal(ask(&peer), connection);
-    answer(&peer, connection);
+    assert_true(local_hold(door.local, connection) >= 0);
     peer_leave(&peer);
 }
 
@@ -199,18 +185,18 @@ static void test_gone(void **state)
     struct peer other;
     unsigned files = open_files();
     uint64_t connection = enter_prompt(&peer);
-    int fd = local_keep(door.local, connection, false);
+    int fd = local_hold(door.local, connection);
     peer_leave(&peer);
     assert_true(is_readable(fd));
     assert_false(look_at(connection));
     assert_int_equal(open_files(), files);
     peer_enter(&other);
     answer(&other, ask(&other));
-    assert_int_equal(local_keep(door.local, connection, false), -1);
+    assert_int_equal(local_hold(door.local, connection), -1);
     local_let_go(door.local, connection, true);
     assert_false(look_at(connection));
     answer(&other, ask(&other));
-    assert_true(local_keep(door.local, arrival.route.connection, false) >= 0);
+    assert_true(local_hold(door.local, arrival.route.connection) >= 0);
     peer_leave(&other);
 }
 
@@ -222,12 +208,15 @@ static void test_deaf(void **state)
     struct peer peer;
     uint64_t connection = enter_prompt(&peer);
     unsigned sent = 0;
-    while (local_keep(door.local, connection, false) >= 0) {
+    while (local_hold(door.local, connection) >= 0) {
         say(&peer);
         assert_true(look_at(connection));
         assert_false(has_another());
+        if (sent % 2)
+            local_let_go(door.local, connection, false);
         local_send(door.local, connection, bytes_of(answers, sizeof answers));
         assert_in_range(++sent, 1, 100);
+        local_let_go(door.local, connection, false);
     }
     local_let_go(door.local, connection, true);
     for (unsigned i = 0; i < sent; i++)
@@ -240,8 +229,8 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(test_in_step),       TEST(test_let_go), TEST(test_late), TEST(test_out_of_step),
-        TEST(test_at_other_work), TEST(test_gone),   TEST(test_deaf),
+        TEST(test_in_step),     TEST(test_let_go), TEST(test_late),
+        TEST(test_out_of_step), TEST(test_gone),   TEST(test_deaf),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
