@@ -259,16 +259,16 @@ static void let_go(struct worker *worker, bool is_late)
     worker->held = 0;
 }
 
-// Lock held. asker: the connection whose job it has just done, or 0.
+// Lock held. asker: the connection whose job it has just done, or 0. Before it is answered: it may
+// have asked again before anything else can be done.
 static void hold_asker(struct worker *worker, uint64_t asker)
 {
     struct server *server = worker->server;
-    if (queue_has_work(server->queue, worker->lane)) {
-        let_go(worker, false);
-    } else if (asker && worker->lane && !worker->held && !atomic_load(&server->is_stopping)) {
-        worker->held_fd = local_hold(server->local, asker);
-        worker->held = worker->held_fd >= 0 ? asker : 0;
-    }
+    if (!asker || !worker->lane || atomic_load(&server->is_stopping) ||
+        queue_has_work(server->queue, worker->lane))
+        return;
+    worker->held_fd = local_hold(server->local, asker);
+    worker->held = worker->held_fd >= 0 ? asker : 0;
 }
 
 void exchange_give_up(struct worker *worker)
@@ -280,7 +280,7 @@ void exchange_give_up(struct worker *worker)
 
 // Lock held on entry, not on return. What others have done meanwhile is left to the waiting thread
 // if there is work to go on with.
-static void use_doors(struct worker *worker, uint64_t asker)
+static void use_doors(struct worker *worker)
 {
     struct server *server = worker->server;
     bool has_strangers;
@@ -289,7 +289,8 @@ static void use_doors(struct worker *worker, uint64_t asker)
         send_done(server);
         answer_late(server);
         receive_all(server, worker);
-        hold_asker(worker, asker);
+        if (queue_has_work(server->queue, worker->lane))
+            let_go(worker, false);
         bool is_last = atomic_load(&server->is_stopping) && !server->oldest;
         bool is_due = server->local && local_expire(server->local) < server->wakes_at;
         bool is_wanted = server->has_more || is_last || is_due; // the waiting thread
@@ -311,9 +312,11 @@ void exchange_finish(struct worker *worker, struct job *job)
     uint64_t asker = job->route.connection;
     worker->has_next = false;
     queue_finish(server->queue, job);
-    if (pthread_mutex_trylock(&server->lock) != 0)
-        return;
-    use_doors(worker, asker);
+    bool is_busy = queue_has_work(server->queue, worker->lane);
+    if ((is_busy ? pthread_mutex_trylock : pthread_mutex_lock)(&server->lock) == 0) {
+        hold_asker(worker, asker);
+        use_doors(worker);
+    }
 }
 
 void exchange_enter(struct worker *worker, const struct epoll_event *events, size_t count)
@@ -325,7 +328,7 @@ void exchange_enter(struct worker *worker, const struct epoll_event *events, siz
     if (server->local)
         local_look(server->local, events, count);
     let_go(worker, false); // after that, so that nobody is told of what has been read
-    use_doors(worker, 0);
+    use_doors(worker);
 }
 
 // The waiting thread, lock held. Workers that pass by see what has come. The router must be emptied

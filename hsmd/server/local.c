@@ -16,17 +16,23 @@
 #define SPARE_FILES 64 // for the rest of hsmd
 #define MORE_EVENT (LISTENER_EVENT | LISTENERS_MAX)
 #define READ_SIZE 16384      // of one connection at a time
+#define TRUST_MAX 8          // times that one may be late before it is expected no more
 #define OUTPUT_MAX (1 << 20) // replies to one peer that wait, in bytes; more are dropped
 #define OUTPUT_ALL (1 << 25) // to all of them
 
-bool local_watch(const struct local *local, int fd, uint32_t what, uint64_t id)
+static bool control(const struct local *local, int fd, int how, uint32_t what, uint64_t id)
 {
     for (unsigned i = 0; i < local->conf.epoll_count; i++) {
-        struct epoll_event event = {.events = what | EPOLLEXCLUSIVE, .data.u64 = id};
-        if (epoll_ctl(local->conf.epolls[i], EPOLL_CTL_ADD, fd, &event) != 0)
+        struct epoll_event event = {.events = what, .data.u64 = id};
+        if (epoll_ctl(local->conf.epolls[i], how, fd, &event) != 0)
             return false;
     }
     return true;
+}
+
+bool local_watch(const struct local *local, int fd, uint32_t what, uint64_t id)
+{
+    return control(local, fd, EPOLL_CTL_ADD, what, id);
 }
 
 void local_unwatch(const struct local *local, int fd)
@@ -146,9 +152,8 @@ static bool set_blocked(struct connection *connection, bool is_blocked)
     connection->is_blocked = is_blocked;
     connection->is_held = false;
     connection->has_input = false; // when it is watched again, we are told
-    local_unwatch(local, connection->fd);
-    return local_watch(local, connection->fd, (is_blocked ? EPOLLOUT : EPOLLIN) | EPOLLET,
-                       connection->id);
+    return control(local, connection->fd, EPOLL_CTL_MOD,
+                   (is_blocked ? EPOLLOUT : EPOLLIN) | EPOLLET, connection->id);
 }
 
 // Replies that wait are counted.
@@ -268,7 +273,7 @@ bool local_receive(struct local *local, struct arrival *arrival)
             stand_in(connection, &local->ready);
             connection->open++;
             if (clock_us() - connection->answered < LOCAL_PROMPT_US)
-                connection->is_prompt = true;
+                connection->trust = TRUST_MAX;
             arrival->route.connection = connection->id;
             snprintf(arrival->peer, sizeof arrival->peer, "%s", zmtp_peer(connection->zmtp));
             return true;
@@ -297,12 +302,11 @@ void local_send(struct local *local, uint64_t id, struct bytes reply)
 int local_hold(struct local *local, uint64_t id)
 {
     struct connection *connection = find(local, id);
-    if (!connection || !connection->is_prompt || connection->open || connection->is_blocked ||
+    if (!connection || !connection->trust || connection->open > 1 || connection->is_blocked ||
         connection->is_held)
         return -1;
-    connection->is_held = true;
-    local_unwatch(local, connection->fd);
-    return connection->fd;
+    connection->is_held = control(local, connection->fd, EPOLL_CTL_MOD, EPOLLET, id);
+    return connection->is_held ? connection->fd : -1;
 }
 
 void local_let_go(struct local *local, uint64_t id, bool is_late)
@@ -311,8 +315,8 @@ void local_let_go(struct local *local, uint64_t id, bool is_late)
     if (!connection || !connection->is_held)
         return;
     connection->is_held = false;
-    connection->is_prompt = connection->is_prompt && !is_late;
-    if (!local_watch(local, connection->fd, EPOLLIN | EPOLLET, id))
+    connection->trust -= is_late && connection->trust;
+    if (!control(local, connection->fd, EPOLL_CTL_MOD, EPOLLIN | EPOLLET, id))
         local_end(connection);
 }
 

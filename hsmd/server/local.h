@@ -27,7 +27,7 @@ struct local_conf {
 };
 
 // A peer that asks again within so long of an answer is expected to do so the next time.
-#define LOCAL_PROMPT_US 150
+#define LOCAL_PROMPT_US 250
 
 struct local;
 
@@ -48,12 +48,13 @@ bool local_receive(struct local *local, struct arrival *arrival);
 // wait: the reply is dropped.
 void local_send(struct local *local, uint64_t connection, struct bytes reply);
 
-// Holds a connection for the caller, if its peer has no answer to wait for and is expected to ask
-// again within LOCAL_PROMPT_US: no event tells of what it brings, the caller looks for itself (and
-// calls local_look as if there had been one). Returns the descriptor, to be polled for reading
-// without the lock; it may be closed, and stand for another, at any time. -1: it is not held.
+// Holds a connection for the caller, who is about to answer its only request, if its peer is
+// expected to ask again within LOCAL_PROMPT_US of that: no event tells of what it brings, the
+// caller looks for itself (and calls local_look as if there had been one). Returns the descriptor,
+// to be polled for reading without the lock; it may be closed, and stand for another, at any time.
+// -1: it is not held.
 int local_hold(struct local *local, uint64_t connection);
-// And ends that. One that has not asked in time is not expected the next time.
+// And ends that. One that has been late some times in a row is not expected any more.
 void local_let_go(struct local *local, uint64_t connection, bool is_late);
 
 // Ends connections whose handshake takes too long, and listens again if there was no room. Returns

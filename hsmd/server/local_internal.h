@@ -30,7 +30,7 @@ struct connection {
     size_t kept;       // bytes of those
     unsigned open;     // messages that have no answer yet
     uint64_t answered; // when the last answer was sent, on clock_us
-    bool is_prompt;    // its last message came soon after that
+    unsigned trust;    // times that it is still expected to be as prompt as it was
     bool is_held;      // by a caller of local_hold: it is not watched
     bool has_input;    // it has sent something, and we have not read to the end of it
     bool is_hung_up;   // and that is the end of all

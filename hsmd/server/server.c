@@ -94,10 +94,12 @@ static void expect(struct worker *worker)
     struct pollfd fd = {.fd = worker->held_fd, .events = POLLIN};
     struct epoll_event event = {.events = EPOLLIN, .data.u64 = worker->held};
     uint64_t until = clock_us() + LOCAL_PROMPT_US;
-    int count;
-    do {
+    int count = poll(&fd, 1, 0);
+    for (bool is_over = false; !count && !is_over;) {
+        sched_yield(); // and whoever had the processor meanwhile may have had it for long
+        is_over = clock_us() >= until;
         count = poll(&fd, 1, 0);
-    } while (!count && sched_yield() == 0 && clock_us() < until);
+    }
     if (count)
         exchange_enter(worker, &event, 1);
     else
@@ -213,9 +215,9 @@ static enum err bind_to(void *context, const char *endpoint, struct detail *deta
                : router_bind(server->router, endpoint, detail);
 }
 
-static bool watch(int epoll, int fd, uint32_t how, enum server_event what)
+static bool watch(int epoll, int fd, enum server_event what)
 {
-    struct epoll_event event = {.events = EPOLLIN | EPOLLET | how, .data.u64 = what};
+    struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.u64 = what};
     return epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) == 0;
 }
 
@@ -223,10 +225,9 @@ static enum err open_watches(struct server *server, struct detail *detail)
 {
     bool ok = true;
     for (unsigned lane = 0; lane < server->lane_count && ok; lane++)
-        ok =
-            watch(server->epolls[lane], queue_call_fd(server->queue, lane), 0, SERVER_CALL) &&
-            (!lane || !server->router ||
-             watch(server->epolls[lane], router_fd(server->router), EPOLLEXCLUSIVE, SERVER_ROUTER));
+        ok = watch(server->epolls[lane], queue_call_fd(server->queue, lane), SERVER_CALL) &&
+             (!lane || !server->router ||
+              watch(server->epolls[lane], router_fd(server->router), SERVER_ROUTER));
     return ok ? ERR_OK : err_errno(detail, ERR_TEMP, "epoll");
 }
 

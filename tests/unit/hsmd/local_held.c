@@ -89,7 +89,6 @@ static void test_in_step(void **state)
     struct peer peer;
     peer_enter(&peer);
     uint64_t connection = ask(&peer);
-    assert_int_equal(local_hold(door.local, connection), -1); // it waits for its answer
     answer(&peer, connection);
     assert_int_equal(local_hold(door.local, connection), -1); // nobody knows it yet
     answer(&peer, ask(&peer));
@@ -137,21 +136,26 @@ static void test_late(void **state)
     (void)state;
     struct peer peer;
     uint64_t connection = enter_prompt(&peer);
-    assert_true(local_hold(door.local, connection) >= 0);
-    clock_advance_us(LOCAL_PROMPT_US);
-    local_let_go(door.local, connection, true);
-    answer(&peer, ask(&peer));
-    assert_int_equal(local_hold(door.local, connection), -1);
-    answer(&peer, ask(&peer)); // it has better days
+    unsigned times = 0;
+    for (; local_hold(door.local, connection) >= 0; times++) {
+        assert_in_range(times, 0, 20);
+        clock_advance_us(LOCAL_PROMPT_US);
+        local_let_go(door.local, connection, true);
+        answer(&peer, ask(&peer));
+    }
+    assert_in_range(times, 2, 20); // once is nothing
+    answer(&peer, ask(&peer));     // it has better days
     assert_true(local_hold(door.local, connection) >= 0);
     // To be read late, by one who had other things to do, is not the peer's fault.
-    say(&peer);
-    clock_advance_us(LOCAL_PROMPT_US);
-    assert_true(look_at(connection));
-    assert_false(has_another());
-    local_let_go(door.local, connection, false);
-    answer(&peer, connection);
-    assert_true(local_hold(door.local, connection) >= 0);
+    for (unsigned i = 0; i < 2 * times; i++) {
+        say(&peer);
+        clock_advance_us(LOCAL_PROMPT_US);
+        assert_true(look_at(connection));
+        assert_false(has_another());
+        local_let_go(door.local, connection, false);
+        answer(&peer, connection);
+        assert_true(local_hold(door.local, connection) >= 0);
+    }
     peer_leave(&peer);
 }
 
@@ -170,10 +174,10 @@ static void test_out_of_step(void **state)
     local_let_go(door.local, connection, false);
     assert_int_equal(ask(&peer), connection);
     answer(&peer, connection);
-    answer(&peer, connection);
-    assert_int_equal(local_hold(door.local, connection), -1);
+    assert_int_equal(local_hold(door.local, connection), -1); // two are open
     answer(&peer, connection);
     assert_true(local_hold(door.local, connection) >= 0);
+    answer(&peer, connection);
     peer_leave(&peer);
 }
 
