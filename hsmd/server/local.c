@@ -182,8 +182,7 @@ static bool write_some(struct connection *connection)
 
 // False: as above. Less than there is room for is all that there was, or it hangs up and is read
 // to the end. (Descriptors end a piece too, but no client of ours sends any. If it shuts down its
-// side for writing alone, at once with its last words, it is as one who says no more: EPOLLRDHUP
-// does not go with EPOLLEXCLUSIVE.)
+// side for writing alone, at once with its last words, it is as one who says no more.)
 static bool read_some(struct connection *connection)
 {
     uint8_t data[READ_SIZE];

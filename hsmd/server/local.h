@@ -3,9 +3,10 @@
 // read, decrypt, encrypt and write (ZMTP 3.0 with CURVE, zmtp.h). A request then wakes one thread,
 // and its answer another, where ZeroMQ's thread in between would be woken twice more.
 //
-// Every connection is watched by one or more epoll instances, and one thread is woken for what it
-// brings: one that waits in the first of them if there is one, else in the next. What comes when
-// nobody waits is told to the next one who does. One caller at a time for everything here.
+// Every connection is watched by one or more epoll instances, edge-triggered. A thread that waits
+// in one of them is woken for what it brings, and each instance keeps it for the next one who waits
+// or looks there; so at most one thread should wait at a time, in all of them. One caller at a time
+// for everything here.
 #pragma once
 
 #include <sys/epoll.h>

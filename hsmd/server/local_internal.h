@@ -72,8 +72,7 @@ struct local {
               // again
 };
 
-// The kernel asks in the order of the instances. What is not edge-triggered wakes several of those
-// who wait in one.
+// In all instances. False: not in all of them.
 bool local_watch(const struct local *local, int fd, uint32_t what, uint64_t id);
 void local_unwatch(const struct local *local, int fd);
 
