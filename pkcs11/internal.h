@@ -40,7 +40,7 @@ struct token_session {
     bool is_object_lost;         // the key's handle was refused: it or the login is gone
     bool is_count_hit;           // the token has no session left for us
     deadline_t deadline;
-    struct secret scratch; // for a raw RSA block, PADDING_BLOCK_MAX bytes; its user wipes it
+    struct secret scratch; // for a raw RSA block: PADDING_BLOCK_MAX bytes
 };
 
 // What the mechanisms can do with a private key.

@@ -470,6 +470,7 @@ void token_session_put(struct token_session *session)
     if (!session)
         return;
     struct token *token = session->token;
+    secret_wipe(&session->scratch);
     pthread_mutex_lock(&token->lock);
     session->is_out = false;
     session->is_probe = false;

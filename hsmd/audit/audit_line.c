@@ -100,6 +100,7 @@ static enum err put_number(struct buf *out, const char *before, uint64_t number)
 static enum err put_cut_string(struct buf *out, const char *name, struct bytes text, size_t max)
 {
     char escaped[AUDIT_LINE_MAX + ESCAPED_MAX + 1];
+    _Static_assert(AUDIT_WHAT_MAX <= AUDIT_LINE_MAX, "what is cut fits");
     size_t len = 0;
     for (size_t i = 0; i < text.len && len + ESCAPED_MAX <= max; i++) {
         uint8_t c = text.data[i];
