@@ -2,7 +2,7 @@
 // The half of a measurement that calls a PKCS#11 module directly, as a program would that links it:
 // a session for each caller, the key's handle found once, Init and the operation each time. A
 // program of its own, since Cryptoki is to be in hsmd alone; it is for measuring, and holds the
-// PIN only until it is logged in.
+// PIN only until it is logged in. Or the half that has this done by a second process.
 #include "tools/bench_direct.h"
 
 #include <dlfcn.h>
@@ -12,6 +12,8 @@
 #include <unistd.h>
 
 #include <openssl/crypto.h>
+
+#include "tools/bench_bare.h"
 
 struct direct direct;
 
@@ -157,7 +159,8 @@ static int usage(void)
 {
     fputs("usage: hsmbench-direct --module FILE [--init-args TEXT] --token LABEL\n"
           "                       --key LABEL --op " BENCH_OPERATIONS_TEXT "\n"
-          "                       [--callers N] [--pin-fd N] [--public SPKI] [--session-object]\n",
+          "                       [--callers N] [--pin-fd N] [--public SPKI] [--session-object]\n"
+          "                       [--bare]\n",
           stderr);
     return 2;
 }
@@ -165,16 +168,22 @@ static int usage(void)
 struct options {
     const char *module, *init_args, *token, *spki;
     int operation, pin_fd;
+    bool is_bare;
 };
 
 static bool parse(int argc, char **argv, struct options *options, struct bench_half *half)
 {
-    static const struct option names[] = {
-        {"module", required_argument, NULL, 'm'},    {"token", required_argument, NULL, 't'},
-        {"key", required_argument, NULL, 'k'},       {"op", required_argument, NULL, 'o'},
-        {"callers", required_argument, NULL, 'c'},   {"pin-fd", required_argument, NULL, 'p'},
-        {"public", required_argument, NULL, 'u'},    {"session-object", no_argument, NULL, 's'},
-        {"init-args", required_argument, NULL, 'a'}, {NULL, 0, NULL, 0}};
+    static const struct option names[] = {{"module", required_argument, NULL, 'm'},
+                                          {"token", required_argument, NULL, 't'},
+                                          {"key", required_argument, NULL, 'k'},
+                                          {"op", required_argument, NULL, 'o'},
+                                          {"callers", required_argument, NULL, 'c'},
+                                          {"pin-fd", required_argument, NULL, 'p'},
+                                          {"public", required_argument, NULL, 'u'},
+                                          {"session-object", no_argument, NULL, 's'},
+                                          {"init-args", required_argument, NULL, 'a'},
+                                          {"bare", no_argument, NULL, 'b'},
+                                          {NULL, 0, NULL, 0}};
     for (int option; (option = getopt_long(argc, argv, "", names, NULL)) != -1;) {
         switch (option) {
         case 'm':
@@ -201,6 +210,9 @@ static bool parse(int argc, char **argv, struct options *options, struct bench_h
         case 's':
             direct.is_copied = true;
             break;
+        case 'b':
+            options->is_bare = true;
+            break;
         case 'p':
             options->pin_fd = (int)bench_number(optarg, 1000);
             break;
@@ -220,11 +232,14 @@ int main(int argc, char **argv)
     if (!parse(argc, argv, &options, &half))
         return usage();
     half.operation = (enum bench_operation)options.operation;
+    pid_t answerer = options.is_bare ? bare_split(&half) : 0;
+    if (answerer)
+        return answerer > 0 ? bare_call(&half, answerer) : 1;
     CK_SESSION_HANDLE session = 0;
     int status = 1;
     if (load(options.module, options.init_args) && find_slot(options.token) &&
         log_in(options.pin_fd, &session) && find_public(session, options.spki, &half))
-        status = bench_half_serve(&half);
+        status = options.is_bare ? bare_answer(&half) : bench_half_serve(&half);
     EVP_PKEY_free(direct.public_key);
     OPENSSL_free(half.spki);
     if (direct.module)

@@ -14,6 +14,8 @@ AUDIT_RATIO, AUDIT_SYNCS = 0.95, ("off", "batch", "always")
 AUDIT_ROWS = [("rsa2048", 2), ("rsa2048", 16), ("p256", 2), ("p256", 16)]
 BUSY, CROWD_RATIO, MEMORY_MIB = 16, 0.95, 96
 CALM = 1  # seconds in which hsmd gets over what was before
+CROWD_PAIRS, CROWD_TIMES = 10, 4  # at most so many pairs; each run takes so many times as long
+FLOODS = 10  # at most
 CROWD_KEYS = 11  # CURVE keys that the idle ones have in turn; the busy ones have the first
 SOFT_FILES = 1024  # the usual soft limit of open files
 AT_ONCE_MS = 250  # within which a request is refused that cannot be served
@@ -95,13 +97,13 @@ def crowd(setup, report, options):
     daemon = setup.start(sessions=options.sessions, files=min(SOFT_FILES, options.clients))
     half = Half(daemon, "p256", BUSY)
     pairs, memory, connected = [], 0, options.clients
-    for i in range(options.pairs):
+    for i in range(min(options.pairs, CROWD_PAIRS)):
         rate = {}
         for among in (False, True) if i % 2 else (True, False):
             idle = connect_idle(daemon, options.clients - BUSY) if among else None
             time.sleep(CALM)
             half.run(0.2)
-            rate[among] = half.run(options.seconds)[1]
+            rate[among] = half.run(CROWD_TIMES * options.seconds)[1]
             if idle:
                 memory = max(memory, daemon.memory())
                 connected = min(connected, daemon.connections())
@@ -125,7 +127,7 @@ def overload(setup, report, options):
     say("overload ...")
     daemon = setup.start(sessions=options.sessions)
     tries = []
-    for _ in range(options.pairs):
+    for _ in range(min(options.pairs, FLOODS)):
         out = call(program("hsmbench-crowd"), "flood", str(options.flood), "p256",
                    *daemon.client_files(), env=setup.environment)
         tries.append([float(field) for field in out.split()])

@@ -144,15 +144,17 @@ class Setup:
 
     def measure(self, row, pairs, seconds, daemon=None, module=None, through=None,
                 environment=None):
-        """One row, as hsmctl bench measures it."""
+        """One row, as hsmctl bench measures it; neither daemon nor through: a bare process."""
         with open(self.path("pin")) as pin:
             command = [program("hsmctl"), "bench", "--module", module or module_path(), "--token",
                        "bench", "--pin-fd", str(pin.fileno()), "--pairs", str(pairs), "--seconds",
                        str(seconds), "--json", row]
             if daemon:
                 command += ["--conf", daemon.openssl_conf, "--pid", str(daemon.process.pid)]
-            if through:
+            elif through:
                 command += ["--through", through]
+            else:
+                command += ["--bare"]
             done = call(*command, env={**self.environment, **(environment or {})},
                         pass_fds=[pin.fileno()])
         return json.loads(done)["results"][0]

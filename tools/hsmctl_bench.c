@@ -17,6 +17,7 @@
 
 #define ROWS_MAX 64
 #define BANDWIDTH_CALLERS 16
+#define ARGUMENTS_MAX 10
 
 struct options {
     const char *module, *init_args, *token, *label, *conf, *through;
@@ -24,25 +25,20 @@ struct options {
     unsigned pairs, ms;
     unsigned callers; // where a row does not say
     pid_t hsmd;
-    bool is_json;
+    bool is_bare, is_json;
     struct bench_row rows[ROWS_MAX];
     unsigned row_count;
     char programs[BENCH_SIDES][512];
 };
 
-static const struct option long_options[] = {{"module", required_argument, NULL, 'm'},
-                                             {"init-args", required_argument, NULL, 'a'},
-                                             {"token", required_argument, NULL, 't'},
-                                             {"label", required_argument, NULL, 'l'},
-                                             {"conf", required_argument, NULL, 'f'},
-                                             {"pin-fd", required_argument, NULL, 'p'},
-                                             {"mode", required_argument, NULL, 'o'},
-                                             {"pairs", required_argument, NULL, 'n'},
-                                             {"seconds", required_argument, NULL, 's'},
-                                             {"pid", required_argument, NULL, 'i'},
-                                             {"through", required_argument, NULL, 'x'},
-                                             {"json", no_argument, NULL, 'j'},
-                                             {NULL, 0, NULL, 0}};
+static const struct option long_options[] = {
+    {"module", required_argument, NULL, 'm'},  {"init-args", required_argument, NULL, 'a'},
+    {"token", required_argument, NULL, 't'},   {"label", required_argument, NULL, 'l'},
+    {"conf", required_argument, NULL, 'f'},    {"pin-fd", required_argument, NULL, 'p'},
+    {"mode", required_argument, NULL, 'o'},    {"pairs", required_argument, NULL, 'n'},
+    {"seconds", required_argument, NULL, 's'}, {"pid", required_argument, NULL, 'i'},
+    {"through", required_argument, NULL, 'x'}, {"bare", no_argument, NULL, 'b'},
+    {"json", no_argument, NULL, 'j'},          {NULL, 0, NULL, 0}};
 
 // The one process called hsmd, if there is one.
 static pid_t find_hsmd(void)
@@ -126,7 +122,9 @@ static int check_options(const struct options *options)
 {
     if (!options->module || !options->token || !options->row_count)
         return hsmctl_usage_error("bench: --module, --token and a KEY:OPERATION please");
-    if (!options->conf && !options->through)
+    if (options->is_bare && options->through)
+        return hsmctl_usage_error("bench: either --bare or --through");
+    if (!options->conf && !options->is_bare && !options->through)
         return hsmctl_usage_error("bench: --conf FILE please, or set OPENSSL_CONF");
     if (options->ms < 10 || options->ms > 3600000)
         return hsmctl_usage_error("bench: --seconds is 0.01 to 3600");
@@ -153,6 +151,9 @@ static int parse_options(int argc, char **argv, struct options *options)
             break;
         case 'i':
             options->hsmd = (pid_t)bench_number(optarg, INT32_MAX);
+            break;
+        case 'b':
+            options->is_bare = true;
             break;
         case 'j':
             options->is_json = true;
@@ -259,31 +260,39 @@ static int run_rows(const struct options *options, const struct bench_setup *set
     return status;
 }
 
+// Half a measurement that calls a module, with arguments that fit in.
+static void call_module(const struct options *options, int side, const char *module,
+                        const char *argv[ARGUMENTS_MAX])
+{
+    const char *const all[] = {options->programs[side],
+                               "--module",
+                               module,
+                               "--token",
+                               options->token,
+                               side == BENCH_HSMD && options->is_bare ? "--bare" : NULL,
+                               NULL};
+    size_t count = 0;
+    for (const char *const *at = all; *at; at++)
+        argv[count++] = *at;
+    if (options->init_args) {
+        argv[count++] = "--init-args";
+        argv[count++] = options->init_args;
+    }
+    argv[count] = NULL;
+}
+
 static int run(const struct options *options, const struct secret *pin)
 {
-    const char *const init_args = options->init_args ? "--init-args" : NULL;
-    const char *const direct[] = {options->programs[BENCH_DIRECT],
-                                  "--module",
-                                  options->module,
-                                  "--token",
-                                  options->token,
-                                  init_args,
-                                  options->init_args,
-                                  NULL};
+    const bool has_hsmd = !options->through && !options->is_bare;
+    const char *direct[ARGUMENTS_MAX], *other[ARGUMENTS_MAX];
     const char *const hsmd[] = {options->programs[BENCH_HSMD], "--conf", options->conf, NULL};
-    const char *const through[] = {options->programs[BENCH_HSMD],
-                                   "--module",
-                                   options->through,
-                                   "--token",
-                                   options->token,
-                                   init_args,
-                                   options->init_args,
-                                   NULL};
+    call_module(options, BENCH_DIRECT, options->module, direct);
+    call_module(options, BENCH_HSMD, options->is_bare ? options->module : options->through, other);
     const struct bench_setup setup = {
-        .commands = {direct, options->through ? through : hsmd},
-        .pins = {pin, options->through ? pin : NULL},
-        .labels = {options->label, options->through ? options->label : NULL},
-        .hsmd = options->hsmd || options->through ? options->hsmd : find_hsmd(),
+        .commands = {direct, has_hsmd ? hsmd : other},
+        .pins = {pin, has_hsmd ? NULL : pin},
+        .labels = {options->label, has_hsmd ? NULL : options->label},
+        .hsmd = options->hsmd || !has_hsmd ? options->hsmd : find_hsmd(),
         .pairs = options->pairs,
         .ms = options->ms,
     };
@@ -301,7 +310,7 @@ int hsmctl_bench(int argc, char **argv)
     if (status != HSMCTL_EXIT_GOOD)
         return status;
     if (!find_program("hsmbench-direct", options.programs[BENCH_DIRECT]) ||
-        !find_program(options.through ? "hsmbench-direct" : "hsmbench-hsmd",
+        !find_program(options.through || options.is_bare ? "hsmbench-direct" : "hsmbench-hsmd",
                       options.programs[BENCH_HSMD]))
         return hsmctl_usage_error("bench: hsmbench-direct and hsmbench-hsmd are not installed");
     snprintf(prompt, sizeof prompt, "user PIN of token %.60s", options.token);
