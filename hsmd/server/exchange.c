@@ -8,6 +8,7 @@
 // The last thing done with the router under the lock is to receive until there is nothing
 // (router_fd says why); one who stops before that wakes the waiting thread.
 #include <errno.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -259,13 +260,27 @@ static void let_go(struct worker *worker, bool is_late)
     worker->held = 0;
 }
 
+// Whether another worker has the same processor. Two that hold their connections would stay
+// there, and take turns on it while others idle: who waits without sleeping is not moved.
+static bool is_crowded(struct worker *self)
+{
+    struct server *server = self->server;
+    int cpu = sched_getcpu();
+    atomic_store(&self->cpu, cpu);
+    for (unsigned i = 0; i < server->worker_count; i++) {
+        if (&server->workers[i] != self && atomic_load(&server->workers[i].cpu) == cpu)
+            return true;
+    }
+    return false;
+}
+
 // Lock held. asker: the connection whose job it has just done, or 0. Before it is answered: it may
 // have asked again before anything else can be done.
 static void hold_asker(struct worker *worker, uint64_t asker)
 {
     struct server *server = worker->server;
     if (!asker || !worker->lane || atomic_load(&server->is_stopping) ||
-        queue_has_work(server->queue, worker->lane))
+        queue_has_work(server->queue, worker->lane) || is_crowded(worker))
         return;
     worker->held_fd = local_hold(server->local, asker);
     worker->held = worker->held_fd >= 0 ? asker : 0;

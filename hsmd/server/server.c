@@ -80,6 +80,7 @@ static void do_job(struct worker *worker, struct job *job)
     struct metrics *metrics = handler->metrics;
     metrics_add_waiting(metrics, -1);
     metrics_add_busy(metrics, 1);
+    atomic_store(&worker->cpu, sched_getcpu());
     metrics_queue_time(metrics, clock_us() - job->queued);
     job->is_skipped = deadline_is_past(job->deadline);
     if (!job->is_skipped)
@@ -131,6 +132,8 @@ static void *work(void *argument)
     struct queue *queue = worker->server->queue;
     for (;;) {
         bool is_scout = false;
+        if (!worker->held)
+            atomic_store(&worker->cpu, -1);
         struct job *job = worker->held ? NULL : queue_pop(queue, worker->lane, &is_scout);
         if (job) {
             server_leave_doors(worker);

@@ -32,6 +32,7 @@ struct worker {
     uint64_t held; // its connection, local_hold; 0: none
     int held_fd;
     void *context; // worker_new's
+    atomic_int cpu; // the processor on which it works or expects; -1: neither
 };
 
 #define STRANGERS_MAX 16
