@@ -11,6 +11,7 @@
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "hsmd/server/server_internal.h"
@@ -162,7 +163,17 @@ static bool receive(struct server *server, struct worker *self)
     return is_there;
 }
 
-static void send_done(struct server *server)
+// The answer to the peer that worker expects is left for it to write.
+static void answer(struct server *server, struct worker *worker, struct job *job)
+{
+    if (worker && worker->held && job->route.connection == worker->held && job->reply.len)
+        worker->sealed = local_seal(server->local, worker->held, buf_bytes(&job->reply));
+    else
+        send_reply(server, &job->route, &job->reply);
+}
+
+// worker: who does it, NULL if it is none.
+static void send_done(struct server *server, struct worker *worker)
 {
     struct job *next = NULL;
     for (struct job *job = queue_collect(server->queue); job; job = next) {
@@ -174,7 +185,7 @@ static void send_done(struct server *server)
                 log_late(server, job);
                 refuse(server, &job->route, &job->frame, ERR_TEMP);
             } else {
-                send_reply(server, &job->route, &job->reply);
+                answer(server, worker, job);
             }
         }
         release(server, job);
@@ -253,11 +264,30 @@ void exchange_tell_strangers(struct server *server)
 }
 
 // Lock held.
+static void end_sealed(struct worker *worker)
+{
+    if (worker->sealed.len)
+        local_sent(worker->server->local, worker->held, worker->sent);
+    worker->sealed = (struct bytes){NULL, 0};
+    worker->sent = 0;
+}
+
+// Lock held.
 static void let_go(struct worker *worker, bool is_late)
 {
+    end_sealed(worker);
     if (worker->held)
         local_let_go(worker->server->local, worker->held, is_late);
     worker->held = 0;
+}
+
+// Lock not held: the peer may run on this processor at once, and would find it taken.
+static void write_sealed(struct worker *worker)
+{
+    if (!worker->sealed.len || worker->sent)
+        return;
+    ssize_t len = send(worker->held_fd, worker->sealed.data, worker->sealed.len, MSG_NOSIGNAL);
+    worker->sent = len > 0 ? (size_t)len : 0; // what went wrong is seen when it is tried again
 }
 
 // Whether another worker has the same processor. Two that hold their connections would stay
@@ -301,7 +331,7 @@ static void use_doors(struct worker *worker)
     bool has_strangers;
     bool has_done;
     do {
-        send_done(server);
+        send_done(server, worker);
         answer_late(server);
         receive_all(server, worker);
         if (queue_has_work(server->queue, worker->lane))
@@ -311,6 +341,7 @@ static void use_doors(struct worker *worker)
         bool is_wanted = server->has_more || is_last || is_due; // the waiting thread
         has_strangers = server->strangers.count;
         pthread_mutex_unlock(&server->lock);
+        write_sealed(worker);
         has_done = queue_has_done(server->queue);
         if (is_wanted || (has_done && worker->has_next))
             server_wake(server);
@@ -340,7 +371,10 @@ void exchange_enter(struct worker *worker, const struct epoll_event *events, siz
     worker->has_next = false;
     pthread_mutex_lock(&server->lock);
     server->looks++;
-    if (server->local)
+    end_sealed(worker);
+    if (worker->held)
+        local_look_held(server->local, worker->held);
+    else if (server->local)
         local_look(server->local, events, count);
     let_go(worker, false); // after that, so that nobody is told of what has been read
     use_doors(worker);
@@ -361,7 +395,7 @@ static void look_after(struct server *server)
 bool exchange_turn(struct server *server)
 {
     pthread_mutex_lock(&server->lock);
-    send_done(server);
+    send_done(server, NULL);
     answer_late(server);
     look_after(server);
     bool is_awaited = server->oldest != NULL;

@@ -235,6 +235,14 @@ static void take_event(struct local *local, struct connection *connection, uint3
         stand_in(connection, connection->is_entering ? &local->knocking : &local->calling);
 }
 
+static void read_lists(struct local *local)
+{
+    read_list(local, &local->calling, READ_BURST);
+    read_list(local, &local->knocking, HANDSHAKE_BURST);
+    if (local->calling.first || local->knocking.first)
+        (void)eventfd_write(local->more, 1);
+}
+
 void local_look(struct local *local, const struct epoll_event *events, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
@@ -242,13 +250,18 @@ void local_look(struct local *local, const struct epoll_event *events, size_t co
         struct connection *connection = id & LISTENER_EVENT ? NULL : find(local, id);
         if (id & LISTENER_EVENT && id != MORE_EVENT)
             local_accept(local, (unsigned)(id & ~LISTENER_EVENT));
-        else if (connection)
+        else if (connection && !connection->is_held) // else we are told again
             take_event(local, connection, events[i].events);
     }
-    read_list(local, &local->calling, READ_BURST);
-    read_list(local, &local->knocking, HANDSHAKE_BURST);
-    if (local->calling.first || local->knocking.first)
-        (void)eventfd_write(local->more, 1);
+    read_lists(local);
+}
+
+void local_look_held(struct local *local, uint64_t id)
+{
+    struct connection *connection = find(local, id);
+    if (connection)
+        take_event(local, connection, EPOLLIN);
+    read_lists(local);
 }
 
 // The next message, and the answers to heartbeats on the way. False: as above.
@@ -284,17 +297,40 @@ bool local_receive(struct local *local, struct arrival *arrival)
     return false;
 }
 
-void local_send(struct local *local, uint64_t id, struct bytes reply)
+// False: there is no such connection, or no room for the reply.
+static bool put_reply(struct local *local, struct connection *connection, struct bytes reply)
 {
-    struct connection *connection = find(local, id);
     if (!connection)
-        return;
+        return false;
     connection->open--;
     connection->answered = clock_us();
     if (connection->kept > OUTPUT_MAX || (connection->kept && local->kept > OUTPUT_ALL))
-        return;
-    // Out of memory: the reply is lost as if the peer had gone.
-    if (zmtp_send(connection->zmtp, reply) != ERR_OK || !write_some(connection))
+        return false;
+    if (zmtp_send(connection->zmtp, reply) == ERR_OK)
+        return true;
+    local_end(connection); // out of memory: the reply is lost as if the peer had gone
+    return false;
+}
+
+void local_send(struct local *local, uint64_t id, struct bytes reply)
+{
+    struct connection *connection = find(local, id);
+    if (put_reply(local, connection, reply) && !write_some(connection))
+        local_end(connection);
+}
+
+struct bytes local_seal(struct local *local, uint64_t id, struct bytes reply)
+{
+    struct connection *connection = find(local, id);
+    return put_reply(local, connection, reply) ? zmtp_output(connection->zmtp)
+                                               : (struct bytes){NULL, 0};
+}
+
+void local_sent(struct local *local, uint64_t id, size_t len)
+{
+    struct connection *connection = find(local, id);
+    zmtp_written(connection->zmtp, len);
+    if (!write_some(connection))
         local_end(connection);
 }
 
@@ -302,7 +338,7 @@ int local_hold(struct local *local, uint64_t id)
 {
     struct connection *connection = find(local, id);
     if (!connection || !connection->trust || connection->open > 1 || connection->is_blocked ||
-        connection->is_held)
+        connection->is_held || connection->list)
         return -1;
     connection->is_held = control(local, connection->fd, EPOLL_CTL_MOD, EPOLLET, id);
     return connection->is_held ? connection->fd : -1;

@@ -51,10 +51,17 @@ void local_send(struct local *local, uint64_t connection, struct bytes reply);
 
 // Holds a connection for the caller, who is about to answer its only request, if its peer is
 // expected to ask again within LOCAL_PROMPT_US of that: no event tells of what it brings, the
-// caller looks for itself (and calls local_look as if there had been one). Returns the descriptor,
-// to be polled for reading without the lock; it may be closed, and stand for another, at any time.
-// -1: it is not held.
+// caller looks for itself. Returns the descriptor, which stays open, to be polled for reading and
+// written without the lock; -1: it is not held.
 int local_hold(struct local *local, uint64_t connection);
+// Looks what it has brought.
+void local_look_held(struct local *local, uint64_t connection);
+// Answers the request, but leaves the writing to the caller, who need not hold any lock for that:
+// these bytes, to the descriptor. Nobody else touches the connection until local_sent says how many
+// of them went out, which the caller owes before anything else is done with it. Empty: there is
+// nothing to write, and nothing to say.
+struct bytes local_seal(struct local *local, uint64_t connection, struct bytes reply);
+void local_sent(struct local *local, uint64_t connection, size_t len); // the rest is written
 // And ends that. One that has been late some times in a row is not expected any more.
 void local_let_go(struct local *local, uint64_t connection, bool is_late);
 

@@ -93,7 +93,6 @@ static void do_job(struct worker *worker, struct job *job)
 static void expect(struct worker *worker)
 {
     struct pollfd fd = {.fd = worker->held_fd, .events = POLLIN};
-    struct epoll_event event = {.events = EPOLLIN, .data.u64 = worker->held};
     uint64_t until = clock_us() + LOCAL_PROMPT_US;
     int count = poll(&fd, 1, 0);
     for (bool is_over = false; !count && !is_over;) {
@@ -102,7 +101,7 @@ static void expect(struct worker *worker)
         count = poll(&fd, 1, 0);
     }
     if (count)
-        exchange_enter(worker, &event, 1);
+        exchange_enter(worker, NULL, 0);
     else
         exchange_give_up(worker);
 }

@@ -31,8 +31,10 @@ struct worker {
     // workers on one processor, and their peers on the other.
     uint64_t held; // its connection, local_hold; 0: none
     int held_fd;
-    void *context; // worker_new's
-    atomic_int cpu; // the processor on which it works or expects; -1: neither
+    struct bytes sealed; // local_seal
+    size_t sent;         // of it
+    void *context;       // worker_new's
+    atomic_int cpu;      // the processor on which it works or expects; -1: neither
 };
 
 #define STRANGERS_MAX 16

@@ -3,6 +3,7 @@
 // nobody else may suffer for it, nor they themselves when that worker hangs. And there is always
 // somebody who watches. By each of the two doors.
 #include <pthread.h>
+#include <sched.h>
 #include <semaphore.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,6 +13,7 @@
 
 #include <cmocka.h>
 
+#include "hsmd/server/server_internal.h"
 #include "tests/integration/hsmd_doors.h"
 
 static sem_t told;
@@ -37,6 +39,21 @@ static int setup_alone(void **state)
     return doors_open(&(struct doors_conf){.workers = 1, .lanes = 1});
 }
 
+// Threads have the processors of the one that makes them.
+static int setup_crowded(void **state)
+{
+    (void)state;
+    cpu_set_t all;
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(sched_getcpu(), &one);
+    sched_getaffinity(0, sizeof all, &all);
+    sched_setaffinity(0, sizeof one, &one);
+    int status = doors_open(&(struct doors_conf){.lanes = 1});
+    sched_setaffinity(0, sizeof all, &all);
+    return status;
+}
+
 static int setup_slow_disk(void **state)
 {
     (void)state;
@@ -46,6 +63,7 @@ static int setup_slow_disk(void **state)
 
 static atomic_uint in_step;
 static atomic_bool is_over;
+static unsigned pause_us; // of one who asks in step
 
 static void *call_in_step(void *argument)
 {
@@ -58,6 +76,8 @@ static void *call_in_step(void *argument)
         buf_reset(&reply_frame);
         if (client_call(doors.client, &request, &reply_frame, &reply, NULL) == ERR_OK)
             atomic_fetch_add(&in_step, 1);
+        if (pause_us)
+            usleep(pause_us);
     }
     buf_clear(&reply_frame);
     return NULL;
@@ -91,6 +111,39 @@ static void test_in_step(void **state)
     atomic_store(&is_over, true);
     pthread_join(thread, NULL);
     peer_close(&other);
+    client_close(doors.client);
+}
+
+static unsigned count_held(struct server *server)
+{
+    unsigned count = 0;
+    pthread_mutex_lock(&server->lock);
+    for (unsigned i = 0; i < server->worker_count; i++)
+        count += server->workers[i].held != 0;
+    pthread_mutex_unlock(&server->lock);
+    return count;
+}
+
+// Workers that have but one processor among them: no two of them expect somebody at a time.
+static void test_crowded(void **state)
+{
+    (void)state;
+    pthread_t threads[2];
+    unsigned held[DOORS_WORKERS + 1] = {0};
+    doors_open_client(CUSTODIAN_ONE);
+    atomic_store(&is_over, false);
+    atomic_store(&in_step, 0);
+    pause_us = LOCAL_PROMPT_US / 3;
+    for (unsigned i = 0; i < 2; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, call_in_step, NULL), 0);
+    while (atomic_load(&in_step) < 2000)
+        held[count_held(doors.server)]++;
+    atomic_store(&is_over, true);
+    for (unsigned i = 0; i < 2; i++)
+        pthread_join(threads[i], NULL);
+    pause_us = 0;
+    assert_int_equal(held[1] > 0, doors.is_direct); // the other door has nobody who is expected
+    assert_int_equal(held[2], 0);
     client_close(doors.client);
 }
 
@@ -139,7 +192,7 @@ static void test_stranger(void **state)
         assert_int_equal(doors_receive_class(&peer, 1), ERR_OK);
     }
     assert_true(clock_ms() - start < 3000); // and not when its handshake would have been too late
-    for (unsigned i = 0; i < 10; i++) // it may have tried more than once
+    for (unsigned i = 0; i < 10; i++)       // it may have tried more than once
         sem_post(&told);
     peer_close(&stranger);
     peer_close(&peer);
@@ -150,6 +203,7 @@ int main(void)
 #define WITH(name, setup) cmocka_unit_test_setup_teardown(name, setup, doors_close)
     static const struct CMUnitTest tests[] = {
         WITH(test_in_step, setup_alone),
+        WITH(test_crowded, setup_crowded),
         WITH(test_hung, setup),
         WITH(test_stranger, setup_slow_disk),
     };

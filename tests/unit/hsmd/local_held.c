@@ -8,6 +8,7 @@
 #include <stdarg.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -73,7 +74,7 @@ static bool is_told(void)
 // What a worker does that finds the descriptor readable. It takes all there is.
 static bool look_at(uint64_t connection)
 {
-    local_look(door.local, &(struct epoll_event){.events = EPOLLIN, .data.u64 = connection}, 1);
+    local_look_held(door.local, connection);
     return has_another();
 }
 
@@ -229,12 +230,66 @@ static void test_deaf(void **state)
     peer_leave(&peer);
 }
 
+// An answer that the holder writes itself: all of it, a part, nothing.
+static void test_sealed(void **state)
+{
+    (void)state;
+    struct peer peer;
+    uint64_t connection = enter_prompt(&peer);
+    int fd = local_hold(door.local, connection);
+    for (size_t part = 0; part < 3; part++) {
+        say(&peer);
+        assert_true(look_at(connection));
+        assert_false(has_another());
+        struct bytes sealed = local_seal(door.local, connection, ANSWER);
+        assert_true(sealed.len > ANSWER.len);
+        assert_false(is_told());
+        size_t len = sealed.len * part / 2;
+        assert_int_equal(send(fd, sealed.data, len, MSG_NOSIGNAL), len);
+        local_sent(door.local, connection, len);
+        peer_expect(&peer, "answer");
+        assert_false(is_told()); // it is still held
+    }
+    local_let_go(door.local, connection, false);
+    say(&peer);
+    door_await(&arrival);
+    assert_int_equal(local_hold(door.local, connection), -1); // more may have been read
+    assert_false(has_another());
+    assert_int_equal(local_hold(door.local, connection), fd);
+    answer(&peer, connection);
+    peer_leave(&peer);
+}
+
+// It goes while its answer is written: the descriptor is the holder's until that is over.
+static void test_gone_sealed(void **state)
+{
+    (void)state;
+    struct peer peer;
+    unsigned files = open_files();
+    uint64_t connection = enter_prompt(&peer);
+    int fd = local_hold(door.local, connection);
+    say(&peer);
+    assert_true(look_at(connection));
+    assert_false(has_another());
+    struct bytes sealed = local_seal(door.local, connection, ANSWER);
+    assert_true(sealed.len);
+    peer_leave(&peer);
+    door_settle();
+    assert_int_equal(open_files(), files + 1);
+    assert_true(send(fd, sealed.data, sealed.len, MSG_NOSIGNAL) < 0);
+    local_sent(door.local, connection, 0);
+    assert_int_equal(open_files(), files);
+    assert_int_equal(local_seal(door.local, connection, ANSWER).len, 0);
+    local_look_held(door.local, connection);
+    local_let_go(door.local, connection, false);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(test_in_step),     TEST(test_let_go), TEST(test_late),
-        TEST(test_out_of_step), TEST(test_gone),   TEST(test_deaf),
+        TEST(test_in_step), TEST(test_let_go), TEST(test_late),   TEST(test_out_of_step),
+        TEST(test_gone),    TEST(test_deaf),   TEST(test_sealed), TEST(test_gone_sealed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
