@@ -20,25 +20,10 @@
 #define OUTPUT_MAX (1 << 20) // replies to one peer that wait, in bytes; more are dropped
 #define OUTPUT_ALL (1 << 25) // to all of them
 
-static bool control(const struct local *local, int fd, int how, uint32_t what, uint64_t id)
+bool local_watch(const struct local *local, int how, int fd, uint32_t what, uint64_t id)
 {
-    for (unsigned i = 0; i < local->conf.epoll_count; i++) {
-        struct epoll_event event = {.events = what, .data.u64 = id};
-        if (epoll_ctl(local->conf.epolls[i], how, fd, &event) != 0)
-            return false;
-    }
-    return true;
-}
-
-bool local_watch(const struct local *local, int fd, uint32_t what, uint64_t id)
-{
-    return control(local, fd, EPOLL_CTL_ADD, what, id);
-}
-
-void local_unwatch(const struct local *local, int fd)
-{
-    for (unsigned i = 0; i < local->conf.epoll_count; i++)
-        (void)epoll_ctl(local->conf.epolls[i], EPOLL_CTL_DEL, fd, NULL);
+    struct epoll_event event = {.events = what, .data.u64 = id};
+    return epoll_ctl(local->conf.epoll, how, fd, &event) == 0;
 }
 
 enum err local_open(const struct local_conf *conf, struct local **out, struct detail *detail)
@@ -55,10 +40,10 @@ enum err local_open(const struct local_conf *conf, struct local **out, struct de
     rlim_t most = files.rlim_cur < 1 << 20 ? files.rlim_cur : 1 << 20;
     local->slot_max = (uint32_t)(most > 2 * SPARE_FILES ? most - SPARE_FILES : most / 2);
     local->entering_max = local->slot_max / 4 < ENTERING_MAX ? local->slot_max / 4 : ENTERING_MAX;
-    enum err err =
-        local->more >= 0 && local_watch(local, local->more, EPOLLIN | EPOLLET, MORE_EVENT)
-            ? secret_init(&local->server_key, conf->server_key->len + 1, detail)
-            : err_errno(detail, ERR_TEMP, "eventfd, epoll");
+    enum err err = local->more >= 0 && local_watch(local, EPOLL_CTL_ADD, local->more,
+                                                   EPOLLIN | EPOLLET, MORE_EVENT)
+                       ? secret_init(&local->server_key, conf->server_key->len + 1, detail)
+                       : err_errno(detail, ERR_TEMP, "eventfd, epoll");
     if (err == ERR_OK)
         err = secret_set(&local->server_key, conf->server_key->data, conf->server_key->len);
     if (err == ERR_OK && !zmtp_public_key((const char *)local->server_key.data, local->public_key))
@@ -152,8 +137,8 @@ static bool set_blocked(struct connection *connection, bool is_blocked)
     connection->is_blocked = is_blocked;
     connection->is_held = false;
     connection->has_input = false; // when it is watched again, we are told
-    return control(local, connection->fd, EPOLL_CTL_MOD,
-                   (is_blocked ? EPOLLOUT : EPOLLIN) | EPOLLET, connection->id);
+    return local_watch(local, EPOLL_CTL_MOD, connection->fd,
+                       (is_blocked ? EPOLLOUT : EPOLLIN) | EPOLLET, connection->id);
 }
 
 // Replies that wait are counted.
@@ -230,7 +215,8 @@ static void take_event(struct local *local, struct connection *connection, uint3
         return;
     }
     connection->has_input = true;
-    connection->is_hung_up = events & (EPOLLHUP | EPOLLERR);
+    // An event that was taken before another may be handed over after it.
+    connection->is_hung_up |= (events & (EPOLLHUP | EPOLLERR)) != 0;
     if (!connection->list)
         stand_in(connection, connection->is_entering ? &local->knocking : &local->calling);
 }
@@ -304,7 +290,7 @@ int local_hold(struct local *local, uint64_t id)
     if (!connection || !connection->trust || connection->open > 1 || connection->is_blocked ||
         connection->is_held)
         return -1;
-    connection->is_held = control(local, connection->fd, EPOLL_CTL_MOD, EPOLLET, id);
+    connection->is_held = local_watch(local, EPOLL_CTL_MOD, connection->fd, EPOLLET, id);
     return connection->is_held ? connection->fd : -1;
 }
 
@@ -315,7 +301,7 @@ void local_let_go(struct local *local, uint64_t id, bool is_late)
         return;
     connection->is_held = false;
     connection->trust -= is_late && connection->trust;
-    if (!control(local, connection->fd, EPOLL_CTL_MOD, EPOLLIN | EPOLLET, id))
+    if (!local_watch(local, EPOLL_CTL_MOD, connection->fd, EPOLLIN | EPOLLET, id))
         local_end(connection);
 }
 

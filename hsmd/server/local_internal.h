@@ -72,9 +72,8 @@ struct local {
               // again
 };
 
-// In all instances. False: not in all of them.
-bool local_watch(const struct local *local, int fd, uint32_t what, uint64_t id);
-void local_unwatch(const struct local *local, int fd);
+// As epoll_ctl does.
+bool local_watch(const struct local *local, int how, int fd, uint32_t what, uint64_t id);
 
 void local_end(struct connection *connection);
 
