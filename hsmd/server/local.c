@@ -138,7 +138,7 @@ static bool set_blocked(struct connection *connection, bool is_blocked)
     connection->is_held = false;
     connection->has_input = false; // when it is watched again, we are told
     return local_watch(local, EPOLL_CTL_MOD, connection->fd,
-                       (is_blocked ? EPOLLOUT : EPOLLIN) | EPOLLET, connection->id);
+                       is_blocked ? EPOLLOUT | EPOLLET : READ_EVENTS, connection->id);
 }
 
 // Replies that wait are counted.
@@ -166,8 +166,8 @@ static bool write_some(struct connection *connection)
 }
 
 // False: as above. Less than there is room for is all that there was, or it hangs up and is read
-// to the end. (Descriptors end a piece too, but no client of ours sends any. If it shuts down its
-// side for writing alone, at once with its last words, it is as one who says no more.)
+// to the end. (Descriptors end a piece too, but no client of ours sends any.) If it still reads, it
+// has its answers before that is the end of it.
 static bool read_some(struct connection *connection)
 {
     uint8_t data[READ_SIZE];
@@ -178,9 +178,10 @@ static bool read_some(struct connection *connection)
         connection->has_input = errno == EINTR;
         return errno == EAGAIN || errno == EINTR;
     }
+    connection->has_input = len == sizeof data || (len && connection->hung_up);
+    connection->is_over = !len && connection->open && !(connection->hung_up & EPOLLHUP);
     if (!len || message.msg_flags & MSG_CTRUNC)
-        return false;
-    connection->has_input = len == sizeof data || connection->is_hung_up;
+        return connection->is_over;
     enum err err = zmtp_feed(connection->zmtp, bytes_of(data, (size_t)len));
     // A step of the handshake, or why it ends.
     if (connection->is_entering && !write_some(connection))
@@ -216,7 +217,7 @@ static void take_event(struct local *local, struct connection *connection, uint3
     }
     connection->has_input = true;
     // An event that was taken before another may be handed over after it.
-    connection->is_hung_up |= (events & (EPOLLHUP | EPOLLERR)) != 0;
+    connection->hung_up |= events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR);
     if (!connection->list)
         stand_in(connection, connection->is_entering ? &local->knocking : &local->calling);
 }
@@ -280,7 +281,8 @@ void local_send(struct local *local, uint64_t id, struct bytes reply)
     if (connection->kept > OUTPUT_MAX || (connection->kept && local->kept > OUTPUT_ALL))
         return;
     // Out of memory: the reply is lost as if the peer had gone.
-    if (zmtp_send(connection->zmtp, reply) != ERR_OK || !write_some(connection))
+    if (zmtp_send(connection->zmtp, reply) != ERR_OK || !write_some(connection) ||
+        (connection->is_over && !connection->open && !connection->kept))
         local_end(connection);
 }
 
@@ -301,7 +303,7 @@ void local_let_go(struct local *local, uint64_t id, bool is_late)
         return;
     connection->is_held = false;
     connection->trust -= is_late && connection->trust;
-    if (!local_watch(local, EPOLL_CTL_MOD, connection->fd, EPOLLIN | EPOLLET, id))
+    if (!local_watch(local, EPOLL_CTL_MOD, connection->fd, READ_EVENTS, id))
         local_end(connection);
 }
 

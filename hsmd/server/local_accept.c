@@ -178,7 +178,7 @@ static enum err begin_connection(struct local *local, int fd)
                                    .is_allowed = is_allowed,
                                    .context = connection};
     enum err err = zmtp_serve(&host, local->conf.request_max, &connection->zmtp, NULL);
-    if (err == ERR_OK && local_watch(local, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLET, connection->id))
+    if (err == ERR_OK && local_watch(local, EPOLL_CTL_ADD, fd, READ_EVENTS, connection->id))
         return ERR_OK;
     local_end(connection);
     return ERR_TEMP;
