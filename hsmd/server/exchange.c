@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The doors are used by whoever holds the lock: a worker that has done a job sends the reply itself
-// and receives what has come meanwhile, so that under load nobody is woken for either. (ZeroMQ
+// and receives what has come meanwhile, so that under load nobody is woken for either; but the
+// reply to a peer that it holds it writes when it has given the lock back. (ZeroMQ
 // allows a socket to go from thread to thread with a full fence, which the lock is.) Nobody waits
 // for the lock but the waiting thread and workers with nothing to do: what a worker has done stands
 // in the queue's list, and one who has given the lock back looks there once more.
@@ -210,20 +211,15 @@ static void answer_late(struct server *server)
     }
 }
 
-// A scout is told of what comes. If there is none, it stands in the instances of the lanes, where
-// the next one who looks finds it. A call for a scout may stand there too, and is not for us.
+// A scout is told of what comes. If there is none, the next one who looks finds it. (A call for a
+// scout may be there too: it is not for us, and stays.)
 static void look_local(struct server *server, const struct worker *self)
 {
     struct epoll_event events[SERVER_EVENTS];
-    unsigned lane = self ? self->lane : 1;
-    if (!server->local || !lane || queue_has_scout(server->queue))
+    if (!server->local || queue_has_scout(server->queue))
         return;
     server->looks += self != NULL;
-    int count = epoll_wait(server->epolls[lane], events, SERVER_EVENTS, 0);
-    for (int i = 0; i < count; i++) {
-        if (events[i].data.u64 == SERVER_CALL && queue_has_scout(server->queue))
-            queue_call(server->queue, lane);
-    }
+    int count = epoll_wait(server->epoll, events, SERVER_EVENTS, 0);
     if (count > 0)
         local_look(server->local, events, (size_t)count);
 }

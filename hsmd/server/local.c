@@ -20,25 +20,10 @@
 #define OUTPUT_MAX (1 << 20) // replies to one peer that wait, in bytes; more are dropped
 #define OUTPUT_ALL (1 << 25) // to all of them
 
-static bool control(const struct local *local, int fd, int how, uint32_t what, uint64_t id)
+bool local_watch(const struct local *local, int how, int fd, uint32_t what, uint64_t id)
 {
-    for (unsigned i = 0; i < local->conf.epoll_count; i++) {
-        struct epoll_event event = {.events = what, .data.u64 = id};
-        if (epoll_ctl(local->conf.epolls[i], how, fd, &event) != 0)
-            return false;
-    }
-    return true;
-}
-
-bool local_watch(const struct local *local, int fd, uint32_t what, uint64_t id)
-{
-    return control(local, fd, EPOLL_CTL_ADD, what, id);
-}
-
-void local_unwatch(const struct local *local, int fd)
-{
-    for (unsigned i = 0; i < local->conf.epoll_count; i++)
-        (void)epoll_ctl(local->conf.epolls[i], EPOLL_CTL_DEL, fd, NULL);
+    struct epoll_event event = {.events = what, .data.u64 = id};
+    return epoll_ctl(local->conf.epoll, how, fd, &event) == 0;
 }
 
 enum err local_open(const struct local_conf *conf, struct local **out, struct detail *detail)
@@ -55,10 +40,10 @@ enum err local_open(const struct local_conf *conf, struct local **out, struct de
     rlim_t most = files.rlim_cur < 1 << 20 ? files.rlim_cur : 1 << 20;
     local->slot_max = (uint32_t)(most > 2 * SPARE_FILES ? most - SPARE_FILES : most / 2);
     local->entering_max = local->slot_max / 4 < ENTERING_MAX ? local->slot_max / 4 : ENTERING_MAX;
-    enum err err =
-        local->more >= 0 && local_watch(local, local->more, EPOLLIN | EPOLLET, MORE_EVENT)
-            ? secret_init(&local->server_key, conf->server_key->len + 1, detail)
-            : err_errno(detail, ERR_TEMP, "eventfd, epoll");
+    enum err err = local->more >= 0 && local_watch(local, EPOLL_CTL_ADD, local->more,
+                                                   EPOLLIN | EPOLLET, MORE_EVENT)
+                       ? secret_init(&local->server_key, conf->server_key->len + 1, detail)
+                       : err_errno(detail, ERR_TEMP, "eventfd, epoll");
     if (err == ERR_OK)
         err = secret_set(&local->server_key, conf->server_key->data, conf->server_key->len);
     if (err == ERR_OK && !zmtp_public_key((const char *)local->server_key.data, local->public_key))
@@ -152,8 +137,8 @@ static bool set_blocked(struct connection *connection, bool is_blocked)
     connection->is_blocked = is_blocked;
     connection->is_held = false;
     connection->has_input = false; // when it is watched again, we are told
-    return control(local, connection->fd, EPOLL_CTL_MOD,
-                   (is_blocked ? EPOLLOUT : EPOLLIN) | EPOLLET, connection->id);
+    return local_watch(local, EPOLL_CTL_MOD, connection->fd,
+                       is_blocked ? EPOLLOUT | EPOLLET : READ_EVENTS, connection->id);
 }
 
 // Replies that wait are counted.
@@ -181,8 +166,8 @@ static bool write_some(struct connection *connection)
 }
 
 // False: as above. Less than there is room for is all that there was, or it hangs up and is read
-// to the end. (Descriptors end a piece too, but no client of ours sends any. If it shuts down its
-// side for writing alone, at once with its last words, it is as one who says no more.)
+// to the end. (Descriptors end a piece too, but no client of ours sends any.) If it still reads, it
+// has its answers before that is the end of it.
 static bool read_some(struct connection *connection)
 {
     uint8_t data[READ_SIZE];
@@ -193,9 +178,10 @@ static bool read_some(struct connection *connection)
         connection->has_input = errno == EINTR;
         return errno == EAGAIN || errno == EINTR;
     }
+    connection->has_input = len == sizeof data || (len && connection->hung_up);
+    connection->is_over = !len && connection->open && !(connection->hung_up & EPOLLHUP);
     if (!len || message.msg_flags & MSG_CTRUNC)
-        return false;
-    connection->has_input = len == sizeof data || connection->is_hung_up;
+        return connection->is_over;
     enum err err = zmtp_feed(connection->zmtp, bytes_of(data, (size_t)len));
     // A step of the handshake, or why it ends.
     if (connection->is_entering && !write_some(connection))
@@ -230,7 +216,8 @@ static void take_event(struct local *local, struct connection *connection, uint3
         return;
     }
     connection->has_input = true;
-    connection->is_hung_up = events & (EPOLLHUP | EPOLLERR);
+    // An event that was taken before another may be handed over after it.
+    connection->hung_up |= events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR);
     if (!connection->list)
         stand_in(connection, connection->is_entering ? &local->knocking : &local->calling);
 }
@@ -312,11 +299,18 @@ static bool put_reply(struct local *local, struct connection *connection, struct
     return false;
 }
 
+// The last answer to one that says no more is the end of it.
+static void write_reply(struct connection *connection)
+{
+    if (!write_some(connection) || (connection->is_over && !connection->open && !connection->kept))
+        local_end(connection);
+}
+
 void local_send(struct local *local, uint64_t id, struct bytes reply)
 {
     struct connection *connection = find(local, id);
-    if (put_reply(local, connection, reply) && !write_some(connection))
-        local_end(connection);
+    if (put_reply(local, connection, reply))
+        write_reply(connection);
 }
 
 struct bytes local_seal(struct local *local, uint64_t id, struct bytes reply)
@@ -330,17 +324,16 @@ void local_sent(struct local *local, uint64_t id, size_t len)
 {
     struct connection *connection = find(local, id);
     zmtp_written(connection->zmtp, len);
-    if (!write_some(connection))
-        local_end(connection);
+    write_reply(connection);
 }
 
 int local_hold(struct local *local, uint64_t id)
 {
     struct connection *connection = find(local, id);
     if (!connection || !connection->trust || connection->open > 1 || connection->is_blocked ||
-        connection->is_held || connection->list)
+        connection->is_held || connection->is_over || connection->list)
         return -1;
-    connection->is_held = control(local, connection->fd, EPOLL_CTL_MOD, EPOLLET, id);
+    connection->is_held = local_watch(local, EPOLL_CTL_MOD, connection->fd, EPOLLET, id);
     return connection->is_held ? connection->fd : -1;
 }
 
@@ -351,7 +344,7 @@ void local_let_go(struct local *local, uint64_t id, bool is_late)
         return;
     connection->is_held = false;
     connection->trust -= is_late && connection->trust;
-    if (!control(local, connection->fd, EPOLL_CTL_MOD, EPOLLIN | EPOLLET, id))
+    if (!local_watch(local, EPOLL_CTL_MOD, connection->fd, READ_EVENTS, id))
         local_end(connection);
 }
 

@@ -3,10 +3,9 @@
 // read, decrypt, encrypt and write (ZMTP 3.0 with CURVE, zmtp.h). A request then wakes one thread,
 // and its answer another, where ZeroMQ's thread in between would be woken twice more.
 //
-// Every connection is watched by one or more epoll instances, edge-triggered. A thread that waits
-// in one of them is woken for what it brings, and each instance keeps it for the next one who waits
-// or looks there; so at most one thread should wait at a time, in all of them. One caller at a time
-// for everything here.
+// Every connection is watched by an epoll instance, edge-triggered: who waits or looks there is
+// told of what it brings, once, and hands that to local_look. At most one thread should wait at a
+// time. One caller at a time for everything here.
 #pragma once
 
 #include <sys/epoll.h>
@@ -23,8 +22,7 @@ struct local_conf {
     bool (*is_allowed)(void *context, const char *public_key);
     void *context;
     size_t request_max; // bytes of a frame
-    const int *epolls;  // borrowed
-    unsigned epoll_count;
+    int epoll;          // borrowed
 };
 
 // A peer that asks again within so long of an answer is expected to do so the next time.

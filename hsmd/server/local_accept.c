@@ -39,7 +39,7 @@ enum err local_bind(struct local *local, const char *path, struct detail *detail
     (void)setsockopt(fd, SOL_SOCKET, SO_PASSRIGHTS, &(int){0}, sizeof(int));
     (void)unlink(path);
     if (bind(fd, (struct sockaddr *)&address, sizeof address) != 0 || listen(fd, BACKLOG) != 0 ||
-        !local_watch(local, fd, EPOLLIN, LISTENER_EVENT | local->listener_count)) {
+        !local_watch(local, EPOLL_CTL_ADD, fd, EPOLLIN, LISTENER_EVENT | local->listener_count)) {
         enum err err = err_errno(detail, ERR_PERM, "cannot listen");
         close(fd);
         return err;
@@ -178,7 +178,7 @@ static enum err begin_connection(struct local *local, int fd)
                                    .is_allowed = is_allowed,
                                    .context = connection};
     enum err err = zmtp_serve(&host, local->conf.request_max, &connection->zmtp, NULL);
-    if (err == ERR_OK && local_watch(local, fd, EPOLLIN | EPOLLET, connection->id))
+    if (err == ERR_OK && local_watch(local, EPOLL_CTL_ADD, fd, READ_EVENTS, connection->id))
         return ERR_OK;
     local_end(connection);
     return ERR_TEMP;
@@ -193,7 +193,7 @@ static void stop_listening(struct local *local)
         local->quiet_until = deadline_in(QUIET_MS);
     }
     for (unsigned i = 0; i < local->listener_count; i++)
-        local_unwatch(local, local->listeners[i]);
+        (void)local_watch(local, EPOLL_CTL_DEL, local->listeners[i], 0, 0);
     local->full_until = deadline_in(FULL_MS);
 }
 
@@ -201,7 +201,7 @@ void local_listen_again(struct local *local)
 {
     local->full_until = 0;
     for (unsigned i = 0; i < local->listener_count; i++) {
-        if (!local_watch(local, local->listeners[i], EPOLLIN, LISTENER_EVENT | i)) {
+        if (!local_watch(local, EPOLL_CTL_ADD, local->listeners[i], EPOLLIN, LISTENER_EVENT | i)) {
             stop_listening(local);
             return;
         }

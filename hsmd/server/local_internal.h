@@ -13,6 +13,7 @@
 #define LISTENERS_MAX 16
 #define LISTENER_EVENT (UINT64_C(1) << 63)
 #define NO_SLOT UINT32_MAX
+#define READ_EVENTS (EPOLLIN | EPOLLRDHUP | EPOLLET) // of a connection that is read
 
 struct list {
     struct connection *first, *last;
@@ -33,7 +34,8 @@ struct connection {
     unsigned trust;    // times that it is still expected to be as prompt as it was
     bool is_held;      // by a caller of local_hold: it is not watched
     bool has_input;    // it has sent something, and we have not read to the end of it
-    bool is_hung_up;   // and that is the end of all
+    uint32_t hung_up;  // and that ends: EPOLLRDHUP; so does all it might read: EPOLLHUP too
+    bool is_over;      // we have read to that end, and not answered all
     struct list *list; // where it stands; NULL: nowhere
     struct connection *next, *previous; // there
     bool is_entering;                   // stands among those whose handshake is not over
@@ -72,9 +74,8 @@ struct local {
               // again
 };
 
-// In all instances. False: not in all of them.
-bool local_watch(const struct local *local, int fd, uint32_t what, uint64_t id);
-void local_unwatch(const struct local *local, int fd);
+// As epoll_ctl does.
+bool local_watch(const struct local *local, int how, int fd, uint32_t what, uint64_t id);
 
 void local_end(struct connection *connection);
 

@@ -32,8 +32,6 @@ struct lane {
     // are none, or if one who was called has not come yet.
     pthread_cond_t has_work;
     unsigned sleeping;
-    unsigned scouting;
-    int call_fd;
     bool is_called;
 };
 
@@ -48,7 +46,8 @@ struct queue {
     unsigned lane_count;
     pthread_mutex_t lock;
     struct list done;
-    unsigned scouting; // in all lanes
+    struct lane *scout; // the lane of the one who scouts; NULL: nobody does
+    int call_fd;
     bool is_stopped;
 };
 
@@ -92,7 +91,6 @@ static void queue_init(struct queue *queue, size_t jobs, unsigned lanes, size_t 
     }
     for (unsigned i = 0; i < lanes; i++) {
         queue->lanes[i].last = &queue->lanes[i].first;
-        queue->lanes[i].call_fd = -1;
         pthread_cond_init(&queue->lanes[i].has_work, NULL);
     }
     list_init(&queue->done);
@@ -105,20 +103,15 @@ enum err queue_new(size_t jobs, unsigned lanes, size_t request_max, size_t reply
     struct queue *queue = mem_calloc(1, sizeof *queue);
     if (!queue)
         return err_set(detail, ERR_TEMP, "out of memory");
+    queue->call_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     queue->jobs = mem_calloc(jobs, sizeof *queue->jobs);
     queue->flows = mem_calloc(jobs, sizeof *queue->flows);
     queue->lanes = mem_calloc(lanes, sizeof *queue->lanes);
-    bool ok = queue->jobs && queue->flows && queue->lanes;
-    if (ok)
-        queue_init(queue, jobs, lanes, request_max, reply_max);
-    for (unsigned i = 0; i < lanes && ok; i++) {
-        queue->lanes[i].call_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-        ok = queue->lanes[i].call_fd >= 0;
-    }
-    if (!ok) {
+    if (!queue->jobs || !queue->flows || !queue->lanes || queue->call_fd < 0) {
         queue_free(queue);
         return err_set(detail, ERR_TEMP, "cannot make the queue");
     }
+    queue_init(queue, jobs, lanes, request_max, reply_max);
     *out = queue;
     return ERR_OK;
 }
@@ -135,11 +128,10 @@ void queue_free(struct queue *queue)
         buf_wipe(&job->reply);
         buf_clear(&job->reply);
     }
-    for (unsigned i = 0; i < queue->lane_count; i++) {
-        if (queue->lanes[i].call_fd >= 0)
-            close(queue->lanes[i].call_fd);
+    for (unsigned i = 0; i < queue->lane_count; i++)
         pthread_cond_destroy(&queue->lanes[i].has_work);
-    }
+    if (queue->call_fd >= 0)
+        close(queue->call_fd);
     if (queue->lane_count)
         pthread_mutex_destroy(&queue->lock);
     mem_free(queue->jobs);
@@ -226,10 +218,10 @@ static void leave_line(struct lane *lane, struct flow *flow)
         lane->last = at;
 }
 
-void queue_call(struct queue *queue, unsigned lane)
+static void call_scout(const struct queue *queue)
 {
     uint64_t one = 1;
-    while (write(queue->lanes[lane].call_fd, &one, sizeof one) < 0 && errno == EINTR)
+    while (write(queue->call_fd, &one, sizeof one) < 0 && errno == EINTR)
         ;
 }
 
@@ -239,9 +231,9 @@ enum call { CALL_NOBODY, CALL_SLEEPER, CALL_SCOUT };
 // Lock held. It calls the next if there is still more to do when it comes. Where all processors are
 // busy it comes late, and those at work take the jobs as they finish, without a crowd that is woken
 // for nothing.
-static enum call choose(struct lane *lane)
+static enum call choose(const struct queue *queue, struct lane *lane)
 {
-    if (!lane->first || lane->is_called || (!lane->sleeping && !lane->scouting))
+    if (!lane->first || lane->is_called || (!lane->sleeping && queue->scout != lane))
         return CALL_NOBODY;
     lane->is_called = true;
     return lane->sleeping ? CALL_SLEEPER : CALL_SCOUT;
@@ -252,7 +244,7 @@ static void call(struct queue *queue, unsigned lane, enum call who)
     if (who == CALL_SLEEPER)
         pthread_cond_signal(&queue->lanes[lane].has_work);
     else if (who == CALL_SCOUT)
-        queue_call(queue, lane);
+        call_scout(queue);
 }
 
 void queue_push(struct queue *queue, struct job *job, bool is_to_call)
@@ -262,7 +254,7 @@ void queue_push(struct queue *queue, struct job *job, bool is_to_call)
     if (!job->flow->waiting.first)
         stand_last(&queue->lanes[lane], job->flow);
     list_append(&job->flow->waiting, job);
-    enum call who = is_to_call ? choose(&queue->lanes[lane]) : CALL_NOBODY;
+    enum call who = is_to_call ? choose(queue, &queue->lanes[lane]) : CALL_NOBODY;
     pthread_mutex_unlock(&queue->lock);
     call(queue, lane, who);
 }
@@ -296,7 +288,7 @@ struct job *queue_pop(struct queue *queue, unsigned number, bool *is_scout)
     pthread_mutex_lock(&queue->lock);
     *is_scout = false;
     while (!lane->first && !queue->is_stopped && !*is_scout) {
-        *is_scout = number && !queue->scouting;
+        *is_scout = number && !queue->scout;
         if (*is_scout)
             break;
         lane->sleeping++;
@@ -305,39 +297,37 @@ struct job *queue_pop(struct queue *queue, unsigned number, bool *is_scout)
         lane->is_called = false;
     }
     if (*is_scout) {
-        lane->scouting++;
-        queue->scouting++;
+        queue->scout = lane;
     } else if (!queue->is_stopped) {
         struct flow *flow = lane->first;
         leave_line(lane, flow);
         job = list_take(&flow->waiting);
         if (flow->waiting.first)
             stand_last(lane, flow);
-        who = choose(lane);
+        who = choose(queue, lane);
     }
     pthread_mutex_unlock(&queue->lock);
     call(queue, number, who);
     return job;
 }
 
-void queue_end_scout(struct queue *queue, unsigned number)
+void queue_end_scout(struct queue *queue)
 {
     pthread_mutex_lock(&queue->lock);
-    queue->lanes[number].scouting--;
-    queue->lanes[number].is_called = false; // if another was called, it finds nothing, or more
-    queue->scouting--;
+    queue->scout->is_called = false; // if another was called, it finds nothing, or more
+    queue->scout = NULL;
     pthread_mutex_unlock(&queue->lock);
 }
 
-int queue_call_fd(const struct queue *queue, unsigned lane)
+int queue_call_fd(const struct queue *queue)
 {
-    return queue->lanes[lane].call_fd;
+    return queue->call_fd;
 }
 
 bool queue_has_scout(struct queue *queue)
 {
     pthread_mutex_lock(&queue->lock);
-    bool has_scout = queue->scouting;
+    bool has_scout = queue->scout;
     pthread_mutex_unlock(&queue->lock);
     return has_scout;
 }
@@ -348,8 +338,8 @@ bool queue_call_for_scout(struct queue *queue, unsigned number)
     pthread_mutex_lock(&queue->lock);
     for (unsigned i = 1; i < queue->lane_count && !lane->sleeping; i++)
         lane = &queue->lanes[i];
-    bool is_there = queue->scouting || lane->sleeping;
-    bool is_to_call = !queue->scouting && lane->sleeping && !lane->is_called;
+    bool is_there = queue->scout || lane->sleeping;
+    bool is_to_call = !queue->scout && lane->sleeping && !lane->is_called;
     if (is_to_call)
         lane->is_called = true;
     pthread_mutex_unlock(&queue->lock);
@@ -387,8 +377,7 @@ void queue_stop(struct queue *queue)
     pthread_mutex_lock(&queue->lock);
     queue->is_stopped = true;
     pthread_mutex_unlock(&queue->lock);
-    for (unsigned i = 0; i < queue->lane_count; i++) {
+    for (unsigned i = 0; i < queue->lane_count; i++)
         pthread_cond_broadcast(&queue->lanes[i].has_work);
-        queue_call(queue, i); // a scout, who calls the next
-    }
+    call_scout(queue);
 }

@@ -55,15 +55,15 @@ struct job *queue_collect(struct queue *queue); // the done ones as a list by ne
 bool queue_has_done(struct queue *queue);       // is there something to collect?
 
 // A worker: waits for a job of its lane. NULL: the queue is stopped; or *is_scout: there is nothing
-// to do, and nobody watches what comes in. Then it does, and is called by queue_call_fd if all
-// others of its lane are at work; before it does anything else it ends that. Lane 0 has no scouts.
+// to do, and nobody watches what comes in, of all lanes. Then it does, and is called by
+// queue_call_fd if all others of its lane are at work; before it does anything else it ends that.
+// Lane 0 has no scouts.
 struct job *queue_pop(struct queue *queue, unsigned lane, bool *is_scout);
 bool queue_has_work(struct queue *queue, unsigned lane); // for somebody to pop
-void queue_end_scout(struct queue *queue, unsigned lane);
-// An eventfd that is written, and never read, to call one of the lane's scouts: it is watched
-// edge-triggered by the epoll instance in which they wait.
-int queue_call_fd(const struct queue *queue, unsigned lane);
-void queue_call(struct queue *queue, unsigned lane);
+void queue_end_scout(struct queue *queue);
+// An eventfd that is written to call the scout, who alone reads it, and before it ends that. It may
+// find a call that came too late for the one before: then there is nothing for it to do.
+int queue_call_fd(const struct queue *queue);
 // And gives the job back.
 void queue_finish(struct queue *queue, struct job *job);
 

@@ -111,9 +111,14 @@ static void scout(struct worker *worker)
 {
     struct server *server = worker->server;
     struct epoll_event events[SERVER_EVENTS];
-    int count = epoll_wait(server->epolls[worker->lane], events, SERVER_EVENTS, -1);
-    queue_end_scout(server->queue, worker->lane);
-    if (count > 1 || (count == 1 && events[0].data.u64 != SERVER_CALL))
+    int count = epoll_wait(server->epoll, events, SERVER_EVENTS, -1);
+    bool is_called = false;
+    for (int i = 0; i < count && !is_called; i++)
+        is_called = events[i].data.u64 == SERVER_CALL;
+    if (is_called)
+        clear(queue_call_fd(server->queue)); // before another scouts, whose call it might be
+    queue_end_scout(server->queue);
+    if (count > is_called)
         exchange_enter(worker, events, (size_t)count);
 }
 
@@ -143,7 +148,6 @@ static void *work(void *argument)
         } else if (is_scout) {
             scout(worker);
         } else {
-            queue_call(queue, worker->lane); // the next scout
             return NULL;
         }
     }
@@ -199,8 +203,7 @@ static enum err open_local(struct server *server, const struct server_conf *conf
                                      .is_allowed = is_allowed_here,
                                      .context = server,
                                      .request_max = conf->request_max,
-                                     .epolls = server->epolls + 1,
-                                     .epoll_count = server->lane_count - 1};
+                                     .epoll = server->epoll};
     return local_open(&local, &server->local, detail);
 }
 
@@ -217,19 +220,17 @@ static enum err bind_to(void *context, const char *endpoint, struct detail *deta
                : router_bind(server->router, endpoint, detail);
 }
 
-static bool watch(int epoll, int fd, enum server_event what)
+static bool watch(const struct server *server, int fd, uint32_t how, enum server_event what)
 {
-    struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.u64 = what};
-    return epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) == 0;
+    struct epoll_event event = {.events = EPOLLIN | how, .data.u64 = what};
+    return epoll_ctl(server->epoll, EPOLL_CTL_ADD, fd, &event) == 0;
 }
 
-static enum err open_watches(struct server *server, struct detail *detail)
+// A call stays until the scout has read it; of the router we are told once (router_fd).
+static enum err open_watches(const struct server *server, struct detail *detail)
 {
-    bool ok = true;
-    for (unsigned lane = 0; lane < server->lane_count && ok; lane++)
-        ok = watch(server->epolls[lane], queue_call_fd(server->queue, lane), SERVER_CALL) &&
-             (!lane || !server->router ||
-              watch(server->epolls[lane], router_fd(server->router), SERVER_ROUTER));
+    bool ok = watch(server, queue_call_fd(server->queue), 0, SERVER_CALL) &&
+              (!server->router || watch(server, router_fd(server->router), EPOLLET, SERVER_ROUTER));
     return ok ? ERR_OK : err_errno(detail, ERR_TEMP, "epoll");
 }
 
@@ -278,13 +279,9 @@ static enum err add_workers(struct server *server, const struct server_conf *con
         count += conf->workers[i];
     server->workers = mem_calloc(count, sizeof *server->workers);
     server->outstanding = mem_calloc(1 + conf->lane_count, sizeof *server->outstanding);
-    server->epolls = mem_calloc(1 + conf->lane_count, sizeof *server->epolls);
-    if (!server->workers || !server->outstanding || !server->epolls)
+    if (!server->workers || !server->outstanding)
         return err_set(detail, ERR_TEMP, "out of memory");
-    for (unsigned lane = 0; lane <= conf->lane_count; lane++) {
-        server->epolls[server->lane_count++] = epoll_create1(EPOLL_CLOEXEC);
-        if (server->epolls[lane] < 0)
-            return err_errno(detail, ERR_TEMP, "epoll");
+    for (unsigned lane = 0; lane < server->lane_count; lane++) {
         unsigned of_lane = lane ? conf->workers[lane - 1] : conf->light_workers;
         for (unsigned i = 0; i < of_lane; i++)
             server->workers[server->worker_count++] = (struct worker){.lane = lane};
@@ -305,14 +302,17 @@ enum err server_open(const struct server_conf *conf, struct server **out, struct
                               .reply_max = conf->reply_max,
                               .timeout_ms = conf->timeout_ms,
                               .watch_ms = WATCH_MS,
+                              .lane_count = 1 + conf->lane_count,
+                              .epoll = epoll_create1(EPOLL_CLOEXEC),
                               .wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
     pthread_mutex_init(&server->lock, NULL);
     zmq_msg_init(&server->arrival.route.router);
     buf_init(&server->arrival.frame, conf->request_max);
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    enum err err = server->wake >= 0 ? add_workers(server, conf, detail)
-                                     : err_errno(detail, ERR_TEMP, "eventfd");
+    enum err err = server->epoll >= 0 && server->wake >= 0
+                       ? add_workers(server, conf, detail)
+                       : err_errno(detail, ERR_TEMP, "epoll, eventfd");
     if (err == ERR_OK)
         err = open_doors(server, conf, detail);
     pthread_mutex_lock(&server->lock);
@@ -366,14 +366,11 @@ enum err server_close(struct server *server, struct detail *detail)
     router_close(server->router);
     local_close(server->local);
     queue_free(server->queue);
-    for (unsigned i = 0; i < server->lane_count; i++) {
-        if (server->epolls[i] >= 0)
-            close(server->epolls[i]);
-    }
+    if (server->epoll >= 0)
+        close(server->epoll);
     if (server->wake >= 0)
         close(server->wake);
     pthread_mutex_destroy(&server->lock);
-    mem_free(server->epolls);
     mem_free(server->workers);
     mem_free(server->outstanding);
     mem_free(server);

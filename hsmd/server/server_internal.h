@@ -16,7 +16,7 @@
 #define WATCH_MS 2
 #define WATCH_MAX_MS 16
 
-// What an event of an epoll instance is of, if not of the local door.
+// What an event of the epoll instance is of, if not of the local door.
 enum server_event { SERVER_CALL, SERVER_ROUTER };
 
 struct worker {
@@ -52,10 +52,10 @@ struct server {
     size_t reply_max;
     unsigned timeout_ms;
     struct endpoints *endpoints;
-    // Where the scout waits, in that of its lane: a worker with nothing to do who sees what comes
-    // in. If it goes to work it calls another; if there is none, those who have finished look, and
-    // now and then the waiting thread. Lane 0 has no scouts.
-    int *epolls;
+    // Where the scout waits: a worker with nothing to do who sees what comes in. If it goes to work
+    // it calls another; if there is none, those who have finished look, and now and then the
+    // waiting thread. Lane 0 has no scouts.
+    int epoll;
     int wake;               // eventfd: the waiting thread is to look at the doors
     atomic_bool is_watched; // nobody scouts, or did not a moment ago: it looks often
     atomic_bool is_stopping;

@@ -324,98 +324,6 @@ static void test_turns(void **state)
     arrival_clear(&arrival);
 }
 
-// Its answer goes nowhere, least of all to whoever is in its place.
-static void test_gone(void **state)
-{
-    (void)state;
-    struct arrival arrival;
-    struct peer peer;
-    arrival_init(&arrival);
-    peer_enter(&peer);
-    peer_say(&peer, "question");
-    peer_write(&peer, 0);
-    door_await(&arrival);
-    uint64_t gone = arrival.route.connection;
-    peer_leave(&peer);
-    local_send(door.local, gone, BYTES_LITERAL("not known to have gone"));
-    door_settle();
-    local_send(door.local, gone, BYTES_LITERAL("known to have gone"));
-    peer_enter(&peer);
-    peer_say(&peer, "another");
-    peer_write(&peer, 0);
-    door_await(&arrival);
-    assert_int_equal((uint32_t)arrival.route.connection, (uint32_t)gone);
-    assert_true(arrival.route.connection != gone);
-    local_send(door.local, gone, BYTES_LITERAL("of the one before"));
-    local_send(door.local, UINT64_MAX >> 1, BYTES_LITERAL("of nobody"));
-    local_send(door.local, arrival.route.connection, BYTES_LITERAL("answer"));
-    peer_expect(&peer, "answer");
-    peer_leave(&peer);
-    arrival_clear(&arrival);
-}
-
-// More than is read at once, and then the end, of one side at first or of both: nobody stays
-// behind.
-static void test_last_words(void **state)
-{
-    (void)state;
-    struct arrival arrival;
-    arrival_init(&arrival);
-    for (unsigned messages = 0; messages < 1500; messages += 150) {
-        struct peer peer;
-        unsigned files = open_files();
-        peer_enter(&peer);
-        for (unsigned i = 0; i < messages; i++)
-            peer_say(&peer, "some words");
-        peer_write(&peer, 0);
-        if (messages % 300) {
-            assert_int_equal(shutdown(peer.fd, SHUT_WR), 0);
-            door_settle();
-        }
-        peer_leave(&peer);
-        deadline_t until = deadline_in(WAIT_MS);
-        while (open_files() > files) {
-            assert_false(deadline_is_past(until));
-            door_look();
-            (void)local_receive(door.local, &arrival);
-        }
-    }
-    arrival_clear(&arrival);
-}
-
-// Peers at every point of their lives, when the door is shut.
-static void test_shut(void **state)
-{
-    (void)state;
-    struct arrival arrival;
-    struct peer greeted;
-    struct peer idle;
-    struct peer waiting;
-    struct peer deaf;
-    arrival_init(&arrival);
-    int silent = raw_connect();
-    peer_connect(&greeted, &peer_keys);
-    peer_write(&greeted, 70);
-    peer_enter(&idle);
-    peer_enter(&deaf);
-    peer_fill(&deaf);
-    peer_enter(&waiting);
-    peer_say(&waiting, "a message that nobody takes");
-    peer_write(&waiting, 0);
-    door_settle();
-    int unaccepted = raw_connect();
-    local_close(door.local);
-    door.local = NULL;
-    assert_true(raw_is_ended(silent));
-    close(silent);
-    close(unaccepted);
-    peer_leave(&greeted);
-    peer_leave(&idle);
-    peer_leave(&waiting);
-    peer_leave(&deaf);
-    arrival_clear(&arrival);
-}
-
 // One connection's life. False: memory has run out in it.
 static bool live(void)
 {
@@ -483,9 +391,6 @@ int main(void)
         TEST(test_failures_are_told),
         TEST(test_descriptors),
         TEST(test_turns),
-        TEST(test_gone),
-        TEST(test_last_words),
-        TEST(test_shut),
         TEST(test_out_of_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

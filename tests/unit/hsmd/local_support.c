@@ -113,8 +113,7 @@ enum err door_open_another(struct local **local)
                                     .server_key = &key,
                                     .is_allowed = is_allowed,
                                     .request_max = FRAME_MAX,
-                                    .epolls = door.epolls,
-                                    .epoll_count = 2};
+                                    .epoll = door.epoll};
     return local_open(&conf, local, NULL);
 }
 
@@ -131,8 +130,7 @@ int door_setup(void **state)
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
     assert_non_null(mkdtemp(strcpy(directory, "/tmp/local-XXXXXX")));
     snprintf(door.path, sizeof door.path, "%s/socket", directory);
-    for (unsigned i = 0; i < 2; i++)
-        door.epolls[i] = epoll_create1(EPOLL_CLOEXEC);
+    door.epoll = epoll_create1(EPOLL_CLOEXEC);
     assert_int_equal(door_open_another(&door.local), ERR_OK);
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &files), 0);
     assert_int_equal(local_bind(door.local, door.path, NULL), ERR_OK);
@@ -143,26 +141,20 @@ int door_teardown(void **state)
 {
     (void)state;
     local_close(door.local);
-    close(door.epolls[0]);
-    close(door.epolls[1]);
+    close(door.epoll);
     unlink(door.path);
     dup2(kept_stderr, STDERR_FILENO);
     close(kept_stderr);
     return rmdir(directory);
 }
 
-// As several threads would, each with its own: all of them are asked.
-static unsigned look(void)
+static int look(void)
 {
     struct epoll_event events[32];
-    unsigned seen = 0;
-    for (unsigned i = 0; i < 2; i++) {
-        int count = epoll_wait(door.epolls[i], events, 32, 0);
-        assert_true(count >= 0);
-        local_look(door.local, events, (size_t)count);
-        seen += (unsigned)count;
-    }
-    return seen;
+    int count = epoll_wait(door.epoll, events, 32, 0);
+    assert_true(count >= 0);
+    local_look(door.local, events, (size_t)count);
+    return count;
 }
 
 void door_look(void)

@@ -17,7 +17,7 @@
 
 struct door {
     struct local *local;
-    int epolls[2];
+    int epoll;
     char path[64];
     uid_t pretended_user; // of those who are accepted from now on; 0: the real one
     bool is_old;          // Linux before 6.16, from the next local_bind on
