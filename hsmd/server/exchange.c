@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The doors are used by whoever holds the lock: a worker that has done a job sends the reply itself
 // and receives what has come meanwhile, so that under load nobody is woken for either; but the
-// reply to a peer that it holds it writes when it has given the lock back. (ZeroMQ
-// allows a socket to go from thread to thread with a full fence, which the lock is.) Nobody waits
-// for the lock but the waiting thread and workers with nothing to do: what a worker has done stands
-// in the queue's list, and one who has given the lock back looks there once more.
+// reply to a peer that it holds it writes when it has given the lock back. (ZeroMQ allows a socket
+// to go from thread to thread with a full fence, which the lock is.) Nobody waits for the lock but
+// the waiting thread and workers with nothing to do: what a worker has done stands in the queue's
+// list, and one who has given the lock back looks there once more.
 //
 // The last thing done with the router under the lock is to receive until there is nothing
 // (router_fd says why); one who stops before that wakes the waiting thread.
