@@ -28,22 +28,16 @@ static void open_as(struct peer *peer, int type)
     peer_open_as(peer, type, &conf);
 }
 
+// Whom neither lets in is in unit.zmtp_interop: libzmq's own peers end it by themselves too.
 static void test_types(void **state)
 {
     (void)state;
-    static const struct {
-        int type;
-        bool is_admitted;
-    } rows[] = {
-        {ZMQ_DEALER, true}, {ZMQ_REQ, true},   {ZMQ_ROUTER, true}, {ZMQ_REP, false},
-        {ZMQ_PUSH, false},  {ZMQ_PULL, false}, {ZMQ_PUB, false},   {ZMQ_SUB, false},
-        {ZMQ_XPUB, false},  {ZMQ_XSUB, false}, {ZMQ_PAIR, false},
-    };
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+    static const int types[] = {ZMQ_DEALER, ZMQ_REQ, ZMQ_ROUTER};
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
         struct peer peer;
-        open_as(&peer, rows[i].type);
-        if (peer_is_admitted(&peer) != rows[i].is_admitted)
-            fail_msg("socket type %d is%s let in", rows[i].type, rows[i].is_admitted ? " not" : "");
+        open_as(&peer, types[i]);
+        if (!peer_is_admitted(&peer))
+            fail_msg("socket type %d is not let in", types[i]);
         peer_close(&peer);
     }
 }
