@@ -38,9 +38,12 @@ enum err local_bind(struct local *local, const char *path, struct detail *detail
     // of one can take as long as the peer likes. An older kernel has no way not to be sent any.
     (void)setsockopt(fd, SOL_SOCKET, SO_PASSRIGHTS, &(int){0}, sizeof(int));
     (void)unlink(path);
-    if (bind(fd, (struct sockaddr *)&address, sizeof address) != 0 || listen(fd, BACKLOG) != 0 ||
+    bool is_bound = bind(fd, (struct sockaddr *)&address, sizeof address) == 0;
+    if (!is_bound || listen(fd, BACKLOG) != 0 ||
         !local_watch(local, EPOLL_CTL_ADD, fd, EPOLLIN, LISTENER_EVENT | local->listener_count)) {
         enum err err = err_errno(detail, ERR_PERM, "cannot listen");
+        if (is_bound)
+            (void)unlink(path);
         close(fd);
         return err;
     }

@@ -214,12 +214,38 @@ static void test_hang_while_added(void **state)
     assert_int_equal(status.keys_missing, 0);
 }
 
+// A key that was looked for in vain a moment before its token was well is looked for once more,
+// though nobody asks for it, and nothing else is wrong.
+static void test_too_early(void **state)
+{
+    (void)state;
+    static const struct keystore_place place = {.token = "left", .label = "single"};
+    struct keystore_status status;
+    struct keystore_key *key = NULL;
+    store_open(true, true, 2);
+    shim_fail("C_FindObjectsInit", CKR_ATTRIBUTE_VALUE_INVALID, 1, 0); // not the token's fault
+    assert_err(keystore_add_key(store.keystore, "early", WIRE_GENERAL, bytes_of(NULL, 0), &place, 1,
+                                &key, NULL),
+               ERR_OK);
+    assert_true(keystore_get_status(store.keystore, LEFT, &status));
+    assert_int_equal(status.keys_missing, 1);
+    shim_reset();
+    keystore_tick(store.keystore);
+    deadline_t until = deadline_in(RECOVERY_MS);
+    while (status.keys_missing && !deadline_is_past(until)) {
+        fault_rest(20);
+        assert_true(keystore_get_status(store.keystore, LEFT, &status));
+    }
+    assert_int_equal(status.keys_missing, 0);
+    assert_int_equal(atomic_load(&store.lost), 0);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_teardown(name, end)
     const struct CMUnitTest tests[] = {
         TEST(test_long_generation), TEST(test_reason_of_hanging), TEST(test_reasons_of_both),
-        TEST(test_away_for_long),   TEST(test_hang_while_added),
+        TEST(test_away_for_long),   TEST(test_hang_while_added),  TEST(test_too_early),
     };
     return cmocka_run_group_tests(tests, store_begin, store_end);
 }

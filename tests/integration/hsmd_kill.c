@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // hsmd is killed (SIGKILL) under the load of sixteen callers, again and again, in every setting of
-// audit-sync: the log verifies, and each request that was answered has one line in it.
+// audit-sync: the log verifies, and each request that was answered has one line in it. And it is
+// told to stop (SIGTERM) under the same load, and does so in time.
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -11,11 +12,14 @@
 
 #include "hsmd/audit/audit_verify.h"
 #include "hsmd/base/file.h"
+#include "hsmd/server/server.h"
 #include "tests/integration/hsmd_load.h"
+#include "tests/support/slowness.h"
 
 #define ROUNDS 4
 #define TIMEOUT_MS 1000
 #define LOG_MAX ((size_t)256 << 20)
+#define STOP_MS (SERVER_DRAIN_MS * SLOWNESS / 2) // not for ever, and not by giving up
 
 static struct hsmd hsmd;
 static struct load loads[ROUNDS];
@@ -99,6 +103,28 @@ static void test_killed(void **state)
     print_message("%s: killed %d times, %u answered, none missing\n", sync, ROUNDS, answered);
 }
 
+static void test_stopped(void **state)
+{
+    (void)state;
+    struct buf log;
+    configure("batch");
+    hsmd_serve(&hsmd);
+    load_begin(&loads[0], &hsmd, TIMEOUT_MS, 2 * TIMEOUT_MS);
+    assert_true(load_wait_everybody(&loads[0], 60000));
+    deadline_t start = clock_ms();
+    assert_int_equal(hsmd_stop(&hsmd, SIGTERM), 0);
+    unsigned took = (unsigned)(clock_ms() - start);
+    load_stop(&loads[0]);
+    struct audit_report report = verify(&log, true);
+    assert_int_equal(report.unclean, 0);
+    assert_int_equal(load_missing(&loads[0], buf_bytes(&log)), 0);
+    assert_int_equal(loads[0].wrong, 0);
+    assert_int_equal(loads[0].other, 0);
+    assert_in_range(took, 0, STOP_MS);
+    load_clear(&loads[0]);
+    buf_clear(&log);
+}
+
 int main(void)
 {
     static char syncs[][8] = {"off", "batch", "always"};
@@ -106,6 +132,6 @@ int main(void)
     {                                                               \
         "killed, audit-sync " #i, test_killed, NULL, NULL, syncs[i] \
     }
-    const struct CMUnitTest tests[] = {TEST(0), TEST(1), TEST(2)};
+    const struct CMUnitTest tests[] = {TEST(0), TEST(1), TEST(2), cmocka_unit_test(test_stopped)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

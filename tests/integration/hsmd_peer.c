@@ -31,12 +31,17 @@ static void set_text(void *socket, int option, const char *text)
 
 void peer_open(struct peer *peer, const struct peer_conf *conf)
 {
+    peer_open_as(peer, ZMQ_DEALER, conf);
+}
+
+void peer_open_as(struct peer *peer, int type, const struct peer_conf *conf)
+{
     int none = 0;
     int events = ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL |
                  ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH |
                  ZMQ_EVENT_DISCONNECTED;
     peer->context = zmq_ctx_new();
-    peer->socket = zmq_socket(peer->context, ZMQ_DEALER);
+    peer->socket = zmq_socket(peer->context, type);
     peer->monitor = zmq_socket(peer->context, ZMQ_PAIR);
     REQUIRE(peer->socket && peer->monitor);
     zmq_setsockopt(peer->socket, ZMQ_LINGER, &none, sizeof none);

@@ -26,6 +26,8 @@ struct peer {
 };
 
 void peer_open(struct peer *peer, const struct peer_conf *conf);
+// With a socket of that type of ZeroMQ's, instead of a DEALER.
+void peer_open_as(struct peer *peer, int type, const struct peer_conf *conf);
 void peer_close(struct peer *peer);
 
 // Waits for the handshake to end: did the server let us in?

@@ -279,14 +279,40 @@ static void test_wiped(void **state)
     assert_true(is_wiped);
 }
 
+// What a large request or reply took is not kept for the next one; what a small one took is.
+static void test_memory(void **state)
+{
+    (void)state;
+    static const uint8_t zeros[20000];
+    static const struct {
+        size_t size;
+        bool is_kept;
+    } rows[] = {{sizeof zeros, false}, {1000, true}};
+    struct queue *other = NULL;
+    char peer[REGISTRY_PUBLIC_KEY_SIZE] = "a";
+    assert_int_equal(queue_new(1, 1, sizeof zeros, sizeof zeros, &other, NULL), ERR_OK);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct job *job = queue_take(other, 0, peer);
+        assert_int_equal(buf_put(&job->frame, zeros, rows[i].size), ERR_OK);
+        assert_int_equal(buf_put(&job->reply, zeros, rows[i].size), ERR_OK);
+        queue_release(other, job);
+        assert_ptr_equal(queue_take(other, 0, peer), job);
+        assert_int_equal(job->frame.len + job->reply.len, 0);
+        assert_int_equal(job->frame.data != NULL, rows[i].is_kept);
+        assert_int_equal(job->reply.data != NULL, rows[i].is_kept);
+        queue_release(other, job);
+    }
+    queue_free(other);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(test_turns),    TEST(test_flood), TEST(test_shares_of_lanes),
-        TEST(test_withdraw), TEST(test_scout), TEST(test_call_for_scout),
-        TEST(test_sleepers), TEST(test_done),  TEST(test_stop),
-        TEST(test_wiped),
+        TEST(test_turns),    TEST(test_flood),  TEST(test_shares_of_lanes),
+        TEST(test_withdraw), TEST(test_scout),  TEST(test_call_for_scout),
+        TEST(test_sleepers), TEST(test_done),   TEST(test_stop),
+        TEST(test_wiped),    TEST(test_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

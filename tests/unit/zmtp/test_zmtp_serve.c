@@ -271,6 +271,26 @@ static void test_knows_its_key(void **state)
     }
 }
 
+// What a large message took is not kept by a connection that has nothing to do; what a small one
+// takes is, for the next.
+static void test_gives_memory_back(void **state)
+{
+    (void)state;
+    static const size_t sizes[] = {FRAME_MAX, 100};
+    struct pair pair;
+    open_pair(&pair, &keys);
+    shake_hands(&pair, 0);
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        assert_passes(&pair, pair.client, pair.server, bytes_of(pattern, sizes[i]), 0);
+        assert_passes(&pair, pair.server, pair.client, bytes_of(pattern, sizes[i]), 0);
+        const size_t rooms[] = {pair.client->in.room, pair.client->out.room, pair.server->in.room,
+                                pair.server->out.room};
+        for (size_t n = 0; n < sizeof rooms / sizeof *rooms; n++)
+            assert_in_range(rooms[n], sizes[i] == FRAME_MAX ? 0 : 1, 4096);
+    }
+    close_pair(&pair);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -281,6 +301,7 @@ int main(void)
         cmocka_unit_test(test_is_told_its_public_key),
         cmocka_unit_test(test_knows_its_key),
         cmocka_unit_test(test_forgets_what_is_written),
+        cmocka_unit_test(test_gives_memory_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
