@@ -21,6 +21,8 @@
 #include "tests/integration/hsmd_process.h"
 #include "tests/support/custodian.h"
 
+#define SEEN_MS 120000 // for a key to be seen, on a machine that has much else to do
+
 static struct hsmd hsmd;
 static struct client *client;
 static struct buf frame;
@@ -91,6 +93,22 @@ static void configure(void)
               &detail);
 }
 
+// hsmd does not wait long for a token: it serves before a slow one has shown all its keys.
+static void wait_seen(unsigned key)
+{
+    struct wire_request request = {.operation = WIRE_DESCRIBE,
+                                   .describe = {.key = bytes_of_text(rows[key].name)}};
+    struct wire_reply reply;
+    struct detail detail = {0};
+    deadline_t until = deadline_in(SEEN_MS);
+    enum err err = client_call(client, &request, &frame, &reply, &detail);
+    for (; err == ERR_TEMP && !deadline_is_past(until); usleep(100000)) {
+        buf_reset(&frame);
+        err = client_call(client, &request, &frame, &reply, &detail);
+    }
+    assert_ok(err, &detail);
+}
+
 static int begin(void **state)
 {
     (void)state;
@@ -110,6 +128,10 @@ static int begin(void **state)
     buf_init(&frame, WIRE_FRAME_MAX);
     hsmd_serve(&hsmd);
     client = hsmd_client(&hsmd, "gw", 20000);
+    for (unsigned i = 0; i < KEYS; i++) {
+        if (public_keys[i])
+            wait_seen(i);
+    }
     return 0;
 }
 
@@ -139,7 +161,10 @@ static void ask(struct wire_request *request, struct wire_reply *reply)
 {
     struct detail detail = {0};
     buf_reset(&frame);
-    assert_ok(client_call(client, request, &frame, reply, &detail), &detail);
+    enum err err = client_call(client, request, &frame, reply, &detail);
+    if (err != ERR_OK)
+        (void)hsmd_said(&hsmd, "tell me what happened");
+    assert_ok(err, &detail);
 }
 
 // salt: 0: not PSS.

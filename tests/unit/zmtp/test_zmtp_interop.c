@@ -111,6 +111,7 @@ static void open_side(struct side *side, const struct peer *peer)
 
 static void close_side(struct side *side)
 {
+    zmq_socket_monitor(side->socket, NULL, 0); // libzmq leaks an event that nobody takes
     zmq_close(side->socket);
     zmq_close(side->monitor);
     zmq_ctx_term(side->zmq);
