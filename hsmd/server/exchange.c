@@ -20,13 +20,12 @@
 #define RECEIVE_BURST 256 // messages taken before replies are looked after again
 #define SELDOM_MS 1000    // between two lines about a full queue
 
+// An empty one is none, but an answer that is not due any more.
 static void send_reply(struct server *server, struct route *route, struct buf *reply)
 {
-    if (!reply->len)
-        return;
     if (route->connection)
         local_send(server->local, route->connection, buf_bytes(reply));
-    else
+    else if (reply->len)
         router_send(server->router, &route->router, reply);
 }
 
@@ -164,17 +163,40 @@ static bool receive(struct server *server, struct worker *self)
     return is_there;
 }
 
-// The answer to the peer that worker expects is left for it to write.
-static void answer(struct server *server, struct worker *worker, struct job *job)
+// Whether another worker has the processor that this one has now. Two that hold connections would
+// stay there, and take turns on it while others idle: who waits without sleeping is not moved.
+static bool is_crowded(struct worker *self)
 {
-    if (worker && worker->held && job->route.connection == worker->held && job->reply.len)
-        worker->sealed = local_seal(server->local, worker->held, buf_bytes(&job->reply));
-    else
-        send_reply(server, &job->route, &job->reply);
+    const struct server *server = self->server;
+    int cpu = sched_getcpu();
+    atomic_store(&self->cpu, cpu);
+    for (unsigned i = 0; i < server->worker_count; i++) {
+        if (&server->workers[i] != self && atomic_load(&server->workers[i].cpu) == cpu)
+            return true;
+    }
+    return false;
 }
 
-// worker: who does it, NULL if it is none.
-static void send_done(struct server *server, struct worker *worker)
+// Holds the connection, if its peer is expected to ask again at once, and leaves the answer for the
+// worker to write. As long as it is held there is no other request of it to be answered.
+static bool seal_answer(struct worker *worker, const struct job *job)
+{
+    struct server *server = worker->server;
+    uint64_t asker = job->route.connection;
+    if (!asker || !job->reply.len || !worker->lane || atomic_load(&server->is_stopping) ||
+        queue_has_work(server->queue, worker->lane) || is_crowded(worker))
+        return false;
+    worker->held_fd = local_hold(server->local, asker);
+    if (worker->held_fd < 0)
+        return false;
+    worker->sealed = local_seal(server->local, asker, buf_bytes(&job->reply));
+    worker->held = worker->sealed.len ? asker : 0;
+    return true;
+}
+
+// worker: has just done own, which may be among them (or another job in its place by now, which
+// does as well); NULL: nobody has.
+static void send_done(struct server *server, struct worker *worker, const struct job *own)
 {
     struct job *next = NULL;
     for (struct job *job = queue_collect(server->queue); job; job = next) {
@@ -185,8 +207,8 @@ static void send_done(struct server *server, struct worker *worker)
                 metrics_refused(server->handler.metrics, METRICS_DEADLINE);
                 log_late(server, job);
                 refuse(server, &job->route, &job->frame, ERR_TEMP);
-            } else {
-                answer(server, worker, job);
+            } else if (job != own || !seal_answer(worker, job)) {
+                send_reply(server, &job->route, &job->reply);
             }
         }
         release(server, job);
@@ -286,32 +308,6 @@ static void write_sealed(struct worker *worker)
     worker->sent = len > 0 ? (size_t)len : 0; // what went wrong is seen when it is tried again
 }
 
-// Whether another worker has the same processor. Two that hold their connections would stay
-// there, and take turns on it while others idle: who waits without sleeping is not moved.
-static bool is_crowded(struct worker *self)
-{
-    struct server *server = self->server;
-    int cpu = sched_getcpu();
-    atomic_store(&self->cpu, cpu);
-    for (unsigned i = 0; i < server->worker_count; i++) {
-        if (&server->workers[i] != self && atomic_load(&server->workers[i].cpu) == cpu)
-            return true;
-    }
-    return false;
-}
-
-// Lock held. asker: the connection whose job it has just done, or 0. Before it is answered: it may
-// have asked again before anything else can be done.
-static void hold_asker(struct worker *worker, uint64_t asker)
-{
-    struct server *server = worker->server;
-    if (!asker || !worker->lane || atomic_load(&server->is_stopping) ||
-        queue_has_work(server->queue, worker->lane) || is_crowded(worker))
-        return;
-    worker->held_fd = local_hold(server->local, asker);
-    worker->held = worker->held_fd >= 0 ? asker : 0;
-}
-
 void exchange_give_up(struct worker *worker)
 {
     pthread_mutex_lock(&worker->server->lock);
@@ -321,16 +317,17 @@ void exchange_give_up(struct worker *worker)
 
 // Lock held on entry, not on return. What others have done meanwhile is left to the waiting thread
 // if there is work to go on with.
-static void use_doors(struct worker *worker)
+static void use_doors(struct worker *worker, const struct job *own)
 {
     struct server *server = worker->server;
     bool has_strangers;
     bool has_done;
     do {
-        send_done(server, worker);
+        send_done(server, worker, own);
+        own = NULL;
         answer_late(server);
         receive_all(server, worker);
-        if (queue_has_work(server->queue, worker->lane))
+        if (queue_has_work(server->queue, worker->lane) || server->strangers.count)
             let_go(worker, false);
         bool is_last = atomic_load(&server->is_stopping) && !server->oldest;
         bool is_due = server->local && local_expire(server->local) < server->wakes_at;
@@ -351,14 +348,11 @@ static void use_doors(struct worker *worker)
 void exchange_finish(struct worker *worker, struct job *job)
 {
     struct server *server = worker->server;
-    uint64_t asker = job->route.connection;
     worker->has_next = false;
     queue_finish(server->queue, job);
     bool is_busy = queue_has_work(server->queue, worker->lane);
-    if ((is_busy ? pthread_mutex_trylock : pthread_mutex_lock)(&server->lock) == 0) {
-        hold_asker(worker, asker);
-        use_doors(worker);
-    }
+    if ((is_busy ? pthread_mutex_trylock : pthread_mutex_lock)(&server->lock) == 0)
+        use_doors(worker, job);
 }
 
 void exchange_enter(struct worker *worker, const struct epoll_event *events, size_t count)
@@ -373,7 +367,7 @@ void exchange_enter(struct worker *worker, const struct epoll_event *events, siz
     else if (server->local)
         local_look(server->local, events, count);
     let_go(worker, false); // after that, so that nobody is told of what has been read
-    use_doors(worker);
+    use_doors(worker, NULL);
 }
 
 // The waiting thread, lock held. Workers that pass by see what has come. The router must be emptied
@@ -391,7 +385,7 @@ static void look_after(struct server *server)
 bool exchange_turn(struct server *server)
 {
     pthread_mutex_lock(&server->lock);
-    send_done(server, NULL);
+    send_done(server, NULL, NULL);
     answer_late(server);
     look_after(server);
     bool is_awaited = server->oldest != NULL;

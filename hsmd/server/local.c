@@ -284,7 +284,7 @@ bool local_receive(struct local *local, struct arrival *arrival)
     return false;
 }
 
-// False: there is no such connection, or no room for the reply.
+// False: there is no such connection, or no room for the reply. An empty one is not put.
 static bool put_reply(struct local *local, struct connection *connection, struct bytes reply)
 {
     if (!connection)
@@ -293,7 +293,7 @@ static bool put_reply(struct local *local, struct connection *connection, struct
     connection->answered = clock_us();
     if (connection->kept > OUTPUT_MAX || (connection->kept && local->kept > OUTPUT_ALL))
         return false;
-    if (zmtp_send(connection->zmtp, reply) == ERR_OK)
+    if (!reply.len || zmtp_send(connection->zmtp, reply) == ERR_OK)
         return true;
     local_end(connection); // out of memory: the reply is lost as if the peer had gone
     return false;
@@ -322,7 +322,7 @@ struct bytes local_seal(struct local *local, uint64_t id, struct bytes reply)
 
 void local_sent(struct local *local, uint64_t id, size_t len)
 {
-    struct connection *connection = find(local, id);
+    struct connection *connection = find(local, id); // its holder's alone, who has not ended it
     zmtp_written(connection->zmtp, len);
     write_reply(connection);
 }

@@ -44,7 +44,7 @@ void local_look(struct local *local, const struct epoll_event *events, size_t co
 bool local_receive(struct local *local, struct arrival *arrival);
 
 // A peer that has gone away, or does not read (nothing more is read from it then), is no reason to
-// wait: the reply is dropped.
+// wait: the reply is dropped. An empty one stands for a request that has none.
 void local_send(struct local *local, uint64_t connection, struct bytes reply);
 
 // Holds a connection for the caller, who is about to answer its only request, if its peer is
@@ -60,7 +60,8 @@ void local_look_held(struct local *local, uint64_t connection);
 // nothing to write, and nothing to say.
 struct bytes local_seal(struct local *local, uint64_t connection, struct bytes reply);
 void local_sent(struct local *local, uint64_t connection, size_t len); // the rest is written
-// And ends that. One that has been late some times in a row is not expected any more.
+// Ends the hold; local_sent is not owed any more. One that has been late some times in a row is not
+// expected any more.
 void local_let_go(struct local *local, uint64_t connection, bool is_late);
 
 // Ends connections whose handshake takes too long, and listens again if there was no room. Returns

@@ -34,7 +34,7 @@ struct connection {
     unsigned trust;    // times that it is still expected to be as prompt as it was
     bool is_held;      // by a caller of local_hold: it is not watched
     bool has_input;    // it has sent something, and we have not read to the end of it
-    uint32_t hung_up;  // and that ends: EPOLLRDHUP; so does all it might read: EPOLLHUP too
+    uint32_t hung_up;  // EPOLLRDHUP: it says no more; EPOLLHUP: it reads no more either
     bool is_over;      // we have read to that end, and not answered all
     struct list *list; // where it stands; NULL: nowhere
     struct connection *next, *previous; // there

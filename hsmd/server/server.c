@@ -284,7 +284,7 @@ static enum err add_workers(struct server *server, const struct server_conf *con
     for (unsigned lane = 0; lane < server->lane_count; lane++) {
         unsigned of_lane = lane ? conf->workers[lane - 1] : conf->light_workers;
         for (unsigned i = 0; i < of_lane; i++)
-            server->workers[server->worker_count++] = (struct worker){.lane = lane};
+            server->workers[server->worker_count++] = (struct worker){.lane = lane, .cpu = -1};
     }
     return queue_new(SERVER_QUEUE_MAX, server->lane_count, conf->request_max, conf->reply_max,
                      &server->queue, detail);

@@ -82,7 +82,7 @@ enum err server_open(const struct server_conf *conf, struct server **server, str
 
 // Stops: no new request is taken, those at work are waited for (SERVER_DRAIN_MS), their replies
 // sent. ERR_TEMP: a worker is stuck in the token; then the server, and what it uses, must be left
-// alone until the process ends.
+// alone until the process ends, and a reply of the last microseconds may not be written.
 enum err server_close(struct server *server, struct detail *detail);
 
 // For tests: ends the ZAP handler alone, as if its thread had died.

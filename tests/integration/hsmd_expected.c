@@ -136,8 +136,10 @@ static void test_crowded(void **state)
     pause_us = LOCAL_PROMPT_US / 3;
     for (unsigned i = 0; i < 2; i++)
         assert_int_equal(pthread_create(&threads[i], NULL, call_in_step, NULL), 0);
-    while (atomic_load(&in_step) < 2000)
+    deadline_t until = deadline_in(60000);
+    while (atomic_load(&in_step) < 2000 && !deadline_is_past(until))
         held[count_held(doors.server)]++;
+    assert_false(deadline_is_past(until));
     atomic_store(&is_over, true);
     for (unsigned i = 0; i < 2; i++)
         pthread_join(threads[i], NULL);
