@@ -2,6 +2,7 @@
 #include "tools/bench_bare.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -46,7 +47,7 @@ static void close_lines(const struct bench_half *half, int which)
 
 pid_t bare_split(const struct bench_half *half)
 {
-    bool ok = pipe(hello) == 0;
+    bool ok = pipe2(hello, O_CLOEXEC) == 0;
     for (unsigned i = 0; i < half->callers && ok; i++)
         ok = socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, lines[i].fds) == 0;
     pid_t pid = ok ? fork() : -1;
@@ -75,8 +76,8 @@ static bool ask_once(void *argument)
 
 static bool close_line(void *argument)
 {
-    const struct line *line = argument;
-    return close(line->fds[0]) == 0;
+    (void)argument; // bare_call closes it
+    return true;
 }
 
 int bare_call(const struct bench_half *half, pid_t answerer)
@@ -91,10 +92,9 @@ int bare_call(const struct bench_half *half, pid_t answerer)
     calling.close = close_line;
     if (file && fscanf(file, "%8191[0-9A-Fa-f]", spki) == 1)
         status = bench_half_serve(&calling);
-    else
-        close_lines(half, 0);
     if (file)
         fclose(file);
+    close_lines(half, 0); // which ends the other
     while (waitpid(answerer, &theirs, 0) < 0 && errno == EINTR)
         ;
     return status || theirs;

@@ -270,13 +270,21 @@ void exchange_note_stranger(struct server *server, const char *public_key)
         snprintf(strangers->keys[strangers->count++], sizeof *strangers->keys, "%s", public_key);
 }
 
+// One who found the lock held meanwhile, with more to do, has left its reply to us.
+static void give_lock_back(struct server *server)
+{
+    pthread_mutex_unlock(&server->lock);
+    if (queue_has_done(server->queue))
+        server_wake(server);
+}
+
 void exchange_tell_strangers(struct server *server)
 {
     struct strangers strangers;
     pthread_mutex_lock(&server->lock);
     memcpy(&strangers, &server->strangers, sizeof strangers);
     server->strangers.count = 0;
-    pthread_mutex_unlock(&server->lock);
+    give_lock_back(server);
     for (unsigned i = 0; i < strangers.count; i++)
         exchange_tell_stranger(server, strangers.keys[i]);
 }
@@ -312,7 +320,7 @@ void exchange_give_up(struct worker *worker)
 {
     pthread_mutex_lock(&worker->server->lock);
     let_go(worker, true);
-    pthread_mutex_unlock(&worker->server->lock);
+    give_lock_back(worker->server);
 }
 
 // Lock held on entry, not on return. What others have done meanwhile is left to the waiting thread

@@ -359,7 +359,8 @@ enum err server_close(struct server *server, struct detail *detail)
     if (out)
         return err_set(detail, ERR_TEMP, "%zu requests are stuck in the token", out);
     join_threads(server);
-    exchange_tell_strangers(server);
+    if (server->queue)
+        exchange_tell_strangers(server);
     zmq_msg_close(&server->arrival.route.router);
     buf_wipe(&server->arrival.frame);
     buf_clear(&server->arrival.frame);
