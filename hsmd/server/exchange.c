@@ -20,7 +20,7 @@
 #define RECEIVE_BURST 256 // messages taken before replies are looked after again
 #define SELDOM_MS 1000    // between two lines about a full queue
 
-// An empty one is none, but an answer that is not due any more.
+// An empty reply is not sent, but the local door counts its request as answered.
 static void send_reply(struct server *server, struct route *route, struct buf *reply)
 {
     if (route->connection)
